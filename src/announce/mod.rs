@@ -1,0 +1,4 @@
+//! The hands that ask trackers.
+
+pub mod http;
+pub mod tiers;

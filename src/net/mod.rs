@@ -1,0 +1,100 @@
+//! The hands that hold sockets: one thread a connection, and the listener.
+//!
+//! [`peer_thread`] owns one socket and does what the coordinator's [`Command`]s say; what happened it
+//! tells in batches ([`Report`]). [`dial`] and [`listen`] are how connections begin, [`trace`] writes
+//! down what is said. Nothing here decides anything about the swarm.
+//!
+//! ```text
+//! coordinator --Vec<Command> + wake-up--> peer thread --Report--> coordinator's inbox
+//! ```
+
+pub mod dial;
+pub mod listen;
+pub mod peer_thread;
+pub mod trace;
+
+use crate::protocol::InfoHash;
+use crate::protocol::peer::{Message, PeerId};
+use crate::protocol::{Block, Geometry};
+use crate::storage::slot::{BlockSlot, Source, StorageError};
+use crate::swarm::event::{Farewell, Greeting, PeerKey};
+
+/// What a peer thread is told to do. Commands of one batch are carried out in order.
+#[derive(Debug)]
+pub enum Command {
+    /// The answer to `Knocked`: go on, as a peer of this torrent.
+    Admit(Introduction),
+    /// Send a message.
+    Say(Message),
+    /// Send a request for this slot's block and lay the answer into it.
+    Request(BlockSlot),
+    /// Send a request for a block that is out elsewhere; keep the answer in memory.
+    RequestSpare(Block),
+    /// Cancel a request and send its slot home. Unknown or already laid: nothing to do.
+    Revoke(Block),
+    /// Write the spare held for this slot's block into it; the slot comes home laid.
+    Settle(BlockSlot),
+    /// Forget a spare: cancel it if it has not come, drop it if it has.
+    Discard(Block),
+    /// Send a piece message with this block.
+    Serve(Source),
+    /// Forget a `Serve` that has not begun. Where the peer speaks the fast extension, say so with a reject.
+    Withhold(Block),
+    /// Send what is queued if that takes no wait, close, and end.
+    HangUp(Farewell),
+}
+
+/// Which torrent a connection is about and who we are in it.
+#[derive(Debug, Clone)]
+pub struct Introduction {
+    /// The torrent.
+    pub info_hash: InfoHash,
+    /// Our peer id.
+    pub id: PeerId,
+    /// The torrent's cut: how long a bitfield may be, which blocks exist.
+    pub geometry: Geometry,
+}
+
+/// What a peer thread tells the coordinator: all that happened in one turn, in order.
+#[derive(Debug)]
+pub struct Report {
+    /// Whose thread.
+    pub peer: PeerKey,
+    /// What happened. `Happened::Gone` is the last thing any thread ever tells.
+    pub batch: Vec<Happened>,
+}
+
+/// One thing that happened on a connection.
+#[derive(Debug)]
+pub enum Happened {
+    /// A caller sent its handshake and waits for `Admit` or `HangUp`.
+    Knocked {
+        /// The torrent it asks for.
+        info_hash: InfoHash,
+        /// Its id.
+        id: PeerId,
+    },
+    /// Handshakes are through.
+    Connected(Greeting),
+    /// The peer said something.
+    Said(Message),
+    /// The slot's block lies in the file.
+    Laid(BlockSlot),
+    /// The slot comes home unused: revoked, rejected, choked away, or the connection ended.
+    Returned(BlockSlot),
+    /// A spare has arrived and waits in memory.
+    Held(Block),
+    /// Payload was thrown away.
+    Wasted {
+        /// How much.
+        bytes: u32,
+        /// Whether this peer had been asked for it at some time.
+        asked: bool,
+    },
+    /// The last byte of this block was given to the kernel.
+    Served(Block),
+    /// A slot could not be written, or a block of ours not read: the disk's fault, not the peer's.
+    Failed(StorageError),
+    /// The end.
+    Gone(Farewell),
+}

@@ -1,0 +1,208 @@
+//! One bit a piece: who has what. On the wire the first piece is the highest bit of the first byte
+//! and the spare bits at the end are zero (BEP 3).
+//!
+//! ```
+//! use ropewalk::protocol::{Geometry, bitfield::Bitfield};
+//! let geometry = Geometry::new(10, 1).unwrap();
+//! let mut have = Bitfield::new(&geometry);
+//! have.set(geometry.piece(9).unwrap());
+//! assert_eq!(have.as_bytes(), [0, 0b0100_0000]);
+//! ```
+
+use super::geometry::{Geometry, PieceIndex};
+
+/// A set of pieces of one torrent. Keeps its own count, so `count` and `is_full` cost nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bitfield {
+    bytes: Box<[u8]>,
+    pieces: u32,
+    count: u32,
+}
+
+/// Why bytes are no bitfield for this torrent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BitfieldError {
+    /// Not one bit a piece rounded up to bytes.
+    #[error("a bitfield of {found} bytes where {expected} are needed")]
+    Length {
+        /// Bytes that came.
+        found: usize,
+        /// Bytes that this torrent's pieces need.
+        expected: usize,
+    },
+    /// A bit beyond the last piece is set.
+    #[error("a bitfield with spare bits set")]
+    SpareBits,
+}
+
+impl Bitfield {
+    /// The empty set.
+    pub fn new(geometry: &Geometry) -> Bitfield {
+        let pieces = geometry.pieces();
+        Bitfield {
+            bytes: vec![0; (pieces as usize).div_ceil(8)].into(),
+            pieces,
+            count: 0,
+        }
+    }
+
+    /// The set of all pieces.
+    pub fn full(geometry: &Geometry) -> Bitfield {
+        let mut all = Bitfield::new(geometry);
+        geometry.all_pieces().for_each(|piece| {
+            all.set(piece);
+        });
+        all
+    }
+
+    /// The set that `bytes` stand for on the wire.
+    pub fn from_bytes(bytes: &[u8], geometry: &Geometry) -> Result<Bitfield, BitfieldError> {
+        let pieces = geometry.pieces();
+        let expected = (pieces as usize).div_ceil(8);
+        if bytes.len() != expected {
+            return Err(BitfieldError::Length {
+                found: bytes.len(),
+                expected,
+            });
+        }
+        let spare = expected * 8 - pieces as usize;
+        if bytes
+            .last()
+            .is_some_and(|last| last & ((1u16 << spare) - 1) as u8 != 0)
+        {
+            return Err(BitfieldError::SpareBits);
+        }
+        let count = bytes.iter().map(|byte| byte.count_ones()).sum();
+        Ok(Bitfield {
+            bytes: bytes.into(),
+            pieces,
+            count,
+        })
+    }
+
+    /// The bytes for the wire.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether `piece` is in the set. A piece of a larger torrent is not.
+    pub fn has(&self, piece: PieceIndex) -> bool {
+        self.bytes
+            .get(piece.as_usize() / 8)
+            .is_some_and(|byte| byte & bit(piece) != 0)
+    }
+
+    /// Adds `piece`; says whether it was new.
+    pub fn set(&mut self, piece: PieceIndex) -> bool {
+        let new = piece.get() < self.pieces && !self.has(piece);
+        if new {
+            self.bytes[piece.as_usize() / 8] |= bit(piece);
+            self.count += 1;
+        }
+        new
+    }
+
+    /// Takes `piece` out; says whether it was in.
+    pub fn clear(&mut self, piece: PieceIndex) -> bool {
+        let was = self.has(piece);
+        if was {
+            self.bytes[piece.as_usize() / 8] &= !bit(piece);
+            self.count -= 1;
+        }
+        was
+    }
+
+    /// How many pieces are in the set.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether every piece is in the set (true for a torrent without pieces).
+    pub fn is_full(&self) -> bool {
+        self.count == self.pieces
+    }
+
+    /// Whether no piece is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether this set holds a piece that `other` does not.
+    pub fn exceeds(&self, other: &Bitfield) -> bool {
+        self.bytes
+            .iter()
+            .zip(&other.bytes)
+            .any(|(ours, theirs)| ours & !theirs != 0)
+    }
+}
+
+fn bit(piece: PieceIndex) -> u8 {
+    0x80 >> (piece.get() % 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        #[test]
+        fn it_behaves_like_a_set_of_numbers(pieces in 1u32..200, steps in proptest::collection::vec((any::<bool>(), 0u32..200), 0..300)) {
+            let geometry = Geometry::new(u64::from(pieces), 1).unwrap();
+            let (mut field, mut model) = (Bitfield::new(&geometry), BTreeSet::new());
+            for (add, index) in steps {
+                let Some(piece) = geometry.piece(index) else { continue };
+                if add {
+                    prop_assert_eq!(field.set(piece), model.insert(index));
+                } else {
+                    prop_assert_eq!(field.clear(piece), model.remove(&index));
+                }
+                prop_assert_eq!(field.count() as usize, model.len());
+            }
+            for piece in geometry.all_pieces() {
+                prop_assert_eq!(field.has(piece), model.contains(&piece.get()));
+            }
+            prop_assert_eq!(Bitfield::from_bytes(field.as_bytes(), &geometry), Ok(field));
+        }
+    }
+
+    #[test]
+    fn wrong_sizes_and_spare_bits_are_refused() {
+        let geometry = Geometry::new(10, 1).unwrap();
+        assert_eq!(
+            Bitfield::from_bytes(&[0], &geometry),
+            Err(BitfieldError::Length {
+                found: 1,
+                expected: 2
+            })
+        );
+        assert_eq!(
+            Bitfield::from_bytes(&[0, 0, 0], &geometry),
+            Err(BitfieldError::Length {
+                found: 3,
+                expected: 2
+            })
+        );
+        assert_eq!(
+            Bitfield::from_bytes(&[0, 0b0010_0000], &geometry),
+            Err(BitfieldError::SpareBits)
+        );
+        assert!(
+            Bitfield::from_bytes(&[0xff, 0xc0], &geometry)
+                .unwrap()
+                .is_full()
+        );
+    }
+
+    #[test]
+    fn exceeding_means_having_something_the_other_lacks() {
+        let geometry = Geometry::new(10, 1).unwrap();
+        let (full, mut some) = (Bitfield::full(&geometry), Bitfield::new(&geometry));
+        assert!(full.exceeds(&some) && !some.exceeds(&full));
+        geometry.all_pieces().for_each(|piece| {
+            some.set(piece);
+        });
+        assert!(!full.exceeds(&some));
+    }
+}

@@ -1,0 +1,1 @@
+//! Checks data on disk against a torrent.
