@@ -112,6 +112,11 @@ impl Bitfield {
         was
     }
 
+    /// The pieces in the set, in order.
+    pub fn pieces(&self, geometry: &Geometry) -> impl Iterator<Item = PieceIndex> {
+        geometry.all_pieces().filter(|piece| self.has(*piece))
+    }
+
     /// How many pieces are in the set.
     pub fn count(&self) -> u32 {
         self.count

@@ -46,6 +46,12 @@ impl Hasher {
     }
 }
 
+/// The SHA-256 of one message held in memory; what version 2 torrents are named by (BEP 52).
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(bytes).into()
+}
+
 /// The name of a torrent everywhere on the network: the SHA-1 of its info dictionary's bytes, as
 /// they were found (BEP 3). `Display` is 40 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,7 +6,8 @@
 //!
 //! In reading order: how things are written down ([`bencode`]), fingerprints ([`digest`]), how a
 //! torrent is cut ([`geometry`], [`bitfield`]), what a .torrent file says ([`metainfo`],
-//! [`filenames`]), what peers say to each other ([`peer`]) and what trackers answer ([`tracker`]).
+//! [`filenames`]), how strangers' text is shown ([`plain`]), what peers say to each other ([`peer`])
+//! and what trackers answer ([`tracker`]).
 
 pub mod bencode;
 pub mod bitfield;
@@ -15,6 +16,7 @@ pub mod filenames;
 pub mod geometry;
 pub mod metainfo;
 pub mod peer;
+pub mod plain;
 pub mod tracker;
 
 pub use digest::{Digest, InfoHash};

@@ -1,0 +1,86 @@
+//! Writing bencode: a value, and its one canonical form (BEP 3).
+
+use std::collections::BTreeMap;
+
+/// Something to encode. Dictionaries sort themselves: what is encoded is always canonical.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// `i…e`
+    Int(i64),
+    /// `n:…`
+    Bytes(Vec<u8>),
+    /// `l…e`
+    List(Vec<Value>),
+    /// `d…e`
+    Dict(BTreeMap<Vec<u8>, Value>),
+}
+
+impl Value {
+    /// A dictionary. Of a repeated key the last value counts.
+    pub fn dict<K: Into<Vec<u8>>>(entries: impl IntoIterator<Item = (K, Value)>) -> Value {
+        let entries = entries.into_iter();
+        Value::Dict(entries.map(|(key, value)| (key.into(), value)).collect())
+    }
+
+    /// A list.
+    pub fn list<V: Into<Value>>(values: impl IntoIterator<Item = V>) -> Value {
+        Value::List(values.into_iter().map(Into::into).collect())
+    }
+
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode_into(&mut out);
+        out
+    }
+
+    /// Appends its bytes to `out`. Recurses as deep as the value, which is our own and not a stranger's.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        match self {
+            Value::Int(value) => out.extend_from_slice(format!("i{value}e").as_bytes()),
+            Value::Bytes(bytes) => encode_string(bytes, out),
+            Value::List(values) => {
+                out.push(b'l');
+                values.iter().for_each(|value| value.encode_into(out));
+                out.push(b'e');
+            }
+            Value::Dict(entries) => {
+                out.push(b'd');
+                for (key, value) in entries {
+                    encode_string(key, out);
+                    value.encode_into(out);
+                }
+                out.push(b'e');
+            }
+        }
+    }
+}
+
+fn encode_string(bytes: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("{}:", bytes.len()).as_bytes());
+    out.extend_from_slice(bytes);
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Value {
+        Value::Int(value)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Value {
+        Value::Bytes(text.as_bytes().to_vec())
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Value {
+        Value::Bytes(bytes.to_vec())
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Value {
+        Value::Bytes(bytes)
+    }
+}

@@ -1,0 +1,267 @@
+//! Real torrents, and known answers, held against what is read from them.
+//!
+//! They are other people's, so they are not in the repository. `ROPEWALK_CORPUS` names a folder with
+//! `MANIFEST.tsv` (file, sha256, source, expected) and `vectors/*.tsv`; then
+//! `cargo test --test corpus -- --ignored --nocapture` checks every row and lists those that do not
+//! hold. One function a table: more can stand beside them.
+
+#![allow(clippy::unwrap_used)]
+
+use ropewalk::protocol::bencode::{self, Limits, Problem};
+use ropewalk::protocol::filenames::NAME_BYTES_MAX;
+use ropewalk::protocol::metainfo::{Metainfo, MetainfoError};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+/// What became of the rows of one table.
+#[derive(Default)]
+struct Tally {
+    checked: usize,
+    failed: Vec<String>,
+    unsupported: Vec<String>,
+}
+
+impl Tally {
+    fn check(&mut self, row: &str, outcome: Result<(), String>) {
+        self.checked += 1;
+        if let Err(why) = outcome {
+            self.failed.push(format!("{row}: {why}"));
+        }
+    }
+
+    /// Lists what does not hold. `least` guards against a table that was not found, or read wrongly.
+    fn report(self, least: usize) {
+        println!("{} rows checked", self.checked);
+        for row in &self.unsupported {
+            println!("not supported yet: {row}");
+        }
+        let failed = self.failed.join("\n");
+        assert!(self.failed.is_empty(), "these do not hold:\n{failed}");
+        assert!(self.checked >= least, "only {} rows", self.checked);
+    }
+}
+
+fn corpus() -> PathBuf {
+    let folder = std::env::var_os("ROPEWALK_CORPUS");
+    folder
+        .expect("ROPEWALK_CORPUS names the folder of real torrents")
+        .into()
+}
+
+/// The rows of a table without its heading, cut at tabs.
+fn rows(table: &str) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(corpus().join(table)).unwrap();
+    let cut = |line: &str| line.split('\t').map(str::to_string).collect();
+    text.lines().skip(1).map(cut).collect()
+}
+
+#[test]
+#[ignore = "needs ROPEWALK_CORPUS, the folder of real torrents"]
+fn every_torrent_behaves_as_the_manifest_says() {
+    let mut tally = Tally::default();
+    for row in rows("MANIFEST.tsv") {
+        let (file, expected) = (&row[0], &row[3]);
+        if !file.starts_with("torrents/") {
+            continue;
+        }
+        let bytes = fs::read(corpus().join(file)).unwrap();
+        match Metainfo::from_bytes(&bytes) {
+            Ok(metainfo) => {
+                println!("{file}: read. {}", metainfo.oddities.join("; "));
+                tally.check(file, taken(expected, &bytes, &metainfo));
+            }
+            Err(error) => {
+                println!("{file}: refused. {error}");
+                refused(file, expected, error, &mut tally);
+            }
+        }
+    }
+    tally.report(60);
+}
+
+const MUST_LOAD: &str = "must load;";
+const MUST_BE_REFUSED: &str = "must be refused with an error;";
+
+fn taken(expected: &str, bytes: &[u8], metainfo: &Metainfo) -> Result<(), String> {
+    if expected.starts_with(MUST_BE_REFUSED) {
+        return Err("it was taken".to_string());
+    }
+    facts(expected, bytes, metainfo)?;
+    remarks(expected, metainfo)?;
+    harmless(metainfo)
+}
+
+/// Holds what some rows say in words about addresses.
+fn remarks(expected: &str, metainfo: &Metainfo) -> Result<(), String> {
+    let webseeds = &metainfo.webseeds;
+    for remark in expected.split("; ") {
+        let holds = if let Some((_, tracker)) = remark.split_once("first tracker is ") {
+            metainfo.tracker_addresses().next() == Some(tracker)
+        } else if let Some(nodes) = remark.strip_prefix("nodes ") {
+            let found = metainfo.nodes.iter();
+            let found: Vec<String> = found.map(|it| format!("{}:{}", it.0, it.1)).collect();
+            found.join(", ") == nodes
+        } else if let Some(webseed) = remark.strip_prefix("one web seed ") {
+            webseeds == &[webseed]
+        } else if remark.starts_with("url-list holds ") || remark.ends_with(": no web seed") {
+            webseeds.is_empty()
+        } else if let Some((count, _)) = remark.split_once(" web seeds ") {
+            count == webseeds.len().to_string()
+        } else {
+            true
+        };
+        if !holds {
+            return Err(format!("it is not so: {remark}"));
+        }
+    }
+    Ok(())
+}
+
+/// Version 2 alone is refused by name. Where it would have to be read, or to be refused for its own
+/// faults, that says nothing: such rows are listed and not counted.
+fn refused(file: &str, expected: &str, error: MetainfoError, tally: &mut Tally) {
+    let must_load = expected.starts_with(MUST_LOAD);
+    let has_version_one = expected.contains(" v1=");
+    if error == MetainfoError::VersionTwoOnly && !has_version_one {
+        tally.unsupported.push(format!("{file}: {expected}"));
+    } else if must_load {
+        tally.check(file, Err(format!("refused: {error}")));
+    } else {
+        tally.check(file, Ok(()));
+    }
+}
+
+/// Holds the `key=value` words of an expectation.
+fn facts(expected: &str, bytes: &[u8], metainfo: &Metainfo) -> Result<(), String> {
+    let hex = |hash: [u8; 32]| -> String { hash.iter().map(|it| format!("{it:02x}")).collect() };
+    let words = expected.split([' ', ';']);
+    for (key, value) in words.filter_map(|word| word.split_once('=')) {
+        let found = match key {
+            "v1" => metainfo.info_hash.to_string(),
+            "v2" => metainfo.info_hash_v2.map(hex).unwrap_or_default(),
+            "files" => (metainfo.files.len() + symbolic_links(bytes)).to_string(),
+            "size" => metainfo.geometry.total().to_string(),
+            "piece" => metainfo.geometry.piece_length().to_string(),
+            "private" => u8::from(metainfo.private).to_string(),
+            _ => continue,
+        };
+        if found != value {
+            return Err(format!("{key} is {found:?} and should be {value:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// How many symbolic links a torrent lists; the table counts them as files, and they are left out.
+fn symbolic_links(bytes: &[u8]) -> usize {
+    let document = bencode::decode_prefix(bytes, Limits::FILE).unwrap();
+    let info = document.root().as_dict().unwrap().get(b"info");
+    let files = info.and_then(|item| item.as_dict()?.get(b"files")?.as_list());
+    let is_link = |file: &bencode::Item| {
+        let attributes = file.as_dict().and_then(|it| it.get(b"attr")?.as_bytes());
+        attributes.is_some_and(|letters| letters.contains(&b'l'))
+    };
+    files.into_iter().flatten().filter(is_link).count()
+}
+
+/// Nothing outside the folder, no two files in one, no file that is a folder too.
+fn harmless(metainfo: &Metainfo) -> Result<(), String> {
+    let mut files = BTreeSet::new();
+    let mut folders = BTreeSet::new();
+    for file in metainfo.files.iter().filter(|file| !file.padding) {
+        let path = metainfo.disk_path(file);
+        let is_plain = |element: Component| match element {
+            Component::Normal(name) => name.len() <= NAME_BYTES_MAX,
+            _ => false,
+        };
+        if !path.components().all(is_plain) {
+            return Err(format!("{path:?} is not harmless"));
+        }
+        folders.extend(path.ancestors().skip(1).map(Path::to_path_buf));
+        if !files.insert(path) {
+            return Err(format!("{} is there twice", file.path));
+        }
+    }
+    match files.intersection(&folders).next() {
+        Some(both) => Err(format!("{both:?} is a file and a folder")),
+        None => Ok(()),
+    }
+}
+
+#[test]
+#[ignore = "needs ROPEWALK_CORPUS, the folder of real torrents"]
+fn every_bencode_row_holds() {
+    let mut tally = Tally::default();
+    for row in rows("vectors/bencode.tsv") {
+        let (id, kind, verdict, input) = (&row[0], &row[1], row[2].as_str(), bytes(&row[3]));
+        let decoded = bencode::decode(&input, Limits::FILE).map_err(|error| error.problem);
+        let outcome = match (verdict, &decoded) {
+            ("must-accept", Err(problem)) => Err(problem.to_string()),
+            ("must-reject", Ok(_)) => Err("it was taken".to_string()),
+            // What the table leaves open is decided here, and decided the same way every time.
+            ("disputed", decoded) => disputed(kind, decoded.as_ref().err()),
+            _ => Ok(()),
+        };
+        tally.check(id, outcome);
+    }
+    tally.report(60);
+}
+
+fn disputed(kind: &str, problem: Option<&Problem>) -> Result<(), String> {
+    let as_decided = match kind {
+        "int-huge" => problem == Some(&Problem::IntegerTooLarge),
+        "str-lead-zero" => problem == Some(&Problem::StringLength),
+        "dict-unsorted" | "dict-dup" | "items" => problem.is_none(),
+        "trailing" => problem == Some(&Problem::Trailing(1)),
+        "depth" => matches!(problem, Some(Problem::TooDeep(_))),
+        _ => true,
+    };
+    if as_decided {
+        Ok(())
+    } else {
+        Err(format!("{kind} ends with {problem:?}"))
+    }
+}
+
+#[test]
+#[ignore = "needs ROPEWALK_CORPUS, the folder of real torrents"]
+fn no_fuzz_row_of_a_file_does_harm() {
+    let mut tally = Tally::default();
+    for row in rows("vectors/fuzz.tsv") {
+        let input = bytes(&row[2]);
+        // That they return at all is what is asked for.
+        match row[1].as_str() {
+            "bencode" | "krpc" => drop(bencode::decode(&input, Limits::MESSAGE)),
+            "torrent" => drop(Metainfo::from_bytes(&input)),
+            _ => continue,
+        }
+        tally.check(&row[0], Ok(()));
+    }
+    tally.report(10);
+}
+
+/// A row's input: hex, or a recipe for what is too long to write out.
+fn bytes(text: &str) -> Vec<u8> {
+    match text {
+        "@l*1024+e*1024" => ["l".repeat(1024), "e".repeat(1024)].concat().into(),
+        "@(d1:a)*100000+de+e*100000" => {
+            let (open, close) = ("d1:a".repeat(100_000), "e".repeat(100_000));
+            format!("{open}de{close}").into()
+        }
+        "@l+i0e..i999e+e" => {
+            let numbers: String = (0..1000).map(|n| format!("i{n}e")).collect();
+            format!("l{numbers}e").into()
+        }
+        "@d+(4:0999i999e)..(4:0000i0e)+e" => {
+            let entries = (0..1000).rev().map(|n| format!("4:{n:04}i{n}e"));
+            format!("d{}e", entries.collect::<String>()).into()
+        }
+        hex => {
+            let digits: Option<Vec<u32>> = hex.chars().map(|it| it.to_digit(16)).collect();
+            let digits = digits.unwrap_or_else(|| panic!("an unknown recipe: {hex}"));
+            let pairs = digits.chunks(2);
+            pairs.map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()
+        }
+    }
+}
