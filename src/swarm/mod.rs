@@ -5,5 +5,413 @@
 //! swarm.handle(event, now, &mut actions);          // what happened in, what to do out
 //! let alarm = swarm.wake_at();                     // hand it Event::Woken then
 //! ```
+//!
+//! [`Swarm`] only dispatches. What it knows lies in sub-machines, one a file, which know nothing of
+//! each other: [`availability`] and [`picker`] (which block), [`pipeline`] (how many), [`choker`] and
+//! [`uploads`] (whom to serve), [`suspects`] (who lied), [`addresses`] (whom to call), [`ledger`]
+//! (how much). What joins them is told by topic: `arrivals` (who comes and goes), `conversation`
+//! (what a peer's message means), `downloads` (a block's way to a checked piece), `endgame`.
+//!
+//! The same seed and the same events give the same actions: no clock, no dice, no map without an order.
 
+pub mod addresses;
+pub mod allowance;
+mod arrivals;
+pub mod availability;
+pub mod choker;
+mod conversation;
+mod downloads;
+mod endgame;
 pub mod event;
+pub mod ledger;
+pub mod news;
+pub mod peer;
+pub mod picker;
+pub mod pipeline;
+pub mod suspects;
+pub mod uploads;
+
+use crate::protocol::bitfield::Bitfield;
+use crate::protocol::peer::PeerId;
+use crate::protocol::{Block, Geometry, InfoHash, PieceIndex};
+use addresses::Addresses;
+use choker::{Candidate, Choker};
+use endgame::Endgame;
+use event::{Action, Event, Moment, PeerKey};
+use ledger::Ledger;
+use news::News;
+use peer::Peer;
+use picker::Picker;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+use suspects::Suspects;
+
+/// How often requests are looked at for time-outs, while there are any.
+const TICK: Duration = Duration::from_secs(1);
+/// How often peers without work look for spares to ask for, in the endgame.
+const TICK_ENDGAME: Duration = Duration::from_millis(250);
+/// A peer that was served something lately is still using its upload slot.
+const SLOT_IDLE: Duration = Duration::from_secs(10);
+
+/// How much of the machine this swarm may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections, those being made included.
+    pub peers: usize,
+    /// Peers served at a time.
+    pub upload_slots: usize,
+    /// How long a `have` waits for company.
+    pub have_delay: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            peers: 50,
+            upload_slots: 8,
+            have_delay: Duration::from_millis(250),
+        }
+    }
+}
+
+/// What a swarm starts from.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The torrent's cut.
+    pub geometry: Geometry,
+    /// The torrent's name on the network.
+    pub info_hash: InfoHash,
+    /// Pieces that are on disk and verified.
+    pub have: Bitfield,
+    /// Blocks of unfinished pieces that a former run laid.
+    pub laid: Vec<Block>,
+    /// Our id.
+    pub id: PeerId,
+    /// Whether anything may be asked for (false: only serve).
+    pub downloads: bool,
+    /// The port we take calls at, told to peers.
+    pub listen_port: Option<u16>,
+    /// Limits.
+    pub limits: Limits,
+    /// What the dice start from.
+    pub seed: u64,
+}
+
+/// The figures of a swarm at one moment. Bytes of payload, and bytes a second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Fetched in this run.
+    pub downloaded: u64,
+    /// Served in this run.
+    pub uploaded: u64,
+    /// Thrown away in this run: late, twice, unasked, or part of a bad piece.
+    pub wasted: u64,
+    /// Fetched a second, lately.
+    pub down_rate: u64,
+    /// Served a second, lately.
+    pub up_rate: u64,
+    /// Connected peers.
+    pub peers: usize,
+    /// Those of them that have everything.
+    pub seeds: usize,
+    /// Pieces that are verified.
+    pub pieces_have: u32,
+    /// Bytes that are verified.
+    pub have: u64,
+}
+
+/// What never changes, and the limits.
+#[derive(Debug)]
+struct Facts {
+    geometry: Geometry,
+    info_hash: InfoHash,
+    id: PeerId,
+    downloads: bool,
+    listen_port: Option<u16>,
+    limits: Limits,
+}
+
+/// What happens by the clock, and what has to be done once.
+#[derive(Debug, Default)]
+struct Pace {
+    started: bool,
+    told_complete: bool,
+    congested: bool,
+    /// Somebody's interest or slot changed: the choker has to look.
+    choker_due: bool,
+    tick: Option<Moment>,
+    announced: Option<Moment>,
+    replaced: Moment,
+}
+
+/// One swarm, as seen by one of its members: us.
+#[derive(Debug)]
+pub struct Swarm {
+    facts: Facts,
+    have: Bitfield,
+    peers: BTreeMap<PeerKey, Peer>,
+    picker: Picker,
+    endgame: Endgame,
+    /// Peers with room in their pipe for which nothing was to be picked.
+    hungry: BTreeSet<PeerKey>,
+    choker: Choker,
+    suspects: Suspects,
+    addresses: Addresses,
+    news: News,
+    ledger: Ledger,
+    pace: Pace,
+    rng: fastrand::Rng,
+}
+
+impl Swarm {
+    /// A swarm without peers. Pieces that `setup.laid` completes are checked at the first event.
+    pub fn new(setup: Setup, now: Moment) -> Swarm {
+        let mut rng = fastrand::Rng::with_seed(setup.seed);
+        let geometry = setup.geometry;
+        // To the picker of one that never downloads, everything is there already.
+        let picker = if setup.downloads {
+            Picker::new(geometry, &setup.have, &setup.laid, &mut rng)
+        } else {
+            Picker::new(geometry, &Bitfield::full(&geometry), &[], &mut rng)
+        };
+        Swarm {
+            pace: Pace {
+                told_complete: setup.have.is_full(),
+                replaced: now,
+                ..Pace::default()
+            },
+            facts: Facts {
+                geometry,
+                info_hash: setup.info_hash,
+                id: setup.id,
+                downloads: setup.downloads,
+                listen_port: setup.listen_port,
+                limits: setup.limits,
+            },
+            have: setup.have,
+            peers: BTreeMap::new(),
+            picker,
+            endgame: Endgame::default(),
+            hungry: BTreeSet::new(),
+            choker: Choker::new(setup.limits.upload_slots),
+            suspects: Suspects::default(),
+            addresses: Addresses::default(),
+            news: News::new(setup.limits.have_delay),
+            ledger: Ledger::default(),
+            rng,
+        }
+    }
+
+    /// Something happened: pushes what is to be done about it.
+    pub fn handle(&mut self, event: Event, now: Moment, actions: &mut Vec<Action>) {
+        if !self.pace.started {
+            self.pace.started = true;
+            self.check_what_was_laid(actions);
+        }
+        match event {
+            Event::Found { addresses, origin } => self.found(&addresses, origin, now),
+            Event::Unreached { address, why } => self.unreached(address, &why, now),
+            Event::Connected { peer, greeting } => self.connected(peer, greeting, now, actions),
+            Event::Said { peer, message } => self.said(peer, message, now, actions),
+            Event::Received { peer, block } => self.received(peer, block, now, actions),
+            Event::Returned { peer, block } => self.returned(peer, block, now, actions),
+            Event::Held { peer, block } => self.held(peer, block, now, actions),
+            Event::Wasted { peer, bytes, asked } => self.wasted(peer, bytes, asked, actions),
+            Event::Served { peer, block } => self.served(peer, block, now, actions),
+            Event::Checked {
+                piece,
+                verdict,
+                blocks,
+            } => self.checked(piece, verdict, &blocks, now, actions),
+            Event::Congested(congested) => self.congested(congested, now, actions),
+            Event::Gone { peer, why } => self.gone(peer, &why, now, actions),
+            Event::Woken => {}
+        }
+        self.keep_time(now, actions);
+    }
+
+    /// Does what is due by the clock; costs nothing where nothing is.
+    fn keep_time(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if self.news.due().is_some_and(|due| due <= now) {
+            self.tell_news(actions);
+        }
+        if self.pace.tick.is_some_and(|tick| tick <= now) {
+            self.pace.tick = None;
+            self.look_at_time_outs(now, actions);
+        }
+        if self.pace.choker_due || self.choker.due().is_some_and(|due| due <= now) {
+            self.pace.choker_due = false;
+            self.take_turns(now, actions);
+        }
+        self.dial(now, actions);
+        self.set_tick(now);
+    }
+
+    fn set_tick(&mut self, now: Moment) {
+        let waiting = !self.hungry.is_empty();
+        let after = if waiting && self.picker.is_endgame() {
+            TICK_ENDGAME
+        } else if self.picker.out() > 0 || waiting && self.picker.any_free() {
+            TICK
+        } else {
+            return;
+        };
+        let at = now + after;
+        self.pace.tick = Some(self.pace.tick.map_or(at, |tick| tick.min(at)));
+    }
+
+    /// When `Event::Woken` is wanted, at the latest; `None`: whenever something happens.
+    pub fn wake_at(&self) -> Option<Moment> {
+        if !self.pace.started {
+            return Some(Moment::ZERO);
+        }
+        [
+            self.news.due(),
+            self.pace.tick,
+            self.choker.due(),
+            self.dial_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Lets the choker decide and tells the peers.
+    fn take_turns(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let candidates: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| !peer.leaving)
+            .map(|(key, peer)| Candidate {
+                peer: *key,
+                interested: peer.wants_us,
+                choked: peer.choked,
+                busy: !peer.uploads.is_idle() || peer.served.is_some_and(|at| now < at + SLOT_IDLE),
+            })
+            .collect();
+        let changes = self.choker.decide(&candidates, now);
+        for peer in changes.choke {
+            self.choke(peer, actions);
+        }
+        for peer in changes.unchoke {
+            self.unchoke(peer, actions);
+        }
+    }
+
+    /// Sends the haves that waited for company, to those who lack the pieces.
+    fn tell_news(&mut self, actions: &mut Vec<Action>) {
+        let pieces = self.news.take();
+        for (key, peer) in self.peers.iter().filter(|(_, peer)| !peer.leaving) {
+            for piece in pieces.iter().filter(|piece| !peer.holds.has(**piece)) {
+                let message = crate::protocol::peer::Message::Have { piece: piece.get() };
+                actions.push(Action::Say {
+                    peer: *key,
+                    message,
+                });
+            }
+        }
+    }
+
+    fn congested(&mut self, congested: bool, now: Moment, actions: &mut Vec<Action>) {
+        self.pace.congested = congested;
+        if !congested {
+            let all: Vec<_> = self.peers.keys().copied().collect();
+            for peer in all {
+                self.fill(peer, now, actions);
+            }
+        }
+    }
+
+    /// Other limits from now on; connections above them are not closed, only no more are made.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.choker.set_slots(limits.upload_slots);
+        self.facts.limits = limits;
+        self.pace.choker_due = true;
+    }
+
+    /// Our verified pieces.
+    pub fn have(&self) -> &Bitfield {
+        &self.have
+    }
+
+    /// Blocks of unfinished pieces that lie in the files.
+    pub fn laid(&self) -> impl Iterator<Item = Block> {
+        self.picker.laid()
+    }
+
+    /// Whether every piece is verified.
+    pub fn is_complete(&self) -> bool {
+        self.have.is_full()
+    }
+
+    /// Pieces that no peer could deliver rightly and that are not asked for any more, in order.
+    pub fn failed_pieces(&self) -> Vec<PieceIndex> {
+        self.picker.given_up().iter().copied().collect()
+    }
+
+    /// Whether nobody is connected and nobody is left to call.
+    pub fn hopeless(&self) -> bool {
+        self.peers.is_empty() && !self.addresses.any_hope()
+    }
+
+    /// The other end of a connection.
+    pub fn peer_address(&self, peer: PeerKey) -> Option<SocketAddr> {
+        self.peers.get(&peer).map(|peer| peer.greeting.address)
+    }
+
+    /// All connections, in the order they were made, those about to end included.
+    pub fn peers(&self) -> impl Iterator<Item = (PeerKey, &Peer)> {
+        self.peers.iter().map(|(key, peer)| (*key, peer))
+    }
+
+    /// The figures as of `now`.
+    pub fn standing(&self, now: Moment) -> Standing {
+        let here = || self.peers.values().filter(|peer| !peer.leaving);
+        let geometry = &self.facts.geometry;
+        let mut have = u64::from(self.have.count()) * u64::from(geometry.piece_length());
+        // The last piece may be shorter than the others.
+        if let Some(last) = geometry
+            .pieces()
+            .checked_sub(1)
+            .and_then(|last| geometry.piece(last))
+            .filter(|last| self.have.has(*last))
+        {
+            have -= u64::from(geometry.piece_length() - geometry.piece_size(last));
+        }
+        Standing {
+            downloaded: self.ledger.downloaded,
+            uploaded: self.ledger.uploaded,
+            wasted: self.ledger.wasted,
+            down_rate: self.ledger.down_rate(now),
+            up_rate: self.ledger.up_rate(now),
+            peers: here().count(),
+            seeds: here().filter(|peer| peer.holds.is_full()).count(),
+            pieces_have: self.have.count(),
+            have,
+        }
+    }
+
+    /// Panics where the sub-machines disagree: for tests and simulations, far too slow for more.
+    pub fn check_invariants(&self) {
+        self.picker.check_invariants();
+        self.endgame.check_invariants(&self.peers);
+        for (key, peer) in &self.peers {
+            for asked in peer.pipe.asked() {
+                assert_eq!(
+                    self.picker.place(asked.block),
+                    Some(picker::Where::Out(*key)),
+                    "{:?} is under way from {key:?}",
+                    asked.block
+                );
+            }
+            let wanted = self.offers(&peer.holds);
+            assert_eq!(peer.offers, wanted, "what {key:?} has that we want");
+            if !peer.leaving {
+                assert_eq!(peer.wanted, wanted > 0, "interest in {key:?}");
+            }
+        }
+        let asked: usize = self.peers.values().map(|p| p.pipe.asked().count()).sum();
+        assert_eq!(asked, self.picker.out());
+    }
+}

@@ -1,0 +1,374 @@
+//! Whom to call: every address we were told, when it was tried, and when it may be tried again.
+//!
+//! ```text
+//! book.found(address, origin) ; book.due(now, room) -> addresses to dial
+//! book.failed(address, ..) / book.joined(address) / book.left(address, ..) ; book.wake_at()
+//! ```
+
+use super::event::{Farewell, Moment, Origin};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Addresses remembered. A tracker that tells more, or a liar who invents some, costs no more.
+pub const ADDRESSES_MAX: usize = 1_000;
+/// Connections being made at a time.
+pub const DIALS_MAX: usize = 24;
+/// Failures in a row after which a tracker's address is not tried again.
+const FAILURES_MAX: u32 = 6;
+/// How long a connection has to last for its address to start with a clean slate.
+const GOOD_VISIT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// May be dialled from this moment on.
+    Waiting(Moment),
+    /// Is being dialled.
+    Dialling,
+    /// Is a peer since then, whoever called.
+    Joined(Moment),
+    /// Is not to be called again.
+    Never,
+}
+
+#[derive(Debug)]
+struct Entry {
+    origin: Origin,
+    state: State,
+    failures: u32,
+}
+
+/// The address book of one torrent.
+#[derive(Debug, Default)]
+pub struct Addresses {
+    entries: BTreeMap<SocketAddr, Entry>,
+    banned: BTreeSet<IpAddr>,
+    ourselves: BTreeSet<SocketAddr>,
+    dialling: usize,
+    /// The earliest moment an entry waits for: kept, so that asking for it costs nothing.
+    next: Option<Moment>,
+}
+
+impl Addresses {
+    /// An address was told; says whether it is new and of use.
+    pub fn found(&mut self, address: SocketAddr, origin: Origin, now: Moment) -> bool {
+        let address = canonical(address);
+        if address.port() == 0
+            || address.ip().is_unspecified()
+            || address.ip().is_multicast()
+            || self.is_banned(address)
+            || self.ourselves.contains(&address)
+        {
+            return false;
+        }
+        if let Some(entry) = self.entries.get_mut(&address) {
+            entry.origin = entry.origin.min(origin);
+            return false;
+        }
+        if self.entries.len() >= ADDRESSES_MAX && !self.make_room(origin) {
+            return false;
+        }
+        let entry = Entry {
+            origin,
+            state: State::Waiting(now),
+            failures: 0,
+        };
+        self.entries.insert(address, entry);
+        self.sooner(now);
+        true
+    }
+
+    /// Forgets the address that failed most, of those not in use.
+    fn make_room(&mut self, origin: Origin) -> bool {
+        let spare = |entry: &Entry| match entry.state {
+            State::Waiting(_) => origin == Origin::User || entry.failures > 0,
+            State::Never | State::Dialling | State::Joined(_) => false,
+        };
+        let worst = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.origin != Origin::User && spare(entry))
+            .max_by_key(|(_, entry)| entry.failures)
+            .map(|(address, _)| *address);
+        if let Some(worst) = worst {
+            self.entries.remove(&worst);
+        }
+        worst.is_some()
+    }
+
+    /// Up to `room` addresses to dial now, the user's first, then those that failed least.
+    pub fn due(&mut self, now: Moment, room: usize, rng: &mut fastrand::Rng) -> Vec<SocketAddr> {
+        let room = room.min(DIALS_MAX.saturating_sub(self.dialling));
+        if room == 0 || self.next.is_none_or(|next| next > now) {
+            return Vec::new();
+        }
+        let mut due: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| matches!(entry.state, State::Waiting(at) if at <= now))
+            .map(|(address, entry)| (entry.origin, entry.failures, rng.u32(..), *address))
+            .collect();
+        due.sort_unstable();
+        due.truncate(room);
+        let due: Vec<_> = due.into_iter().map(|(.., address)| address).collect();
+        for address in &due {
+            self.set(*address, State::Dialling);
+        }
+        self.look_ahead();
+        due
+    }
+
+    /// When `due` will have something to say, if it may dial at all then.
+    pub fn wake_at(&self) -> Option<Moment> {
+        self.next.filter(|_| self.dialling < DIALS_MAX)
+    }
+
+    /// How many are being dialled.
+    pub fn dialling(&self) -> usize {
+        self.dialling
+    }
+
+    /// Whether some address is being dialled or will be.
+    pub fn any_hope(&self) -> bool {
+        self.dialling > 0 || self.next.is_some()
+    }
+
+    /// A peer at this address was there when it was called, or said that it listens there.
+    pub fn joined(&mut self, address: SocketAddr, origin: Origin, now: Moment) {
+        let address = canonical(address);
+        if !self.entries.contains_key(&address) && !self.found(address, origin, now) {
+            return;
+        }
+        self.set(address, State::Joined(now));
+        self.look_ahead();
+    }
+
+    /// A call failed.
+    pub fn failed(&mut self, address: SocketAddr, why: &Farewell, now: Moment) {
+        let address = canonical(address);
+        let Some(entry) = self.entries.get_mut(&address) else {
+            return;
+        };
+        entry.failures += 1;
+        let state = next_try(entry.origin, entry.failures, why, now);
+        self.set(address, state);
+        self.look_ahead();
+    }
+
+    /// A peer left.
+    pub fn left(&mut self, address: SocketAddr, why: &Farewell, now: Moment) {
+        let address = canonical(address);
+        let Some(entry) = self.entries.get_mut(&address) else {
+            return;
+        };
+        if let State::Joined(since) = entry.state
+            && now >= since + GOOD_VISIT
+        {
+            entry.failures = 0;
+        }
+        entry.failures += 1;
+        let state = next_try(entry.origin, entry.failures, why, now);
+        self.set(address, state);
+        self.look_ahead();
+    }
+
+    /// This address answered with our own id: it is us.
+    pub fn is_us(&mut self, address: SocketAddr) {
+        let address = canonical(address);
+        self.ourselves.insert(address);
+        self.set(address, State::Never);
+        self.look_ahead();
+    }
+
+    /// Somebody at this address lied: no call to it, and none from it. On a network each address is
+    /// a host; on the loopback each port is one.
+    pub fn ban(&mut self, address: SocketAddr) {
+        let address = canonical(address);
+        self.set(address, State::Never);
+        if !address.ip().is_loopback() {
+            self.banned.insert(address.ip());
+            let same: Vec<_> = self
+                .entries
+                .iter()
+                .filter(|(other, entry)| {
+                    other.ip() == address.ip() && matches!(entry.state, State::Waiting(_))
+                })
+                .map(|(other, _)| *other)
+                .collect();
+            for other in same {
+                self.set(other, State::Never);
+            }
+        }
+        self.look_ahead();
+    }
+
+    /// Whether calls from this address are refused.
+    pub fn is_banned(&self, address: SocketAddr) -> bool {
+        self.banned.contains(&canonical(address).ip())
+    }
+
+    fn set(&mut self, address: SocketAddr, state: State) {
+        if let Some(entry) = self.entries.get_mut(&address) {
+            self.dialling -= usize::from(entry.state == State::Dialling);
+            self.dialling += usize::from(state == State::Dialling);
+            entry.state = state;
+        }
+    }
+
+    fn sooner(&mut self, at: Moment) {
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+    }
+
+    fn look_ahead(&mut self) {
+        let waits = self.entries.values().filter_map(|entry| match entry.state {
+            State::Waiting(at) => Some(at),
+            _ => None,
+        });
+        self.next = waits.min();
+    }
+}
+
+/// One address in two notations is one address.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// When an address that failed so often may be tried again.
+fn next_try(origin: Origin, failures: u32, why: &Farewell, now: Moment) -> State {
+    let doubling = 1u32 << failures.saturating_sub(1).min(10);
+    match (why, origin) {
+        (Farewell::BothComplete | Farewell::Leaving, _) => State::Never,
+        // The other connection to the same peer may end one day.
+        (Farewell::Duplicate, _) => State::Waiting(now + Duration::from_secs(300)),
+        (Farewell::Replaced | Farewell::Useless | Farewell::NoRoom, Origin::Tracker) => {
+            State::Waiting(now + Duration::from_secs(300))
+        }
+        (why, _) if !why.may_retry() => State::Never,
+        // A person said there is a peer: it may be about to be started.
+        (_, Origin::User) => {
+            State::Waiting(now + Duration::from_secs(u64::from(2 * doubling).min(30)))
+        }
+        (_, Origin::Tracker) if failures >= FAILURES_MAX => State::Never,
+        (_, Origin::Tracker) => {
+            State::Waiting(now + Duration::from_secs(u64::from(15 * doubling).min(1800)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> SocketAddr {
+        ([10, 0, 0, 1], port).into()
+    }
+
+    fn seconds(s: u64) -> Moment {
+        Duration::from_secs(s)
+    }
+
+    fn book() -> (Addresses, fastrand::Rng) {
+        (Addresses::default(), fastrand::Rng::with_seed(1))
+    }
+
+    fn refused() -> Farewell {
+        Farewell::Unreachable("refused".into())
+    }
+
+    #[test]
+    fn an_address_is_dialled_once_however_often_it_is_told() {
+        let (mut book, mut rng) = book();
+        for _ in 0..10_000 {
+            book.found(address(7), Origin::Tracker, seconds(0));
+        }
+        book.found(
+            "[::ffff:10.0.0.1]:7".parse().unwrap_or(address(8)),
+            Origin::Tracker,
+            seconds(0),
+        );
+        assert_eq!(book.due(seconds(0), 10, &mut rng), [address(7)]);
+        book.found(address(7), Origin::Tracker, seconds(0));
+        assert_eq!(book.due(seconds(0), 10, &mut rng), []);
+        assert_eq!(book.wake_at(), None);
+    }
+
+    #[test]
+    fn port_0_and_addresses_of_nobody_are_never_dialled() {
+        let (mut book, mut rng) = book();
+        for text in ["10.0.0.1:0", "0.0.0.0:5", "[::]:5", "224.0.0.1:5"] {
+            assert!(
+                !text
+                    .parse()
+                    .is_ok_and(|a| book.found(a, Origin::User, seconds(0)))
+            );
+        }
+        assert_eq!(book.due(seconds(0), 10, &mut rng), []);
+    }
+
+    #[test]
+    fn a_trackers_address_is_tried_ever_more_seldom_and_then_no_more() {
+        let (mut book, mut rng) = book();
+        book.found(address(7), Origin::Tracker, seconds(0));
+        let (mut now, mut pauses) = (seconds(0), Vec::new());
+        while let Some(at) = book.wake_at() {
+            pauses.push((at - now).as_secs());
+            now = at;
+            assert_eq!(book.due(now, 10, &mut rng), [address(7)]);
+            book.failed(address(7), &refused(), now);
+        }
+        assert_eq!(pauses, [0, 15, 30, 60, 120, 240]);
+        assert!(!book.any_hope());
+    }
+
+    #[test]
+    fn a_users_address_is_tried_for_ever_and_at_least_every_30_seconds() {
+        let (mut book, mut rng) = book();
+        book.found(address(7), Origin::User, seconds(0));
+        let mut now = seconds(0);
+        for _ in 0..100 {
+            assert_eq!(book.due(now, 10, &mut rng), [address(7)]);
+            book.failed(address(7), &refused(), now);
+            let next = book.wake_at().unwrap_or_default();
+            assert!(next > now && next <= now + seconds(30));
+            now = next;
+        }
+    }
+
+    #[test]
+    fn the_book_is_full_at_its_limit_and_calls_are_made_a_few_at_a_time() {
+        let (mut book, mut rng) = book();
+        let told = (1..5000).filter(|port| book.found(address(*port), Origin::Tracker, seconds(0)));
+        assert_eq!(told.count(), ADDRESSES_MAX);
+        assert!(book.found(address(6000), Origin::User, seconds(0)));
+        let dialled = book.due(seconds(0), 500, &mut rng);
+        assert_eq!(dialled.len(), DIALS_MAX);
+        assert_eq!(dialled[0], address(6000));
+        assert_eq!(book.due(seconds(0), 500, &mut rng), []);
+    }
+
+    #[test]
+    fn a_banned_host_is_neither_called_nor_let_in_but_the_loopback_has_many_hosts() {
+        let (mut book, mut rng) = book();
+        book.found(address(7), Origin::User, seconds(0));
+        book.ban(address(9));
+        assert!(book.is_banned(address(1234)));
+        assert_eq!(book.due(seconds(0), 10, &mut rng), []);
+        let here = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        book.found(here(1), Origin::User, seconds(0));
+        book.found(here(2), Origin::User, seconds(0));
+        book.ban(here(1));
+        assert_eq!(book.due(seconds(0), 10, &mut rng), [here(2)]);
+    }
+
+    #[test]
+    fn our_own_address_is_never_dialled_again() {
+        let (mut book, mut rng) = book();
+        book.found(address(7), Origin::User, seconds(0));
+        assert_eq!(book.due(seconds(0), 10, &mut rng), [address(7)]);
+        book.is_us(address(7));
+        book.failed(address(7), &Farewell::Ourselves, seconds(0));
+        assert!(!book.found(address(7), Origin::User, seconds(99)));
+        assert_eq!(book.due(seconds(999), 10, &mut rng), []);
+        assert!(!book.any_hope());
+    }
+}

@@ -1,0 +1,263 @@
+//! Who comes and who goes: addresses to call, newcomers to greet, connections to close.
+
+use super::Swarm;
+use super::event::{Action, Farewell, Greeting, Moment, Origin, PeerKey, Way};
+use super::peer::Peer;
+use crate::protocol::peer::Message;
+use crate::protocol::peer::extension::ExtensionHandshake;
+use crate::protocol::peer::fast::allowed_fast_set;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Pieces a newcomer may have before it is unchoked: what BEP 6 suggests.
+pub(super) const ALLOWED_FAST: usize = 10;
+/// Trackers are asked for more addresses at most this often; they have their own opinion, too.
+const ANNOUNCE_PAUSE: Duration = Duration::from_secs(60);
+/// How often a full table is looked through for a peer that can make room.
+const REPLACE_PAUSE: Duration = Duration::from_secs(30);
+/// Without use for either side for so long, a peer may have to make room.
+const USELESS: Duration = Duration::from_secs(60);
+/// Connections one host may always have; half the table is the limit of larger ones (C17).
+const SAME_HOST_MIN: usize = 4;
+
+impl Swarm {
+    pub(super) fn found(&mut self, addresses: &[SocketAddr], origin: Origin, now: Moment) {
+        for address in addresses {
+            self.addresses.found(*address, origin, now);
+        }
+    }
+
+    pub(super) fn unreached(&mut self, address: SocketAddr, why: &Farewell, now: Moment) {
+        if *why == Farewell::Ourselves {
+            self.addresses.is_us(address);
+        }
+        self.addresses.failed(address, why, now);
+        self.keep_joined(address, now);
+    }
+
+    /// Calls whom there is room for.
+    pub(super) fn dial(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let room = self.room();
+        if room == 0 {
+            let waiting = self.addresses.wake_at().is_some_and(|at| at <= now);
+            if waiting && now >= self.pace.replaced + REPLACE_PAUSE {
+                self.pace.replaced = now;
+                self.make_room(now, actions);
+            }
+            return;
+        }
+        for address in self.addresses.due(now, room, &mut self.rng) {
+            actions.push(Action::Dial { address });
+        }
+        let last = *self.pace.announced.get_or_insert(now);
+        let short = self.peers.len() < self.facts.limits.peers.div_ceil(4);
+        let missing = self.facts.downloads && !self.have.is_full();
+        if missing && short && !self.addresses.any_hope() && now >= last + ANNOUNCE_PAUSE {
+            self.pace.announced = Some(now);
+            actions.push(Action::Announce);
+        }
+    }
+
+    /// When somebody can be called.
+    pub(super) fn dial_at(&self) -> Option<Moment> {
+        let at = self.addresses.wake_at()?;
+        if self.room() > 0 {
+            return Some(at);
+        }
+        Some(at.max(self.pace.replaced + REPLACE_PAUSE))
+    }
+
+    fn room(&self) -> usize {
+        let taken = self.peers.len() + self.addresses.dialling();
+        self.facts.limits.peers.saturating_sub(taken)
+    }
+
+    /// Hangs up the connection that has been of no use the longest; says whether there was one.
+    fn make_room(&mut self, now: Moment, actions: &mut Vec<Action>) -> bool {
+        let useless = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| {
+                !peer.leaving && !peer.wanted && !peer.wants_us && now >= peer.useful + USELESS
+            })
+            .min_by_key(|(key, peer)| (peer.useful, **key))
+            .map(|(key, _)| *key);
+        if let Some(key) = useless {
+            self.hang_up(key, Farewell::Replaced, actions);
+        }
+        useless.is_some()
+    }
+
+    /// Handshakes were exchanged.
+    pub(super) fn connected(
+        &mut self,
+        key: PeerKey,
+        greeting: Greeting,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        let address = greeting.address;
+        let dialled = greeting.way == Way::Dialled;
+        let refusal = self.refusal(&greeting, now, actions);
+        let mut peer = Peer::new(greeting, now);
+        if dialled {
+            peer.listens = Some(address);
+            self.addresses.joined(address, Origin::Tracker, now);
+            if refusal == Some(Farewell::Ourselves) {
+                self.addresses.is_us(address);
+            }
+        }
+        self.suspects.knows(key, address);
+        // Whoever is told all we have now needs no older news.
+        self.tell_news(actions);
+        self.peers.insert(key, peer);
+        match refusal {
+            Some(why) => self.hang_up(key, why, actions),
+            None => self.greet(key, actions),
+        }
+    }
+
+    /// Why a newcomer cannot stay. Makes room for it where that is possible.
+    fn refusal(
+        &mut self,
+        greeting: &Greeting,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) -> Option<Farewell> {
+        if greeting.id == self.facts.id {
+            return Some(Farewell::Ourselves);
+        }
+        if self.addresses.is_banned(greeting.address) {
+            return Some(Farewell::Lied);
+        }
+        let ip = greeting.address.ip().to_canonical();
+        let same_host = |peer: &Peer| peer.greeting.address.ip().to_canonical() == ip;
+        let here = || self.peers.iter().filter(|(_, peer)| !peer.leaving);
+        // An id is only a claim: from elsewhere, it says nothing about a peer that is here already.
+        let twin = here().find(|(_, peer)| same_host(peer) && peer.greeting.id == greeting.id);
+        if let Some((old, peer)) = twin {
+            let (old, old_way) = (*old, peer.greeting.way);
+            // Both ends have to close the same one: the call made by the higher id stays.
+            let stays = if self.facts.id > greeting.id {
+                Way::Dialled
+            } else {
+                Way::Accepted
+            };
+            if old_way == greeting.way || old_way == stays {
+                return Some(Farewell::Duplicate);
+            }
+            self.hang_up(old, Farewell::Duplicate, actions);
+            return None;
+        }
+        let crowd = here().filter(|(_, peer)| same_host(peer)).count();
+        if !ip.is_loopback() && crowd >= SAME_HOST_MIN.max(self.facts.limits.peers / 2) {
+            return Some(Farewell::NoRoom);
+        }
+        let full = here().count() >= self.facts.limits.peers;
+        (full && !self.make_room(now, actions)).then_some(Farewell::NoRoom)
+    }
+
+    /// Our first messages to a newcomer.
+    fn greet(&mut self, key: PeerKey, actions: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let ip = peer.greeting.address.ip();
+        let mut say = |message| actions.push(Action::Say { peer: key, message });
+        if peer.greeting.extended {
+            let upload_only = !self.facts.downloads || self.have.is_full();
+            let ours = ExtensionHandshake::ours(self.facts.listen_port, upload_only, ip);
+            say(ours.message());
+        }
+        if peer.greeting.fast && self.have.is_full() {
+            say(Message::HaveAll);
+        } else if peer.greeting.fast && self.have.is_empty() {
+            say(Message::HaveNone);
+        } else if !self.have.is_empty() {
+            say(Message::Bitfield(self.have.as_bytes().into()));
+        }
+        if peer.greeting.fast && !self.have.is_empty() {
+            let geometry = &self.facts.geometry;
+            let set = allowed_fast_set(ip, self.facts.info_hash, geometry.pieces(), ALLOWED_FAST);
+            let pieces = set.into_iter().filter_map(|index| geometry.piece(index));
+            peer.fast_to = pieces.filter(|piece| self.have.has(*piece)).collect();
+            for piece in &peer.fast_to {
+                say(Message::AllowedFast { piece: piece.get() });
+            }
+        }
+    }
+
+    /// Closes a connection. Its slots are still awaited; nothing else is asked or heard of it.
+    pub(super) fn hang_up(&mut self, key: PeerKey, why: Farewell, actions: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if peer.leaving {
+            return;
+        }
+        peer.leaving = true;
+        peer.pipe.spares.clear();
+        peer.uploads.clear(|_| false);
+        self.picker.release(key, &mut peer.current);
+        self.hungry.remove(&key);
+        self.forget_spares(key);
+        self.pace.choker_due = true;
+        actions.push(Action::HangUp { peer: key, why });
+    }
+
+    /// Hangs up a peer that says what makes no sense.
+    pub(super) fn senseless(&mut self, key: PeerKey, what: &str, actions: &mut Vec<Action>) {
+        self.hang_up(key, Farewell::Senseless(what.to_owned()), actions);
+    }
+
+    /// Complete peers have nothing to say to each other.
+    pub(super) fn part_with_the_complete(&mut self, actions: &mut Vec<Action>) {
+        if self.facts.downloads && !self.have.is_full() {
+            return;
+        }
+        let full = self.peers.iter().filter(|(_, peer)| peer.holds.is_full());
+        for key in full.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.hang_up(key, Farewell::BothComplete, actions);
+        }
+    }
+
+    /// A connection is no more.
+    pub(super) fn gone(
+        &mut self,
+        key: PeerKey,
+        why: &Farewell,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(mut peer) = self.peers.remove(&key) else {
+            return;
+        };
+        self.hungry.remove(&key);
+        self.choker.forget(key);
+        self.pace.choker_due = true;
+        self.forget_spares(key);
+        self.picker.release(key, &mut peer.current);
+        // Its thread sent all slots home before. If not, the blocks are free all the same.
+        for block in peer.pipe.drain() {
+            if self.picker.free(block, key) {
+                self.settle_spare(block, now, actions);
+            }
+        }
+        if self.facts.downloads {
+            self.picker.available().leave(&peer.holds);
+        }
+        if let Some(address) = peer.listens {
+            self.addresses.left(address, why, now);
+            self.keep_joined(address, now);
+        }
+        self.feed_the_hungry(None, now, actions);
+    }
+
+    /// An address whose peer is connected otherwise is not called, whatever became of one call.
+    fn keep_joined(&mut self, address: SocketAddr, now: Moment) {
+        let mut here = self.peers.values().filter(|peer| !peer.leaving);
+        if here.any(|peer| peer.listens == Some(address)) {
+            self.addresses.joined(address, Origin::Tracker, now);
+        }
+    }
+}

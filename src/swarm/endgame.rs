@@ -1,0 +1,186 @@
+//! The endgame: when every missing block is out, the slowest peers decide when we are done. So the
+//! oldest requests are repeated to peers that have nothing else to do, without a right to write.
+//!
+//! ```text
+//! RequestSpare -> Held: the first holder is revoked; its slot comes home and goes to the spare
+//!              -> the first holder delivers before that: the spare is discarded
+//! ```
+//!
+//! One spare a block, two a peer at the most, and none for a block asked for a moment ago: the bytes
+//! fetched twice stay few whatever the number of peers.
+
+use super::Swarm;
+use super::event::{Action, Moment, PeerKey};
+use super::peer::Peer;
+use super::picker::Where;
+use super::pipeline::SPARES_MAX;
+use crate::protocol::Block;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A request younger than this is not repeated: it may be answered any moment.
+const SPARE_AGE: Duration = Duration::from_millis(500);
+/// A spare that has not come for so long will not.
+const SPARE_PATIENCE: Duration = Duration::from_secs(30);
+/// Requests of one peer that are looked at, oldest first.
+const PROBES_MAX: usize = 8;
+
+/// Who was asked for a second copy of which block.
+#[derive(Debug, Default)]
+pub(super) struct Endgame {
+    spares: BTreeMap<Block, PeerKey>,
+}
+
+impl Endgame {
+    /// Panics where the spares here and those in the pipes disagree.
+    pub(super) fn check_invariants(&self, peers: &BTreeMap<PeerKey, Peer>) {
+        let mut count = 0;
+        for (key, peer) in peers {
+            assert!(peer.pipe.spares.len() <= SPARES_MAX);
+            for spare in &peer.pipe.spares {
+                assert_eq!(self.spares.get(&spare.block), Some(key));
+            }
+            count += peer.pipe.spares.len();
+        }
+        assert_eq!(count, self.spares.len());
+    }
+}
+
+impl Swarm {
+    /// Asks a peer that has nothing else to do for copies of the blocks that are out the longest.
+    pub(super) fn ask_for_spares(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
+        while let Some(block) = self.oldest_out(key, now) {
+            let Some(peer) = self.peers.get_mut(&key) else {
+                return;
+            };
+            peer.pipe.ask_spare(block, now);
+            self.endgame.spares.insert(block, key);
+            actions.push(Action::RequestSpare { peer: key, block });
+        }
+    }
+
+    fn oldest_out(&self, key: PeerKey, now: Moment) -> Option<Block> {
+        let peer = self.peers.get(&key)?;
+        let may = !peer.chokes_us && peer.may_be_asked() && !peer.pipe.is_snubbed();
+        if !may || peer.pipe.spares.len() >= SPARES_MAX || peer.pipe.room() == 0 {
+            return None;
+        }
+        let others = self.peers.iter().filter(|(other, _)| **other != key);
+        others
+            .flat_map(|(_, other)| other.pipe.asked().take(PROBES_MAX))
+            .filter(|asked| {
+                !asked.revoked
+                    && now.saturating_sub(asked.at) >= SPARE_AGE
+                    && peer.holds.has(asked.block.piece())
+                    && !self.endgame.spares.contains_key(&asked.block)
+                    && self.picker.may_spare(asked.block)
+            })
+            .min_by_key(|asked| (asked.at, asked.block))
+            .map(|asked| asked.block)
+    }
+
+    /// A spare has come: its block's slot is fetched from whoever has it.
+    pub(super) fn held(
+        &mut self,
+        key: PeerKey,
+        block: Block,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        let known = self.endgame.spares.get(&block) == Some(&key);
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if peer.leaving {
+            return;
+        }
+        if !known || !peer.pipe.held(block, now) {
+            actions.push(Action::Discard { peer: key, block });
+            return;
+        }
+        match self.picker.place(block) {
+            Some(Where::Out(holder)) => {
+                let holding = self.peers.get_mut(&holder);
+                // One that is leaving sends its slots home anyway.
+                if holding.is_some_and(|it| !it.leaving && it.pipe.revoke(block)) {
+                    let peer = holder;
+                    actions.push(Action::Revoke { peer, block });
+                }
+            }
+            Some(Where::Free) => self.settle_spare(block, now, actions),
+            Some(Where::Laid(_)) | None => self.discard_spare(block, actions),
+        }
+    }
+
+    /// The block's slot is home: whoever holds its spare gets it. A spare that has not come is given
+    /// up, the block is asked for as any other.
+    pub(super) fn settle_spare(&mut self, block: Block, now: Moment, actions: &mut Vec<Action>) {
+        let Some(key) = self.endgame.spares.get(&block).copied() else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let mut spares = peer.pipe.spares.iter();
+        let held = spares.any(|spare| spare.block == block && spare.held);
+        if held && self.picker.settle(block, key) {
+            peer.pipe.settle(block, now);
+            self.endgame.spares.remove(&block);
+            actions.push(Action::Settle { peer: key, block });
+        } else {
+            self.discard_spare(block, actions);
+        }
+    }
+
+    /// Nobody needs a second copy of this block any more.
+    pub(super) fn discard_spare(&mut self, block: Block, actions: &mut Vec<Action>) {
+        let Some(key) = self.endgame.spares.remove(&block) else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let mut spares = peer.pipe.spares.iter();
+        if spares.any(|spare| spare.block == block && spare.held) {
+            self.ledger.wasted(block.length());
+        }
+        peer.pipe.drop_spare(block);
+        actions.push(Action::Discard { peer: key, block });
+    }
+
+    /// The peer will not send this spare; says whether there was one.
+    pub(super) fn refuse_spare(&mut self, key: PeerKey, block: Block) -> bool {
+        if self.endgame.spares.get(&block) != Some(&key) {
+            return false;
+        }
+        self.endgame.spares.remove(&block);
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.pipe.drop_spare(block);
+        }
+        true
+    }
+
+    /// Gives up the spares of a peer that have not come: all (it chokes us, or hangs up), or those
+    /// that have been out for too long.
+    pub(super) fn drop_spares(
+        &mut self,
+        key: PeerKey,
+        late_at: Option<Moment>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(peer) = self.peers.get(&key) else {
+            return;
+        };
+        let late = |at: Moment| late_at.is_none_or(|now| now.saturating_sub(at) >= SPARE_PATIENCE);
+        let spares = peer.pipe.spares.iter();
+        let late = spares.filter(|spare| !spare.held && late(spare.at));
+        for block in late.map(|spare| spare.block).collect::<Vec<_>>() {
+            self.discard_spare(block, actions);
+        }
+    }
+
+    /// The peer is gone and its spares with it.
+    pub(super) fn forget_spares(&mut self, key: PeerKey) {
+        self.endgame.spares.retain(|_, holder| *holder != key);
+    }
+}

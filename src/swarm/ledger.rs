@@ -1,0 +1,118 @@
+//! What was fetched, served and thrown away, and how fast: bytes and bytes a second.
+//!
+//! ```
+//! use ropewalk::swarm::ledger::Rate;
+//! use std::time::Duration;
+//! let mut rate = Rate::default();
+//! for tenth in 0..100 {
+//!     rate.add(1000, Duration::from_millis(tenth * 100));
+//! }
+//! let now = rate.per_second(Duration::from_secs(10));
+//! assert!((9_000..11_000).contains(&now), "{now}");
+//! ```
+
+use super::event::Moment;
+
+/// How far back a rate looks, in seconds: older bytes count less and less.
+const WINDOW: f64 = 4.0;
+
+/// Bytes a second, lately: an exponential window, two numbers whatever the traffic.
+#[derive(Debug, Clone, Default)]
+pub struct Rate {
+    /// Bytes, each worth less the older it is.
+    weight: f64,
+    at: Moment,
+    since: Option<Moment>,
+}
+
+impl Rate {
+    /// `bytes` went by.
+    pub fn add(&mut self, bytes: u32, now: Moment) {
+        if self.since.is_none() {
+            self.since = Some(now);
+            self.at = now;
+        }
+        if now > self.at {
+            self.weight *= (-(now - self.at).as_secs_f64() / WINDOW).exp();
+            self.at = now;
+        }
+        self.weight += f64::from(bytes);
+    }
+
+    /// Bytes a second as of `now`. Honest from the first second on: a young rate is not averaged
+    /// over time that never was.
+    pub fn per_second(&self, now: Moment) -> u64 {
+        let Some(since) = self.since else { return 0 };
+        let idle = now.saturating_sub(self.at).as_secs_f64();
+        let age = now.saturating_sub(since).as_secs_f64().max(0.5);
+        let seen = WINDOW * (1.0 - (-age / WINDOW).exp());
+        (self.weight * (-idle / WINDOW).exp() / seen) as u64
+    }
+}
+
+/// The totals of one swarm in this run, in bytes of payload.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    /// Fetched.
+    pub downloaded: u64,
+    /// Served.
+    pub uploaded: u64,
+    /// Thrown away: late, twice, unasked, or part of a bad piece.
+    pub wasted: u64,
+    down: Rate,
+    up: Rate,
+}
+
+impl Ledger {
+    /// A block came.
+    pub fn received(&mut self, bytes: u32, now: Moment) {
+        self.downloaded += u64::from(bytes);
+        self.down.add(bytes, now);
+    }
+
+    /// A block was sent.
+    pub fn served(&mut self, bytes: u32, now: Moment) {
+        self.uploaded += u64::from(bytes);
+        self.up.add(bytes, now);
+    }
+
+    /// Bytes turned out to be good for nothing.
+    pub fn wasted(&mut self, bytes: u32) {
+        self.wasted += u64::from(bytes);
+    }
+
+    /// Fetched a second, lately.
+    pub fn down_rate(&self, now: Moment) -> u64 {
+        self.down.per_second(now)
+    }
+
+    /// Served a second, lately.
+    pub fn up_rate(&self, now: Moment) -> u64 {
+        self.up.per_second(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_steady_stream_is_measured_from_its_first_seconds_and_forgotten_after_it_ends() {
+        let mut rate = Rate::default();
+        for step in 0..200u64 {
+            rate.add(5_000, Duration::from_millis(step * 50));
+            let now = Duration::from_millis(step * 50 + 50);
+            if step > 40 {
+                let measured = rate.per_second(now);
+                assert!((90_000..112_000).contains(&measured), "{measured}");
+            }
+        }
+        assert!(rate.per_second(Duration::from_secs(60)) < 10);
+    }
+
+    #[test]
+    fn nothing_is_no_rate() {
+        assert_eq!(Rate::default().per_second(Duration::from_secs(9)), 0);
+    }
+}

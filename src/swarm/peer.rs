@@ -1,0 +1,222 @@
+//! What is known of one connected peer: what it has, who chokes whom, what is under way.
+
+use super::event::{Greeting, Moment};
+use super::ledger::Rate;
+use super::pipeline::Pipe;
+use super::uploads::Uploads;
+use crate::protocol::bitfield::Bitfield;
+use crate::protocol::{Geometry, PieceIndex};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Suggested and allowed-fast pieces remembered of a peer; a flood of them costs nothing (BEP 6).
+pub const FAST_PIECES_MAX: usize = 16;
+/// Changes of mind and signs of life within `WINDOW` that an honest peer stays far below.
+const FLIPS_MAX: u32 = 100;
+const WINDOW: Duration = Duration::from_secs(10);
+/// Haves for pieces that the peer was known to have: an honest peer sends none, or a few in a race.
+const IDLE_HAVES_MAX: u32 = 1_000;
+/// Blocks nobody asked for that are put up with.
+const UNASKED_MAX: u32 = 10;
+
+/// The pieces of a peer. Those who have all or nothing, which is most, cost no bitfield.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holding {
+    /// No piece.
+    Nothing,
+    /// Every piece, from the start.
+    Everything,
+    /// These.
+    Some(Bitfield),
+}
+
+impl Holding {
+    /// Whether `piece` is among them.
+    pub fn has(&self, piece: PieceIndex) -> bool {
+        match self {
+            Holding::Nothing => false,
+            Holding::Everything => true,
+            Holding::Some(field) => field.has(piece),
+        }
+    }
+
+    /// Adds a piece; says whether it was new.
+    pub fn add(&mut self, piece: PieceIndex, geometry: &Geometry) -> bool {
+        match self {
+            Holding::Everything => false,
+            Holding::Some(field) => field.set(piece),
+            Holding::Nothing => {
+                let mut field = Bitfield::new(geometry);
+                let new = field.set(piece);
+                *self = Holding::Some(field);
+                new
+            }
+        }
+    }
+
+    /// Whether nothing is missing of a torrent that has pieces.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Holding::Nothing => false,
+            Holding::Everything => true,
+            Holding::Some(field) => field.is_full(),
+        }
+    }
+
+    /// How many pieces they are, of a torrent of `pieces`.
+    pub fn count(&self, pieces: u32) -> u32 {
+        match self {
+            Holding::Nothing => 0,
+            Holding::Everything => pieces,
+            Holding::Some(field) => field.count(),
+        }
+    }
+}
+
+/// How well a peer behaves: counters that honest peers keep low.
+#[derive(Debug, Default)]
+pub struct Manners {
+    window: Moment,
+    flips: u32,
+    idle_haves: u32,
+    unasked: u32,
+}
+
+impl Manners {
+    /// Choke, interest or keep-alive: cheap to send and not free to hear. False: too many.
+    pub fn flip(&mut self, now: Moment) -> bool {
+        if now >= self.window + WINDOW {
+            self.window = now;
+            self.flips = 0;
+        }
+        self.flips += 1;
+        self.flips <= FLIPS_MAX
+    }
+
+    /// A have that told nothing. False: too many.
+    pub fn idle_have(&mut self) -> bool {
+        self.idle_haves += 1;
+        self.idle_haves <= IDLE_HAVES_MAX
+    }
+
+    /// A block nobody asked for. False: too many.
+    pub fn unasked(&mut self) -> bool {
+        self.unasked += 1;
+        self.unasked <= UNASKED_MAX
+    }
+}
+
+/// One connected peer.
+#[derive(Debug)]
+pub struct Peer {
+    /// What the handshakes told.
+    pub greeting: Greeting,
+    /// Since when it is connected.
+    pub since: Moment,
+    /// The program it says it is (BEP 10), not escaped.
+    pub client: String,
+    /// Where it takes calls, if that is known.
+    pub listens: Option<SocketAddr>,
+    /// The pieces it has.
+    pub holds: Holding,
+    /// How many of them we want.
+    pub offers: u32,
+    /// The time for its bitfield is over.
+    pub settled_in: bool,
+    /// It answers none of our requests.
+    pub chokes_us: bool,
+    /// It wants something of ours.
+    pub wants_us: bool,
+    /// We answer none of its requests.
+    pub choked: bool,
+    /// It was told that we want something.
+    pub wanted: bool,
+    /// The requests under way to it.
+    pub pipe: Pipe,
+    /// The piece it is working on for us.
+    pub current: Option<PieceIndex>,
+    /// Its requests.
+    pub uploads: Uploads,
+    /// Pieces it gives us even while it chokes us.
+    pub fast_from: Vec<PieceIndex>,
+    /// Pieces we give it even while we choke it.
+    pub fast_to: Vec<PieceIndex>,
+    /// Pieces it suggested, latest last.
+    pub suggested: Vec<PieceIndex>,
+    /// How it behaves.
+    pub manners: Manners,
+    /// What it brings us.
+    pub down: Rate,
+    /// What we bring it.
+    pub up: Rate,
+    /// When it was last served something.
+    pub served: Option<Moment>,
+    /// When either side last had a use for the other.
+    pub useful: Moment,
+    /// Hung up; only its slots are still awaited.
+    pub leaving: bool,
+}
+
+impl Peer {
+    /// A peer right after the handshakes: both sides choke, neither wants anything (BEP 3).
+    pub fn new(greeting: Greeting, now: Moment) -> Peer {
+        Peer {
+            greeting,
+            since: now,
+            client: String::new(),
+            listens: None,
+            holds: Holding::Nothing,
+            offers: 0,
+            settled_in: false,
+            chokes_us: true,
+            wants_us: false,
+            choked: true,
+            wanted: false,
+            pipe: Pipe::default(),
+            current: None,
+            uploads: Uploads::default(),
+            fast_from: Vec::new(),
+            fast_to: Vec::new(),
+            suggested: Vec::new(),
+            manners: Manners::default(),
+            down: Rate::default(),
+            up: Rate::default(),
+            served: None,
+            useful: now,
+            leaving: false,
+        }
+    }
+
+    /// Whether it may be asked for anything at all.
+    pub fn may_be_asked(&self) -> bool {
+        let gives = !self.chokes_us || !self.fast_from.is_empty();
+        gives && self.offers > 0 && self.wanted && !self.leaving
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_thousand_changes_of_mind_a_second_are_too_many_and_ten_are_not() {
+        let mut manners = Manners::default();
+        assert!((0..1000).all(|n| manners.flip(Duration::from_millis(n * 200))));
+        let at = Duration::from_secs(1000);
+        assert!(!(0..1000).all(|_| manners.flip(at)));
+    }
+
+    #[test]
+    fn a_holding_grows_from_nothing_to_all() {
+        let geometry = Geometry::new(3, 1).unwrap();
+        let mut holds = Holding::Nothing;
+        for (n, piece) in geometry.all_pieces().enumerate() {
+            assert!(!holds.is_full() && !holds.has(piece));
+            assert!(holds.add(piece, &geometry) && !holds.add(piece, &geometry));
+            assert_eq!(holds.count(3), n as u32 + 1);
+        }
+        assert!(holds.is_full());
+        assert!(!Holding::Everything.add(geometry.piece(0).unwrap(), &geometry));
+    }
+}

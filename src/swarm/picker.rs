@@ -1,0 +1,534 @@
+//! What to ask a peer for: finish what is begun, then the rarest piece, ties by chance.
+//!
+//! ```text
+//! picker.pick(asker, room, rng, &mut blocks);      // a run of blocks, now out to the asker
+//! picker.lay(block, from) / picker.free(block, from)   // each comes back exactly once
+//! picker.finish(piece) / picker.retry(piece, ..)       // what the hash said
+//! ```
+//!
+//! Before changing anything here, check that still: a block is out to one peer at a time; a block
+//! laid by a former run is not asked again; a piece under suspicion is one peer's alone; adjacent
+//! blocks go to one peer (its thread maps runs); the cost of a pick grows neither with the pieces nor
+//! with the peers; the same dice pick the same blocks.
+
+use super::availability::Availability;
+use super::event::{Moment, PeerKey};
+use super::peer::Holding;
+use crate::protocol::bitfield::Bitfield;
+use crate::protocol::{Block, Geometry, PieceIndex};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How many begun pieces are looked at to find one a peer can help with.
+const HELP_PROBES_MAX: usize = 64;
+
+/// How long the peers that took part in a bad piece stand back from its next try.
+const STAND_BACK: Moment = Moment::from_secs(30);
+
+/// Where a block of a begun piece is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Where {
+    /// Nowhere: it can be asked for.
+    Free,
+    /// Asked of this peer, which holds the right to write it.
+    Out(PeerKey),
+    /// In the file, from this peer; `None`: from a former run.
+    Laid(Option<PeerKey>),
+}
+
+/// A piece under suspicion is fetched whole from one peer, so that the next failure has one cause.
+#[derive(Debug, Default)]
+struct Care {
+    sole: Option<PeerKey>,
+    stand_back: Vec<PeerKey>,
+    until: Moment,
+}
+
+/// A begun piece.
+#[derive(Debug)]
+struct Partial {
+    blocks: Vec<Where>,
+    free: u32,
+    laid: u32,
+    /// No block before this one is free.
+    first_free: u32,
+    /// The peer that is working its way through this piece.
+    worker: Option<PeerKey>,
+    care: Option<Box<Care>>,
+}
+
+/// Who asks, and what may be picked for it.
+#[derive(Debug)]
+pub struct Asker<'a> {
+    /// The peer.
+    pub peer: PeerKey,
+    /// What it has.
+    pub holds: &'a Holding,
+    /// The piece it is working on; kept here by the picker.
+    pub current: &'a mut Option<PieceIndex>,
+    /// Pieces it would like to give (BEP 6), tried before the rarest.
+    pub suggested: &'a mut Vec<PieceIndex>,
+    /// While it chokes us: the only pieces it still gives (BEP 6).
+    pub only: Option<&'a [PieceIndex]>,
+}
+
+/// All blocks of a download and where they are.
+#[derive(Debug)]
+pub struct Picker {
+    geometry: Geometry,
+    available: Availability,
+    partials: BTreeMap<PieceIndex, Partial>,
+    /// Begun pieces with a free block that nobody works on.
+    orphans: BTreeSet<PieceIndex>,
+    /// Begun pieces with a free block.
+    unfinished: BTreeSet<PieceIndex>,
+    /// Begun pieces under suspicion.
+    careful: BTreeSet<PieceIndex>,
+    given_up: BTreeSet<PieceIndex>,
+    out: usize,
+    /// Tables of finished pieces, to be used again: where a piece is one block, no allocation per block.
+    tables: Vec<Vec<Where>>,
+}
+
+impl Picker {
+    /// Everything that `have` lacks is to be picked, but the blocks in `laid`.
+    pub fn new(
+        geometry: Geometry,
+        have: &Bitfield,
+        laid: &[Block],
+        rng: &mut fastrand::Rng,
+    ) -> Picker {
+        let mut open = Bitfield::new(&geometry);
+        for piece in geometry.all_pieces().filter(|piece| !have.has(*piece)) {
+            open.set(piece);
+        }
+        let mut picker = Picker {
+            geometry,
+            available: Availability::new(geometry, open, rng),
+            partials: BTreeMap::new(),
+            orphans: BTreeSet::new(),
+            unfinished: BTreeSet::new(),
+            careful: BTreeSet::new(),
+            given_up: BTreeSet::new(),
+            out: 0,
+            tables: Vec::new(),
+        };
+        for block in laid {
+            if picker.available.is_open(block.piece()) {
+                picker.begin(block.piece());
+            }
+            // A record may name a block twice or one off the grid: only what is free can be laid.
+            if geometry.block(block.piece(), block.number()) == Some(*block)
+                && picker.place(*block) == Some(Where::Free)
+            {
+                picker.put(*block, Where::Laid(None));
+            }
+        }
+        picker
+    }
+
+    /// Who has what, for counting peers in and out.
+    pub fn available(&mut self) -> &mut Availability {
+        &mut self.available
+    }
+
+    /// How many blocks are out.
+    pub fn out(&self) -> usize {
+        self.out
+    }
+
+    /// Where `block` is; `None` where its piece is not begun.
+    pub fn place(&self, block: Block) -> Option<Where> {
+        let partial = self.partials.get(&block.piece())?;
+        partial.blocks.get(block.number()).copied()
+    }
+
+    /// Where the blocks of a begun piece are or came from.
+    pub fn places(&self, piece: PieceIndex) -> &[Where] {
+        self.partials
+            .get(&piece)
+            .map_or(&[], |partial| &partial.blocks)
+    }
+
+    /// Pieces whose blocks are all laid and that wait for their hash.
+    pub fn full(&self) -> impl Iterator<Item = PieceIndex> {
+        self.partials
+            .iter()
+            .filter(|(_, partial)| partial.laid as usize == partial.blocks.len())
+            .map(|(piece, _)| *piece)
+    }
+
+    /// Laid blocks of pieces that are not finished.
+    pub fn laid(&self) -> impl Iterator<Item = Block> {
+        self.partials.iter().flat_map(|(piece, partial)| {
+            let grid = self.geometry.blocks(*piece);
+            grid.zip(&partial.blocks)
+                .filter(|(_, place)| matches!(place, Where::Laid(_)))
+                .map(|(block, _)| block)
+        })
+    }
+
+    /// Pieces that will not be asked for any more.
+    pub fn given_up(&self) -> &BTreeSet<PieceIndex> {
+        &self.given_up
+    }
+
+    /// Whether every missing block that any peer has is out (or laid).
+    pub fn is_endgame(&self) -> bool {
+        self.out > 0
+            && !self.available.any_to_be_had()
+            && self
+                .unfinished
+                .iter()
+                .all(|piece| self.available.count(*piece) == 0)
+    }
+
+    /// Whether a spare of this block may be asked for: not while its piece is under suspicion.
+    pub fn may_spare(&self, block: Block) -> bool {
+        self.partials
+            .get(&block.piece())
+            .is_some_and(|partial| partial.care.is_none())
+    }
+
+    /// Whether anything at all could be picked for some peer.
+    pub fn any_free(&self) -> bool {
+        !self.unfinished.is_empty() || self.available.any_to_be_had()
+    }
+
+    /// Picks up to `room` blocks for the asker; they are out to it from now on. `eager`: rather help
+    /// with a begun piece than begin another one.
+    pub fn pick(
+        &mut self,
+        mut asker: Asker<'_>,
+        room: usize,
+        eager: bool,
+        now: Moment,
+        rng: &mut fastrand::Rng,
+        blocks: &mut Vec<Block>,
+    ) {
+        let mut left = room;
+        while left > 0 {
+            let Some(piece) = self.choose(&mut asker, eager, now, rng) else {
+                return;
+            };
+            let taken = self.take(piece, asker.peer, left, blocks);
+            if taken == 0 {
+                return;
+            }
+            left -= taken;
+        }
+    }
+
+    /// The piece to take blocks from, with the asker at work on it.
+    fn choose(
+        &mut self,
+        asker: &mut Asker<'_>,
+        eager: bool,
+        now: Moment,
+        rng: &mut fastrand::Rng,
+    ) -> Option<PieceIndex> {
+        if let Some(only) = asker.only {
+            return self.choose_of(only, asker, now);
+        }
+        if let Some(piece) = *asker.current
+            && self.may_take(piece, asker, now)
+        {
+            return Some(piece);
+        }
+        self.step_back(asker);
+        let orphan = self.orphans.iter().copied().take(HELP_PROBES_MAX);
+        let orphan = orphan
+            .into_iter()
+            .find(|piece| self.may_take(*piece, asker, now));
+        if let Some(piece) = orphan {
+            return Some(self.work_on(piece, asker));
+        }
+        if eager && let Some(piece) = self.helpable(asker, now, rng) {
+            return Some(piece);
+        }
+        while let Some(piece) = asker.suggested.pop() {
+            if self.available.is_open(piece) && asker.holds.has(piece) {
+                self.begin(piece);
+                return Some(self.work_on(piece, asker));
+            }
+        }
+        if let Some(piece) = self.available.rarest(asker.holds, rng) {
+            self.begin(piece);
+            return Some(self.work_on(piece, asker));
+        }
+        self.helpable(asker, now, rng)
+    }
+
+    fn choose_of(
+        &mut self,
+        only: &[PieceIndex],
+        asker: &Asker<'_>,
+        now: Moment,
+    ) -> Option<PieceIndex> {
+        for piece in only {
+            if self.available.is_open(*piece) && asker.holds.has(*piece) {
+                self.begin(*piece);
+            }
+            if self.may_take(*piece, asker, now) {
+                return Some(*piece);
+            }
+        }
+        None
+    }
+
+    /// A piece others work on that has a free block for this asker.
+    fn helpable(
+        &self,
+        asker: &Asker<'_>,
+        now: Moment,
+        rng: &mut fastrand::Rng,
+    ) -> Option<PieceIndex> {
+        let start = self
+            .geometry
+            .piece(rng.u32(0..self.geometry.pieces().max(1)))?;
+        let (before, after) = (..start, start..);
+        self.unfinished
+            .range(after)
+            .chain(self.unfinished.range(before))
+            .copied()
+            .take(HELP_PROBES_MAX)
+            .find(|piece| self.may_take(*piece, asker, now))
+    }
+
+    fn may_take(&self, piece: PieceIndex, asker: &Asker<'_>, now: Moment) -> bool {
+        let Some(partial) = self.partials.get(&piece) else {
+            return false;
+        };
+        let allowed = partial.care.as_ref().is_none_or(|care| match care.sole {
+            Some(sole) => sole == asker.peer,
+            None => now >= care.until || !care.stand_back.contains(&asker.peer),
+        });
+        partial.free > 0 && allowed && asker.holds.has(piece)
+    }
+
+    fn begin(&mut self, piece: PieceIndex) {
+        self.available.close(piece);
+        let count = self.geometry.blocks_in(piece);
+        let mut blocks = self.tables.pop().unwrap_or_default();
+        blocks.clear();
+        blocks.resize(count, Where::Free);
+        let partial = Partial {
+            blocks,
+            free: count as u32,
+            laid: 0,
+            first_free: 0,
+            worker: None,
+            care: None,
+        };
+        self.partials.insert(piece, partial);
+        self.unfinished.insert(piece);
+        self.orphans.insert(piece);
+    }
+
+    fn work_on(&mut self, piece: PieceIndex, asker: &mut Asker<'_>) -> PieceIndex {
+        if let Some(partial) = self.partials.get_mut(&piece) {
+            partial.worker = Some(asker.peer);
+        }
+        self.orphans.remove(&piece);
+        *asker.current = Some(piece);
+        piece
+    }
+
+    fn step_back(&mut self, asker: &mut Asker<'_>) {
+        if let Some(piece) = asker.current.take() {
+            self.abandon(piece, asker.peer);
+        }
+    }
+
+    fn abandon(&mut self, piece: PieceIndex, peer: PeerKey) {
+        if let Some(partial) = self.partials.get_mut(&piece)
+            && partial.worker == Some(peer)
+        {
+            partial.worker = None;
+            if partial.free > 0 {
+                self.orphans.insert(piece);
+            }
+        }
+    }
+
+    /// Takes a run of free blocks of a begun piece; says how many.
+    fn take(
+        &mut self,
+        piece: PieceIndex,
+        peer: PeerKey,
+        most: usize,
+        blocks: &mut Vec<Block>,
+    ) -> usize {
+        let Some(partial) = self.partials.get_mut(&piece) else {
+            return 0;
+        };
+        if let Some(care) = &mut partial.care {
+            care.sole = Some(peer);
+        }
+        let mut taken = 0;
+        let mut number = partial.first_free as usize;
+        while taken < most && partial.free > 0 && number < partial.blocks.len() {
+            if partial.blocks[number] == Where::Free {
+                partial.blocks[number] = Where::Out(peer);
+                partial.free -= 1;
+                taken += 1;
+                blocks.extend(self.geometry.block(piece, number));
+            }
+            number += 1;
+        }
+        partial.first_free = number as u32;
+        self.out += taken;
+        if partial.free == 0 {
+            self.unfinished.remove(&piece);
+            self.orphans.remove(&piece);
+        }
+        taken
+    }
+
+    /// The peer no longer works for us (choked, snubbed, gone): others may take over what it began.
+    pub fn release(&mut self, peer: PeerKey, current: &mut Option<PieceIndex>) {
+        if let Some(piece) = current.take() {
+            self.abandon(piece, peer);
+        }
+        for piece in &self.careful {
+            if let Some(partial) = self.partials.get_mut(piece)
+                && let Some(care) = &mut partial.care
+                && care.sole == Some(peer)
+            {
+                care.sole = None;
+            }
+        }
+    }
+
+    /// A block that was out to `from` lies in the file. `Some(true)`: it was its piece's last one.
+    /// `None`: it was not out to that peer.
+    pub fn lay(&mut self, block: Block, from: PeerKey) -> Option<bool> {
+        if self.place(block) != Some(Where::Out(from)) {
+            return None;
+        }
+        self.put(block, Where::Laid(Some(from)));
+        let partial = self.partials.get(&block.piece())?;
+        Some(partial.laid as usize == partial.blocks.len())
+    }
+
+    /// A block that was out to `from` came home unused; says whether it was out to that peer.
+    pub fn free(&mut self, block: Block, from: PeerKey) -> bool {
+        let was_out = self.place(block) == Some(Where::Out(from));
+        if was_out {
+            self.put(block, Where::Free);
+        }
+        was_out
+    }
+
+    /// Gives a free block to the holder of a spare; says whether it was free.
+    pub fn settle(&mut self, block: Block, to: PeerKey) -> bool {
+        let was_free = self.place(block) == Some(Where::Free);
+        if was_free {
+            self.put(block, Where::Out(to));
+        }
+        was_free
+    }
+
+    fn put(&mut self, block: Block, place: Where) {
+        let piece = block.piece();
+        let Some(partial) = self.partials.get_mut(&piece) else {
+            return;
+        };
+        let Some(old) = partial.blocks.get_mut(block.number()) else {
+            return;
+        };
+        match std::mem::replace(old, place) {
+            Where::Free => partial.free -= 1,
+            Where::Out(_) => self.out -= 1,
+            Where::Laid(_) => partial.laid -= 1,
+        }
+        match place {
+            Where::Free => {
+                partial.free += 1;
+                partial.first_free = partial.first_free.min(block.number() as u32);
+            }
+            Where::Out(_) => self.out += 1,
+            Where::Laid(_) => partial.laid += 1,
+        }
+        if partial.free == 0 {
+            self.unfinished.remove(&piece);
+            self.orphans.remove(&piece);
+        } else {
+            self.unfinished.insert(piece);
+            if partial.worker.is_none() {
+                self.orphans.insert(piece);
+            }
+        }
+    }
+
+    /// The piece is good: there is nothing left to do for it.
+    pub fn finish(&mut self, piece: PieceIndex) {
+        self.available.close(piece);
+        if let Some(partial) = self.partials.remove(&piece) {
+            self.out -= count_out(&partial.blocks);
+            if self.tables.len() < 1024 {
+                self.tables.push(partial.blocks);
+            }
+        }
+        self.unfinished.remove(&piece);
+        self.orphans.remove(&piece);
+        self.careful.remove(&piece);
+    }
+
+    /// The piece is bad: all its blocks are free again, for one peer alone, and not one of
+    /// `stand_back` for a while. Without `careful` (an unreadable piece) for anyone.
+    pub fn retry(
+        &mut self,
+        piece: PieceIndex,
+        careful: bool,
+        stand_back: Vec<PeerKey>,
+        now: Moment,
+    ) {
+        self.finish(piece);
+        self.begin(piece);
+        if careful && let Some(partial) = self.partials.get_mut(&piece) {
+            partial.care = Some(Box::new(Care {
+                sole: None,
+                stand_back,
+                until: now + STAND_BACK,
+            }));
+            self.careful.insert(piece);
+        }
+    }
+
+    /// The piece is beyond hope: never asked for again.
+    pub fn give_up(&mut self, piece: PieceIndex) {
+        self.finish(piece);
+        self.given_up.insert(piece);
+    }
+
+    /// Panics where the tables disagree: for tests and simulations.
+    pub fn check_invariants(&self) {
+        self.available.check_invariants();
+        let mut out = 0;
+        for (piece, partial) in &self.partials {
+            assert!(
+                !self.available.is_open(*piece),
+                "{piece:?} is begun and open"
+            );
+            let free = partial.blocks.iter().filter(|at| **at == Where::Free);
+            assert_eq!(free.count(), partial.free as usize);
+            let laid = partial.blocks.iter();
+            let laid = laid.filter(|at| matches!(at, Where::Laid(_))).count();
+            assert_eq!(laid, partial.laid as usize);
+            out += count_out(&partial.blocks);
+            assert_eq!(self.unfinished.contains(piece), partial.free > 0);
+            let orphan = partial.free > 0 && partial.worker.is_none();
+            assert_eq!(self.orphans.contains(piece), orphan);
+            let first = partial.blocks.iter().position(|at| *at == Where::Free);
+            assert!(first.is_none_or(|first| first >= partial.first_free as usize));
+        }
+        assert_eq!(out, self.out);
+    }
+}
+
+fn count_out(blocks: &[Where]) -> usize {
+    blocks
+        .iter()
+        .filter(|place| matches!(place, Where::Out(_)))
+        .count()
+}

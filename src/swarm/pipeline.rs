@@ -1,0 +1,432 @@
+//! How much to ask of one peer at a time.
+//!
+//! A block that is asked for only when the last one has come costs a round trip each. So requests
+//! are kept under way: as many as the peer delivers during a round trip, twice over, and what it
+//! delivers in half a second more, against jitter. Measured, not a constant: few for a slow peer
+//! (what is asked of it cannot be asked elsewhere), hundreds for a fast one far away.
+//!
+//! ```text
+//! pipe.room()                 how many blocks to ask for now; 0 until a quarter of the depth has come
+//! pipe.asked(block, now)  ... pipe.received(block, now) or pipe.returned(block)
+//! pipe.overdue(now)           blocks to take away and ask elsewhere
+//! ```
+
+use super::event::Moment;
+use crate::protocol::Block;
+use crate::protocol::geometry::BLOCK_LENGTH;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Requests to a peer nothing is known of yet.
+const DEPTH_FIRST: usize = 32;
+/// The fewest requests under way to a peer that delivers.
+const DEPTH_MIN: usize = 4;
+/// The most, to a peer that said how many it queues (`reqq`, BEP 10).
+const DEPTH_MAX: usize = 2_000;
+/// The most to one that did not say: what the most modest of the well known clients queue.
+const DEPTH_UNTOLD: usize = 250;
+/// What is asked for beyond two round trips.
+const HEADROOM: Duration = Duration::from_millis(500);
+/// The shortest time over which delivery is measured.
+const SAMPLE: Duration = Duration::from_millis(100);
+/// A block that is out for so long is asked elsewhere, unless the peer is known to be that slow.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// However slow a peer is known to be, a block is waited for no longer than this.
+const PATIENCE_MAX: Duration = Duration::from_secs(60);
+/// Copies that may be asked of a peer in the endgame: what its thread keeps in memory.
+pub const SPARES_MAX: usize = 2;
+
+/// A request under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// For this block.
+    pub block: Block,
+    /// Since then.
+    pub at: Moment,
+    /// Taken back: its slot is on the way home.
+    pub revoked: bool,
+}
+
+/// A second copy of a block, asked for in the endgame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spare {
+    /// Which block.
+    pub block: Block,
+    /// Since then.
+    pub at: Moment,
+    /// It has come and waits in the memory of the peer's thread.
+    pub held: bool,
+}
+
+/// The requests under way to one peer.
+#[derive(Debug, Default)]
+pub struct Pipe {
+    asked: VecDeque<Asked>,
+    revoked: usize,
+    /// Copies asked of this peer.
+    pub spares: Vec<Spare>,
+    /// Most requests the peer says it queues.
+    reqq: Option<usize>,
+    /// Bytes a second while requests were under way.
+    rate: f64,
+    /// The shortest time an answer took.
+    delay: Option<Duration>,
+    sample_bytes: u64,
+    sample_since: Option<Moment>,
+    /// When a block last came, or the first was asked for after a pause.
+    heard: Moment,
+    snubbed: bool,
+}
+
+impl Pipe {
+    /// The peer queues so many requests (`reqq`, BEP 10). 0 and nonsense are clamped.
+    pub fn set_reqq(&mut self, reqq: u32) {
+        self.reqq = Some((reqq as usize).clamp(1, DEPTH_MAX));
+    }
+
+    /// The number of requests that keeps this peer busy.
+    pub fn depth(&self) -> usize {
+        if self.snubbed {
+            return 1;
+        }
+        let most = self.reqq.unwrap_or(DEPTH_UNTOLD);
+        let Some(delay) = self.delay.filter(|_| self.rate > 0.0) else {
+            return DEPTH_FIRST.min(most);
+        };
+        let seconds = (delay * 2 + HEADROOM).as_secs_f64();
+        let blocks = (self.rate * seconds / f64::from(BLOCK_LENGTH)).ceil() as usize;
+        blocks.max(DEPTH_MIN).min(most)
+    }
+
+    /// How many blocks to ask for now. Nothing until a quarter of the depth is free: requests that
+    /// leave together are for adjacent blocks and travel in one packet.
+    pub fn room(&self) -> usize {
+        let depth = self.depth();
+        let busy = self.busy();
+        if busy > depth - depth.div_ceil(4) {
+            return 0;
+        }
+        depth - busy
+    }
+
+    /// Requests under way that were not taken back, spares included.
+    pub fn busy(&self) -> usize {
+        self.asked.len() - self.revoked + self.spares.iter().filter(|spare| !spare.held).count()
+    }
+
+    /// Requests that still hold a slot, oldest first.
+    pub fn asked(&self) -> impl Iterator<Item = &Asked> {
+        self.asked.iter()
+    }
+
+    /// Whether nothing is under way, not even on its way home.
+    pub fn is_idle(&self) -> bool {
+        self.asked.is_empty() && self.spares.is_empty()
+    }
+
+    /// Whether the peer has left us waiting.
+    pub fn is_snubbed(&self) -> bool {
+        self.snubbed
+    }
+
+    /// Bytes a second, measured while there was something to deliver.
+    pub fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// A request goes out.
+    pub fn ask(&mut self, block: Block, now: Moment) {
+        self.start(now);
+        self.asked.push_back(Asked {
+            block,
+            at: now,
+            revoked: false,
+        });
+    }
+
+    /// A request for a copy goes out.
+    pub fn ask_spare(&mut self, block: Block, now: Moment) {
+        self.start(now);
+        self.spares.push(Spare {
+            block,
+            at: now,
+            held: false,
+        });
+    }
+
+    fn start(&mut self, now: Moment) {
+        if self.busy() == 0 {
+            self.heard = now;
+            // Idle time says nothing about how fast the peer is.
+            self.sample_since = Some(now);
+            self.sample_bytes = 0;
+        }
+    }
+
+    /// A block came, asked for at `at`: measure.
+    fn measure(&mut self, block: Block, at: Moment, now: Moment) {
+        self.heard = now;
+        self.snubbed = false;
+        let took = now.saturating_sub(at).max(Duration::from_micros(1));
+        // The shortest answer is the line itself; a little ageing follows a line that got longer.
+        self.delay = Some(
+            self.delay
+                .map_or(took, |least| took.min(least + least / 256)),
+        );
+        self.sample_bytes += u64::from(block.length());
+        let since = *self.sample_since.get_or_insert(at);
+        let elapsed = now.saturating_sub(since);
+        if elapsed >= SAMPLE {
+            let sample = self.sample_bytes as f64 / elapsed.as_secs_f64();
+            self.rate = if sample > self.rate {
+                sample
+            } else {
+                self.rate * 0.8 + sample * 0.2
+            };
+            self.sample_since = Some(now);
+            self.sample_bytes = 0;
+        }
+    }
+
+    /// A block of ours came and is laid; says whether it had been asked for.
+    pub fn received(&mut self, block: Block, now: Moment) -> bool {
+        match self.remove(block) {
+            Some(asked) => {
+                self.measure(block, asked.at, now);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A copy came; says whether it had been asked for.
+    pub fn held(&mut self, block: Block, now: Moment) -> bool {
+        let spare = self
+            .spares
+            .iter_mut()
+            .find(|spare| spare.block == block && !spare.held);
+        let Some(spare) = spare else { return false };
+        spare.held = true;
+        let at = spare.at;
+        self.measure(block, at, now);
+        true
+    }
+
+    /// A copy becomes the real thing: its slot is on the way to the peer's thread.
+    pub fn settle(&mut self, block: Block, now: Moment) {
+        self.drop_spare(block);
+        self.ask(block, now);
+    }
+
+    /// A copy is not wanted or not coming; says whether there was one.
+    pub fn drop_spare(&mut self, block: Block) -> bool {
+        let before = self.spares.len();
+        self.spares.retain(|spare| spare.block != block);
+        before != self.spares.len()
+    }
+
+    /// A slot came home unused; says whether it was out.
+    pub fn returned(&mut self, block: Block) -> bool {
+        self.remove(block).is_some()
+    }
+
+    fn remove(&mut self, block: Block) -> Option<Asked> {
+        // Nearly always the first: peers answer in order.
+        let at = self.asked.iter().position(|asked| asked.block == block)?;
+        let asked = self.asked.remove(at)?;
+        self.revoked -= usize::from(asked.revoked);
+        Some(asked)
+    }
+
+    /// The peer chokes or unchokes us: the waiting begins anew.
+    pub fn restart(&mut self, now: Moment) {
+        self.heard = now;
+        self.snubbed = false;
+    }
+
+    /// The blocks that have been out for too long and should be asked elsewhere. `others`: whether
+    /// anybody else could be asked for a block; one that nobody else has is left where it is.
+    pub fn overdue(&mut self, now: Moment, others: impl Fn(Block) -> bool) -> Vec<Block> {
+        if self.busy() == 0 {
+            return Vec::new();
+        }
+        let queue = self.asked.len() as f64 * f64::from(BLOCK_LENGTH);
+        let expected = if self.rate > 0.0 {
+            queue / self.rate
+        } else {
+            0.0
+        };
+        let patience = PATIENCE
+            .max(Duration::from_secs_f64(
+                (expected * 2.0).min(PATIENCE_MAX.as_secs_f64()),
+            ))
+            .min(PATIENCE_MAX);
+        if now.saturating_sub(self.heard) >= patience {
+            self.snubbed = true;
+        }
+        let mut late = Vec::new();
+        for asked in &mut self.asked {
+            let overdue = now.saturating_sub(asked.at) >= patience;
+            if overdue && !asked.revoked && others(asked.block) {
+                asked.revoked = true;
+                self.revoked += 1;
+                late.push(asked.block);
+            }
+        }
+        late
+    }
+
+    /// Marks one request as taken back; says whether it was under way and not taken back before.
+    pub fn revoke(&mut self, block: Block) -> bool {
+        let asked = self
+            .asked
+            .iter_mut()
+            .find(|asked| asked.block == block && !asked.revoked);
+        let Some(asked) = asked else { return false };
+        asked.revoked = true;
+        self.revoked += 1;
+        true
+    }
+
+    /// Empties the pipe: the slots that never came home (a peer that is gone).
+    pub fn drain(&mut self) -> impl Iterator<Item = Block> + use<> {
+        self.revoked = 0;
+        self.spares.clear();
+        std::mem::take(&mut self.asked)
+            .into_iter()
+            .map(|asked| asked.block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::protocol::Geometry;
+
+    fn blocks(count: u64) -> Vec<Block> {
+        let geometry = Geometry::new(count * 16_384, 1 << 24).unwrap();
+        geometry
+            .all_pieces()
+            .flat_map(move |piece| geometry.blocks(piece))
+            .collect()
+    }
+
+    fn ms(ms: u64) -> Moment {
+        Duration::from_millis(ms)
+    }
+
+    /// A peer that delivers a block every `gap`, each `delay` after its request at the least.
+    fn run(pipe: &mut Pipe, delay: Duration, gap: Duration, count: u64) -> usize {
+        let all = blocks(count);
+        let (mut next, mut line_free) = (0, Duration::ZERO);
+        let mut due: VecDeque<(Moment, Block)> = VecDeque::new();
+        let mut now = Duration::ZERO;
+        loop {
+            for _ in 0..pipe.room() {
+                let Some(block) = all.get(next) else { break };
+                next += 1;
+                pipe.ask(*block, now);
+                line_free = line_free.max(now + delay) + gap;
+                due.push_back((line_free, *block));
+            }
+            let Some((at, block)) = due.pop_front() else {
+                return pipe.depth();
+            };
+            now = at;
+            assert!(pipe.received(block, now));
+        }
+    }
+
+    #[test]
+    fn a_fast_and_distant_peer_gets_deep_and_a_slow_one_stays_shallow() {
+        let mut far = Pipe::default();
+        far.set_reqq(1000);
+        // 16 MiB/s, 100 ms away: 102 blocks are under way on the line alone.
+        let depth = run(&mut far, ms(100), Duration::from_micros(977), 5000);
+        assert!((200..=1000).contains(&depth), "{depth}");
+        let mut slow = Pipe::default();
+        let depth = run(&mut slow, ms(50), ms(1600), 200);
+        assert_eq!(depth, DEPTH_MIN);
+    }
+
+    #[test]
+    fn the_peers_own_limit_holds() {
+        let mut pipe = Pipe::default();
+        pipe.set_reqq(3);
+        assert_eq!(pipe.room(), 3);
+        let depth = run(&mut pipe, ms(100), Duration::from_micros(100), 2000);
+        assert_eq!(depth, 3);
+        pipe.set_reqq(0);
+        assert_eq!(pipe.depth(), 1);
+    }
+
+    #[test]
+    fn requests_leave_in_runs_not_one_by_one() {
+        let mut pipe = Pipe::default();
+        let all = blocks(40);
+        for block in &all[..32] {
+            pipe.ask(*block, ms(0));
+        }
+        for block in &all[..7] {
+            pipe.received(*block, ms(1));
+            assert_eq!(pipe.room(), 0);
+        }
+        pipe.received(all[7], ms(1));
+        assert_eq!(pipe.room(), 8);
+    }
+
+    #[test]
+    fn a_silent_peer_is_snubbed_after_30_seconds_and_loses_what_others_have() {
+        let mut pipe = Pipe::default();
+        let all = blocks(8);
+        for block in &all {
+            pipe.ask(*block, ms(0));
+        }
+        assert_eq!(pipe.overdue(ms(29_000), |_| true), []);
+        assert_eq!(
+            pipe.overdue(ms(30_000), |block| block.number() < 3),
+            all[..3]
+        );
+        assert_eq!(pipe.busy(), 5);
+        assert!(pipe.is_snubbed());
+        assert_eq!(pipe.overdue(ms(31_000), |_| true), all[3..]);
+        assert_eq!(pipe.depth(), 1);
+        all.iter().for_each(|block| assert!(pipe.returned(*block)));
+        assert!(pipe.is_idle() && pipe.busy() == 0);
+    }
+
+    #[test]
+    fn a_slow_peer_that_keeps_its_pace_is_not_taken_for_a_stalled_one() {
+        let mut pipe = Pipe::default();
+        let all = blocks(30);
+        // 2 KiB/s: a block takes 8 s, four are under way, so the last waits 32 s.
+        for (number, block) in all[..4].iter().enumerate() {
+            pipe.ask(*block, ms(0));
+            assert!(pipe.received(*block, ms(8_000 * (number as u64 + 1))));
+        }
+        all[4..8]
+            .iter()
+            .for_each(|block| pipe.ask(*block, ms(32_000)));
+        for (number, block) in all[4..8].iter().enumerate() {
+            let now = ms(32_000 + 8_000 * (number as u64 + 1));
+            assert_eq!(pipe.overdue(now, |_| true), []);
+            pipe.received(*block, now);
+        }
+    }
+
+    #[test]
+    fn a_copy_counts_as_work_until_it_is_held() {
+        let mut pipe = Pipe::default();
+        let all = blocks(1);
+        pipe.ask_spare(all[0], ms(0));
+        assert_eq!(pipe.busy(), 1);
+        assert!(pipe.held(all[0], ms(10)));
+        assert!(!pipe.held(all[0], ms(10)));
+        assert_eq!(pipe.busy(), 0);
+        pipe.settle(all[0], ms(11));
+        assert!(pipe.spares.is_empty());
+        assert!(pipe.received(all[0], ms(12)));
+        assert!(pipe.is_idle());
+    }
+}

@@ -1,0 +1,228 @@
+//! Who sent wrong data.
+//!
+//! A piece that fails its hash had at least one wrong block, and nothing says which. So the digests
+//! of its blocks are kept with the peers they came from, and the next try is one peer's alone: if
+//! that fails too, there is no doubt about it; if it passes, every kept digest that differs from the
+//! good one names a liar. Where one peer sends two versions of a block, one of them was a lie.
+
+use super::event::PeerKey;
+use crate::protocol::{Digest, PieceIndex};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// Different peers that deliver a piece whole and wrong before the torrent itself is at fault.
+const SOLE_FAILURES_MAX: usize = 5;
+/// Failures of any kind before a piece is given up: no torrent makes us try for ever.
+const FAILURES_MAX: u32 = 30;
+/// Block digests kept for a piece: a few tries even of the longest pieces.
+const EVIDENCE_MAX: usize = 16_384;
+
+/// Names of peers that left are kept so long: their blocks may be in a piece that fails.
+const NAMES_MAX: usize = 4_096;
+
+/// A peer and where it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sender {
+    /// The other end of its connection.
+    pub address: SocketAddr,
+    /// The connection.
+    pub peer: PeerKey,
+}
+
+/// Which block of a piece, what it was, and who sent it.
+#[derive(Debug, Clone, Copy)]
+struct Evidence {
+    number: usize,
+    digest: Digest,
+    from: Sender,
+}
+
+#[derive(Debug, Default)]
+struct Case {
+    failures: u32,
+    soles: Vec<SocketAddr>,
+    evidence: Vec<Evidence>,
+}
+
+/// What follows from a bad piece.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Judgement {
+    /// Peers that are beyond doubt.
+    pub liars: Vec<Sender>,
+    /// The piece is beyond hope.
+    pub give_up: bool,
+}
+
+/// The pieces that failed and have not passed yet.
+#[derive(Debug, Default)]
+pub struct Suspects {
+    cases: BTreeMap<PieceIndex, Case>,
+    names: BTreeMap<PeerKey, SocketAddr>,
+}
+
+impl Suspects {
+    /// A peer came, from this address.
+    pub fn knows(&mut self, peer: PeerKey, address: SocketAddr) {
+        self.names.insert(peer, address);
+        if self.names.len() > NAMES_MAX {
+            self.names.pop_first();
+        }
+    }
+
+    fn sender(&self, peer: Option<PeerKey>) -> Option<Sender> {
+        let peer = peer?;
+        let address = *self.names.get(&peer)?;
+        Some(Sender { address, peer })
+    }
+
+    /// Whether the digests of this piece's blocks are wanted when it passes.
+    pub fn wants_blocks(&self, piece: PieceIndex) -> bool {
+        self.cases.contains_key(&piece)
+    }
+
+    /// A piece failed. `from` has the sender of each block, `None` for a former run's; `blocks` the
+    /// digests, or nothing where they are not known.
+    pub fn bad(
+        &mut self,
+        piece: PieceIndex,
+        from: &[Option<PeerKey>],
+        blocks: &[Digest],
+    ) -> Judgement {
+        let from: Vec<Option<Sender>> = from.iter().map(|peer| self.sender(*peer)).collect();
+        let case = self.cases.entry(piece).or_default();
+        case.failures += 1;
+        let mut liars = Vec::new();
+        if let Some(Some(sole)) = from.first()
+            && from.iter().all(|other| *other == Some(*sole))
+        {
+            liars.push(*sole);
+            if !case.soles.contains(&sole.address) {
+                case.soles.push(sole.address);
+            }
+        }
+        for (number, (from, digest)) in from.iter().zip(blocks).enumerate() {
+            let Some(from) = *from else { continue };
+            let mut earlier = case.evidence.iter();
+            let other =
+                earlier.find(|other| other.number == number && other.from.address == from.address);
+            match other {
+                Some(other) if other.digest != *digest => liars.push(from),
+                Some(_) => {}
+                None if case.evidence.len() < EVIDENCE_MAX => case.evidence.push(Evidence {
+                    number,
+                    digest: *digest,
+                    from,
+                }),
+                None => {}
+            }
+        }
+        liars.sort_unstable();
+        liars.dedup();
+        Judgement {
+            liars,
+            give_up: case.soles.len() >= SOLE_FAILURES_MAX || case.failures >= FAILURES_MAX,
+        }
+    }
+
+    /// A piece passed: the peers that had sent something else for it.
+    pub fn good(&mut self, piece: PieceIndex, blocks: &[Digest]) -> Vec<Sender> {
+        let Some(case) = self.cases.remove(&piece) else {
+            return Vec::new();
+        };
+        let wrong = |evidence: &&Evidence| {
+            blocks
+                .get(evidence.number)
+                .is_some_and(|good| *good != evidence.digest)
+        };
+        let liars = case.evidence.iter().filter(wrong);
+        let mut liars: Vec<_> = liars.map(|evidence| evidence.from).collect();
+        liars.sort_unstable();
+        liars.dedup();
+        liars
+    }
+
+    /// A piece could not be read back: nobody's fault, but not for ever. True: give it up.
+    pub fn unreadable(&mut self, piece: PieceIndex) -> bool {
+        let case = self.cases.entry(piece).or_default();
+        case.failures += 1;
+        case.failures >= SOLE_FAILURES_MAX as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::protocol::Geometry;
+
+    fn piece() -> PieceIndex {
+        Geometry::new(100, 10).unwrap().piece(4).unwrap()
+    }
+
+    fn sender(n: u16) -> Sender {
+        Sender {
+            address: ([10, 0, 0, 1], n).into(),
+            peer: PeerKey(u64::from(n)),
+        }
+    }
+
+    fn with_names() -> Suspects {
+        let mut suspects = Suspects::default();
+        (1..9).for_each(|n| suspects.knows(sender(n).peer, sender(n).address));
+        suspects
+    }
+
+    fn digests(texts: &[&str]) -> Vec<Digest> {
+        texts
+            .iter()
+            .map(|text| Digest::of(text.as_bytes()))
+            .collect()
+    }
+
+    #[test]
+    fn the_only_sender_of_a_bad_piece_is_beyond_doubt() {
+        let mut suspects = with_names();
+        let judgement = suspects.bad(piece(), &[Some(PeerKey(1)); 2], &digests(&["a", "x"]));
+        assert_eq!(judgement.liars, [sender(1)]);
+        assert!(!judgement.give_up);
+    }
+
+    #[test]
+    fn of_several_senders_the_one_whose_block_differs_from_the_good_one_is_named_later() {
+        let mut suspects = with_names();
+        let from = [Some(PeerKey(1)), Some(PeerKey(2)), None];
+        let judgement = suspects.bad(piece(), &from, &digests(&["a", "x", "y"]));
+        assert_eq!(judgement, Judgement::default());
+        assert!(suspects.wants_blocks(piece()));
+        assert_eq!(
+            suspects.good(piece(), &digests(&["a", "b", "c"])),
+            [sender(2)]
+        );
+        assert!(!suspects.wants_blocks(piece()));
+    }
+
+    #[test]
+    fn two_versions_of_one_block_convict_their_sender() {
+        let mut suspects = with_names();
+        let from = [Some(PeerKey(1)), Some(PeerKey(2))];
+        suspects.bad(piece(), &from, &digests(&["a", "x"]));
+        let judgement = suspects.bad(piece(), &from, &digests(&["a", "z"]));
+        assert_eq!(judgement.liars, [sender(2)]);
+    }
+
+    #[test]
+    fn a_piece_that_five_peers_deliver_wrong_is_given_up() {
+        let mut suspects = with_names();
+        for port in 1..=5 {
+            let judgement = suspects.bad(piece(), &[Some(PeerKey(port))], &digests(&["x"]));
+            assert_eq!(judgement.give_up, port == 5);
+        }
+    }
+
+    #[test]
+    fn a_former_runs_blocks_accuse_nobody() {
+        let mut suspects = with_names();
+        let judgement = suspects.bad(piece(), &[None, Some(PeerKey(1))], &[]);
+        assert_eq!(judgement, Judgement::default());
+    }
+}

@@ -1,0 +1,171 @@
+//! The requests of one peer: queued here, handed to its thread a little ahead of the line, so that a
+//! cancel or a choke can still withhold them.
+//!
+//! ```text
+//! uploads.request(block)? ; uploads.next() -> Serve ; uploads.served(block, now)
+//! ```
+
+use super::event::Moment;
+use super::ledger::Rate;
+use crate::protocol::Block;
+use std::collections::VecDeque;
+
+/// Requests a peer may have queued with us; we tell it so (`reqq`, BEP 10). Memory stays flat
+/// whatever arrives: a burst of 100,000 requests is 2,000 entries and refusals.
+pub const QUEUE_MAX: usize = 2_000;
+/// Refusals in a row after which a peer is hung up. An honest peer that is choked with a full queue
+/// sees up to `QUEUE_MAX` of them, and may have sent as many again before it hears of it.
+const REFUSALS_MAX: u32 = 2 * QUEUE_MAX as u32;
+/// Bytes handed to the thread at least: enough for a line of 512 KiB a turn.
+const AHEAD_MIN: u64 = 512 * 1024;
+/// And at most, to a peer on a very fast line.
+const AHEAD_MAX: u64 = 8 * 1024 * 1024;
+
+/// What a peer has asked for and not got yet.
+#[derive(Debug, Default)]
+pub struct Uploads {
+    queue: VecDeque<Block>,
+    ahead: VecDeque<Block>,
+    ahead_bytes: u64,
+    sent: Rate,
+    /// Bytes the thread may have ahead, after the line's rate.
+    window: u64,
+    refused_in_a_row: u32,
+}
+
+impl Uploads {
+    /// Queues a request; false where the queue is full.
+    pub fn request(&mut self, block: Block) -> bool {
+        if self.queue.len() + self.ahead.len() >= QUEUE_MAX {
+            return false;
+        }
+        self.queue.push_back(block);
+        self.refused_in_a_row = 0;
+        true
+    }
+
+    /// A request was refused. False: too many in a row.
+    pub fn refuse(&mut self) -> bool {
+        self.refused_in_a_row += 1;
+        self.refused_in_a_row <= REFUSALS_MAX
+    }
+
+    /// The next block to hand to the peer's thread, if it has less than a quarter of a second's
+    /// worth at the rate at which blocks have left lately.
+    pub fn next(&mut self) -> Option<Block> {
+        if self.ahead_bytes >= self.window.clamp(AHEAD_MIN, AHEAD_MAX) {
+            return None;
+        }
+        let block = self.queue.pop_front()?;
+        self.ahead.push_back(block);
+        self.ahead_bytes += u64::from(block.length());
+        Some(block)
+    }
+
+    /// The thread has sent a block (perhaps one that was withheld too late).
+    pub fn served(&mut self, block: Block, now: Moment) {
+        self.sent.add(block.length(), now);
+        self.window = self.sent.per_second(now) / 4;
+        self.leave_ahead(block);
+    }
+
+    fn leave_ahead(&mut self, block: Block) -> bool {
+        let at = self.ahead.iter().position(|other| *other == block);
+        if let Some(at) = at {
+            self.ahead.remove(at);
+            self.ahead_bytes -= u64::from(block.length());
+        }
+        at.is_some()
+    }
+
+    /// The peer takes a request back.
+    pub fn cancel(&mut self, block: Block) -> Cancelled {
+        if let Some(at) = self.queue.iter().position(|other| *other == block) {
+            self.queue.remove(at);
+            return Cancelled::Queued;
+        }
+        if self.leave_ahead(block) {
+            return Cancelled::Ahead;
+        }
+        Cancelled::Unknown
+    }
+
+    /// Takes out all requests but those `keep` names: (queued, ahead), in order.
+    pub fn clear(&mut self, keep: impl Fn(Block) -> bool) -> (Vec<Block>, Vec<Block>) {
+        let (kept, queued): (VecDeque<_>, VecDeque<_>) =
+            self.queue.drain(..).partition(|block| keep(*block));
+        let (kept_ahead, ahead): (VecDeque<_>, VecDeque<_>) =
+            self.ahead.drain(..).partition(|block| keep(*block));
+        self.queue = kept;
+        self.ahead = kept_ahead;
+        self.ahead_bytes = self
+            .ahead
+            .iter()
+            .map(|block| u64::from(block.length()))
+            .sum();
+        (queued.into(), ahead.into())
+    }
+
+    /// Whether the peer waits for anything.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.ahead.is_empty()
+    }
+}
+
+/// Where a cancelled request was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// In the queue: nobody else knows of it.
+    Queued,
+    /// With the peer's thread: it has to be withheld.
+    Ahead,
+    /// Sent already, or never asked for.
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::protocol::Geometry;
+
+    fn blocks(count: u64) -> Vec<Block> {
+        let geometry = Geometry::new(count * 16_384, 1 << 28).unwrap();
+        let piece = geometry.piece(0).unwrap();
+        geometry.blocks(piece).collect()
+    }
+
+    #[test]
+    fn only_a_little_goes_ahead_and_more_follows_what_was_served() {
+        let (mut uploads, all) = (Uploads::default(), blocks(100));
+        all.iter()
+            .for_each(|block| assert!(uploads.request(*block)));
+        let ahead: Vec<_> = std::iter::from_fn(|| uploads.next()).collect();
+        assert_eq!(ahead, all[..32]);
+        uploads.served(all[0], Moment::ZERO);
+        assert_eq!(uploads.next(), Some(all[32]));
+        assert_eq!(uploads.next(), None);
+    }
+
+    #[test]
+    fn a_burst_beyond_the_queue_is_refused_and_a_flood_is_too_much() {
+        let (mut uploads, all) = (Uploads::default(), blocks(1));
+        let taken = (0..100_000).filter(|_| uploads.request(all[0])).count();
+        assert_eq!(taken, QUEUE_MAX);
+        assert_eq!((0..100_000).filter(|_| uploads.refuse()).count(), 4_000);
+    }
+
+    #[test]
+    fn a_cancel_finds_its_request_wherever_it_is() {
+        let (mut uploads, all) = (Uploads::default(), blocks(50));
+        all.iter()
+            .for_each(|block| assert!(uploads.request(*block)));
+        while uploads.next().is_some() {}
+        assert_eq!(uploads.cancel(all[40]), Cancelled::Queued);
+        assert_eq!(uploads.cancel(all[3]), Cancelled::Ahead);
+        assert_eq!(uploads.cancel(all[3]), Cancelled::Unknown);
+        let (queued, ahead) = uploads.clear(|block| block == all[0]);
+        assert_eq!((queued.len(), ahead.len()), (17, 30));
+        assert!(!uploads.is_idle());
+    }
+}
