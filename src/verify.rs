@@ -1,1 +1,286 @@
-//! Checks data on disk against a torrent.
+//! Checks data on disk against a torrent: what the command `verify` does.
+//!
+//! ```text
+//! let mut work = Verification::start(&metainfo, folder, threads)?;
+//! for step in &mut work { ... }          // a piece at a time, in no order
+//! let report = work.report();            // a state for each file
+//! ```
+
+use crate::protocol::bitfield::Bitfield;
+use crate::protocol::metainfo::Metainfo;
+use crate::protocol::{Geometry, PieceIndex};
+use crate::storage::check::{self, CheckDone, CheckJob};
+use crate::storage::layout::{Access, Layout};
+use crate::storage::open_files::OpenFiles;
+use crate::storage::slot::StorageError;
+use crate::storage::survey::{self, Flaw, Found};
+use crate::swarm::event::Verdict;
+use crossbeam_channel::{Receiver, Sender};
+use std::collections::HashMap;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+/// A check under way. Dropping it ends the threads when each is through with its piece.
+#[derive(Debug)]
+pub struct Verification {
+    layout: Layout,
+    found: Vec<Found>,
+    open_files: OpenFiles,
+    next: u32,
+    /// Pieces that are good.
+    good: Bitfield,
+    /// Pieces that could not be read, and why.
+    unreadable: HashMap<PieceIndex, StorageError>,
+    jobs: Option<Sender<CheckJob>>,
+    outcomes: Receiver<CheckDone>,
+    threads: Vec<JoinHandle<()>>,
+    out: usize,
+}
+
+/// One piece was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Which.
+    pub piece: PieceIndex,
+    /// Whether it is what the author published.
+    pub good: bool,
+}
+
+/// What is on disk of a torrent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The files that should be on disk, in the torrent's order; padding is left out.
+    pub files: Vec<FileReport>,
+    /// The pieces that are good.
+    pub good: Bitfield,
+    /// How the torrent is cut.
+    pub geometry: Geometry,
+}
+
+/// What is on disk of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileReport {
+    /// Where it is or should be.
+    pub path: PathBuf,
+    /// The length it should have, in bytes.
+    pub length: u64,
+    /// How it is.
+    pub state: FileState,
+}
+
+/// How a file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileState {
+    /// As the author published it.
+    Complete,
+    /// Something is wrong before its bytes are looked at.
+    Flawed(Flaw),
+    /// It has the right length and wrong bytes.
+    Wrong {
+        /// Its bad pieces, in order.
+        bad: Vec<PieceIndex>,
+    },
+    /// Nothing is known to be wrong with it, but these pieces of it lie partly in files that are, so
+    /// their hashes cannot tell.
+    Untold {
+        /// The pieces, in order.
+        pieces: Vec<PieceIndex>,
+    },
+    /// It could not be read.
+    Unreadable(StorageError),
+}
+
+impl Report {
+    /// Whether every file is complete.
+    pub fn is_complete(&self) -> bool {
+        let mut files = self.files.iter();
+        files.all(|file| file.state == FileState::Complete)
+    }
+
+    /// The pieces that are missing or wrong, in order.
+    pub fn bad(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        let pieces = self.geometry.all_pieces();
+        pieces.filter(|piece| !self.good.has(*piece))
+    }
+}
+
+/// Pieces waiting for each thread: enough that none runs dry.
+const AHEAD: usize = 16;
+
+/// Files kept open. A piece over more is opened file by file.
+const OPEN_FILES: usize = 24;
+
+impl Verification {
+    /// Looks at the files of `metainfo` below `folder` and starts hashing with `threads` threads.
+    pub fn start(
+        metainfo: &Metainfo,
+        folder: &Path,
+        threads: NonZeroUsize,
+    ) -> io::Result<Verification> {
+        let layout = Layout::new(metainfo, folder);
+        let room = threads.get() * AHEAD;
+        // Bound: AHEAD pieces a thread; `next` fills it as far as it goes and never waits for room.
+        let (jobs, queue) = crossbeam_channel::bounded(room);
+        // Bound: every job that can be waiting, and those in work, so that a thread never waits here.
+        let (tell, outcomes) = crossbeam_channel::bounded(2 * room);
+        let start_one = |number: usize| {
+            let (queue, tell) = (queue.clone(), tell.clone());
+            std::thread::Builder::new()
+                .name(format!("checker {number}"))
+                .stack_size(check::STACK)
+                .spawn(move || check::work(&queue, |done| tell.send(done).is_ok()))
+        };
+        let mut started: Vec<JoinHandle<()>> = Vec::new();
+        for number in 0..threads.get() {
+            match start_one(number) {
+                Ok(thread) => started.push(thread),
+                // Fewer threads do the same work.
+                Err(_) if !started.is_empty() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Verification {
+            found: survey::look(&layout),
+            open_files: OpenFiles::new(OPEN_FILES),
+            next: 0,
+            good: Bitfield::new(layout.geometry()),
+            unreadable: HashMap::new(),
+            jobs: Some(jobs),
+            outcomes,
+            threads: started,
+            out: 0,
+            layout,
+        })
+    }
+
+    /// How many pieces there are to look at.
+    pub fn pieces(&self) -> u32 {
+        self.layout.geometry().pieces()
+    }
+
+    /// What was found. Pieces that were not looked at yet count as bad.
+    pub fn report(&self) -> Report {
+        let geometry = self.layout.geometry();
+        let files = self.layout.files().iter().enumerate();
+        let on_disk = files.filter(|(_, file)| !file.padding);
+        Report {
+            files: on_disk
+                .map(|(number, file)| FileReport {
+                    path: file.path.clone(),
+                    length: file.length,
+                    state: self.state(number, file.length),
+                })
+                .collect(),
+            good: self.good.clone(),
+            geometry: *geometry,
+        }
+    }
+
+    fn state(&self, number: usize, length: u64) -> FileState {
+        if let Some(flaw) = survey::flaw(&self.found[number], length) {
+            return FileState::Flawed(flaw);
+        }
+        let pieces = self.layout.pieces_of(number, 0..length);
+        let bad: Vec<_> = pieces.filter(|piece| !self.good.has(*piece)).collect();
+        if bad.is_empty() {
+            return FileState::Complete;
+        }
+        let path = &self.layout.files()[number].path;
+        let mut errors = bad.iter().filter_map(|piece| self.unreadable.get(piece));
+        if let Some(error) = errors.find(|error| error.path == *path) {
+            return FileState::Unreadable(error.clone());
+        }
+        if bad.iter().all(|piece| self.has_flawed_file(*piece)) {
+            return FileState::Untold { pieces: bad };
+        }
+        FileState::Wrong { bad }
+    }
+
+    /// Whether a file under `piece` is missing, too short, or cannot be read: then nothing follows for
+    /// the others. (One that is too long has its bytes.)
+    fn has_flawed_file(&self, piece: PieceIndex) -> bool {
+        let files = self.layout.files();
+        let flaws = self
+            .layout
+            .runs_of_piece(piece)
+            .filter_map(|run| survey::flaw(&self.found[run.file], files[run.file].length));
+        self.unreadable.contains_key(&piece)
+            || flaws.into_iter().any(|flaw| !matches!(flaw, Flaw::Long(_)))
+    }
+
+    /// Hands out pieces until the threads have enough; what is missing needs no hashing and comes back.
+    fn hand_out(&mut self) -> Option<Step> {
+        while let (Some(jobs), Some(piece)) = (&self.jobs, self.layout.geometry().piece(self.next))
+        {
+            if jobs.is_full() {
+                return None;
+            }
+            self.next += 1;
+            if self.is_missing(piece) {
+                return Some(Step { piece, good: false });
+            }
+            let job = CheckJob {
+                task: 0,
+                piece,
+                places: self.open_files.piece(&self.layout, piece, Access::Read),
+                expected: self.layout.piece_digest(piece),
+                by_block: false,
+                initial: true,
+            };
+            if jobs.try_send(job).is_ok() {
+                self.out += 1;
+            }
+        }
+        self.jobs = None;
+        None
+    }
+
+    fn is_missing(&self, piece: PieceIndex) -> bool {
+        let mut runs = self.layout.runs_of_piece(piece);
+        runs.any(|run| match &self.found[run.file] {
+            Found::Padding => false,
+            Found::File(facts) => facts.length < run.offset + run.length,
+            _ => true,
+        })
+    }
+}
+
+impl Iterator for Verification {
+    type Item = Step;
+
+    /// The next piece that was looked at; waits for it. `None` when all were.
+    fn next(&mut self) -> Option<Step> {
+        if let Some(step) = self.hand_out() {
+            return Some(step);
+        }
+        if self.out == 0 {
+            return None;
+        }
+        let done = self.outcomes.recv().ok()?;
+        self.out -= 1;
+        let good = done.verdict == Verdict::Good;
+        if good {
+            self.good.set(done.piece);
+        }
+        if let Some(error) = done.error {
+            self.unreadable.insert(done.piece, error);
+        }
+        Some(Step {
+            piece: done.piece,
+            good,
+        })
+    }
+}
+
+impl Drop for Verification {
+    fn drop(&mut self) {
+        self.jobs = None;
+        // Nobody listens any more: threads end with the piece they have.
+        self.outcomes = crossbeam_channel::never();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,28 +1,283 @@
 //! Which file holds which byte of a torrent.
+//!
+//! ```text
+//! let layout = Arc::new(Layout::new(&metainfo, folder));      // facts, never changed
+//! for run in layout.runs(start, length) { ... }               // which files, from which byte on
+//! let places = open_files.places(&layout, block, Access::Write);  // the same, ready to be used
+//! ```
+//!
+//! All files laid end to end make the torrent's run of bytes (BEP 3); padding files (BEP 47) count in
+//! it and are never on disk.
 
-use super::slot::StorageError;
+use super::reach;
+use super::slot::{StorageError, StorageTrouble};
+use crate::protocol::metainfo::Metainfo;
+use crate::protocol::{Block, Digest, Geometry, InfoHash, PieceIndex};
 use std::fs::File;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-/// A file that is opened when it is first used, by whichever thread uses it first.
+/// The facts about one torrent's files in one folder.
+#[derive(Debug)]
+pub struct Layout {
+    info_hash: InfoHash,
+    geometry: Geometry,
+    piece_digests: Arc<[Digest]>,
+    name: String,
+    folder: Arc<Path>,
+    files: Box<[LaidFile]>,
+}
+
+/// One file of a [`Layout`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaidFile {
+    /// Where it is: below the layout's folder.
+    pub path: PathBuf,
+    /// Its first byte, counted from the start of the torrent.
+    pub start: u64,
+    /// Its length in bytes, as the torrent says.
+    pub length: u64,
+    /// All zeros and never on disk (BEP 47).
+    pub padding: bool,
+    /// The author marked it executable (BEP 47).
+    pub executable: bool,
+}
+
+/// A run of bytes within one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// The file's number in the layout.
+    pub file: usize,
+    /// The run's first byte, from the start of the file.
+    pub offset: u64,
+    /// Bytes, at least 1.
+    pub length: u64,
+}
+
+impl Layout {
+    /// The files of `metainfo` below `folder`. Nothing is touched on disk.
+    pub fn new(metainfo: &Metainfo, folder: &Path) -> Layout {
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
+        let mut start = 0;
+        let files = metainfo.files.iter().map(|entry| {
+            let mut path = folder.join(&metainfo.name);
+            if !metainfo.single_file {
+                path.push(&entry.path);
+            }
+            let file = LaidFile {
+                path,
+                start,
+                length: entry.length,
+                padding: entry.padding,
+                executable: entry.executable,
+            };
+            start += entry.length;
+            file
+        });
+        Layout {
+            info_hash: metainfo.info_hash,
+            geometry: metainfo.geometry,
+            piece_digests: metainfo.piece_digests.clone(),
+            name: metainfo.name.clone(),
+            files: files.collect(),
+            folder: folder.into(),
+        }
+    }
+
+    /// The torrent's name on the network.
+    pub fn info_hash(&self) -> InfoHash {
+        self.info_hash
+    }
+
+    /// How the bytes are cut.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The digest that `piece` must have.
+    pub fn piece_digest(&self, piece: PieceIndex) -> Digest {
+        self.piece_digests[piece.as_usize()]
+    }
+
+    /// The name of the torrent's file or folder.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The folder everything lies in.
+    pub fn folder(&self) -> &Arc<Path> {
+        &self.folder
+    }
+
+    /// The files in the order of their bytes, padding included.
+    pub fn files(&self) -> &[LaidFile] {
+        &self.files
+    }
+
+    /// Bytes in all, padding included.
+    pub fn total(&self) -> u64 {
+        self.files.last().map_or(0, |last| last.start + last.length)
+    }
+
+    /// The files under `length` bytes from `start` on, in order. Files without bytes never appear;
+    /// bytes past the end of the torrent are left out.
+    pub fn runs(&self, start: u64, length: u64) -> impl Iterator<Item = Run> + '_ {
+        let end = start.saturating_add(length);
+        // Ends never decrease, so the first file that ends after `start` holds its byte, and files
+        // without bytes before it are passed over.
+        let first = self
+            .files
+            .partition_point(|file| file.start + file.length <= start);
+        let under = self.files[first..].iter().enumerate();
+        under
+            .take_while(move |(_, file)| file.start < end)
+            .filter(|(_, file)| file.length > 0)
+            .map(move |(number, file)| {
+                let from = start.max(file.start);
+                Run {
+                    file: first + number,
+                    offset: from - file.start,
+                    length: end.min(file.start + file.length) - from,
+                }
+            })
+    }
+
+    /// The files under a block, in order.
+    pub fn runs_of(&self, block: Block) -> impl Iterator<Item = Run> + '_ {
+        let start = self.geometry.block_start(block);
+        self.runs(start, u64::from(block.length()))
+    }
+
+    /// The files under a piece, in order.
+    pub fn runs_of_piece(&self, piece: PieceIndex) -> impl Iterator<Item = Run> + '_ {
+        let start = self.geometry.piece_start(piece);
+        self.runs(start, u64::from(self.geometry.piece_size(piece)))
+    }
+
+    /// The numbers of the files on disk that a block touches: what a sync after it must cover.
+    pub fn files_of(&self, block: Block) -> impl Iterator<Item = usize> + '_ {
+        let on_disk = |run: &Run| !self.files[run.file].padding;
+        self.runs_of(block).filter(on_disk).map(|run| run.file)
+    }
+
+    /// The pieces that hold bytes `within` the file (from its own start), in order.
+    pub fn pieces_of(
+        &self,
+        file: usize,
+        within: Range<u64>,
+    ) -> impl Iterator<Item = PieceIndex> + use<> {
+        let LaidFile { start, length, .. } = self.files[file];
+        let (from, to) = (start + within.start, start + within.end.min(length));
+        let piece_length = u64::from(self.geometry.piece_length());
+        let range = if from < to {
+            from / piece_length..(to - 1) / piece_length + 1
+        } else {
+            0..0
+        };
+        let geometry = self.geometry;
+        range.filter_map(move |index| geometry.piece(u32::try_from(index).ok()?))
+    }
+}
+
+/// A file that is opened when it is first used, by whichever thread uses it first. It is closed when
+/// the last handle to it is dropped.
 #[derive(Debug)]
 pub struct LazyFile {
+    root: Arc<Path>,
     path: PathBuf,
-    writable: bool,
+    access: Access,
     file: OnceLock<Result<File, StorageError>>,
 }
 
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// Reading. Folders on the way may be symbolic links: people keep what they share where they like.
+    Read,
+    /// Reading and writing. No symbolic link is followed below the torrent's folder.
+    Write,
+}
+
+/// An open file: kept open by its [`LazyFile`], or for this once.
+#[derive(Debug)]
+pub enum Opened<'a> {
+    /// Stays open as long as its handle.
+    Kept(&'a File),
+    /// Is closed when this value is dropped.
+    Once(File),
+}
+
+impl Deref for Opened<'_> {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        match self {
+            Opened::Kept(file) => file,
+            Opened::Once(file) => file,
+        }
+    }
+}
+
 impl LazyFile {
-    /// The open file, or why it cannot be opened (remembered: every user of this handle sees the same).
+    /// The file at `path`, which is below the folder `root`. Nothing is opened yet.
+    pub fn new(root: Arc<Path>, path: PathBuf, access: Access) -> LazyFile {
+        LazyFile {
+            root,
+            path,
+            access,
+            file: OnceLock::new(),
+        }
+    }
+
+    /// The open file, or why it cannot be opened. That is remembered, so every user of this handle sees
+    /// the same; except for a lack of descriptors, which passes.
     pub fn get(&self) -> Result<&File, StorageError> {
-        let _ = (self.writable, &self.file);
-        todo!("the layout's author is at work")
+        let outcome = match self.file.get() {
+            Some(outcome) => outcome,
+            None => match self.open() {
+                Err(error) if error.kind == StorageTrouble::Descriptors => return Err(error),
+                // Two threads may both come here; the second one's file is closed again.
+                outcome => self.file.get_or_init(|| outcome),
+            },
+        };
+        outcome.as_ref().map_err(Clone::clone)
+    }
+
+    /// The open file if it is open already, else the file opened for this once: for places in hundreds of
+    /// files, of which no more than one shall be open at a time.
+    pub fn get_once(&self) -> Result<Opened<'_>, StorageError> {
+        match self.file.get() {
+            Some(Ok(file)) => Ok(Opened::Kept(file)),
+            Some(Err(error)) => Err(error.clone()),
+            None => self.open().map(Opened::Once),
+        }
     }
 
     /// Where it is, for errors.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What it is or will be opened for.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Whether opening it was tried in vain.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.file.get(), Some(Err(_)))
+    }
+
+    fn open(&self) -> Result<File, StorageError> {
+        match self.access {
+            Access::Read => reach::open_to_read(&self.path),
+            Access::Write => reach::open_to_write(&self.root, &self.path),
+        }
     }
 }
 
@@ -43,4 +298,64 @@ pub enum Place {
         /// How many bytes; at least 1.
         length: u32,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::test_torrent::Author;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn runs_name_every_byte_once(lengths in proptest::collection::vec(0u64..50, 1..20), start in 0u64..500, length in 0u64..500) {
+            let mut author = Author::new("many", 16);
+            for (number, length) in lengths.iter().enumerate() {
+                author.file(&format!("{number}"), &vec![1; *length as usize]);
+            }
+            let layout = Layout::new(&author.metainfo(), Path::new("/nowhere"));
+            let every: Vec<(usize, u64)> = lengths.iter().enumerate()
+                .flat_map(|(file, length)| (0..*length).map(move |offset| (file, offset))).collect();
+            let from = (start as usize).min(every.len());
+            let to = ((start + length) as usize).min(every.len());
+            let named: Vec<_> = layout.runs(start, length)
+                .flat_map(|run| (run.offset..run.offset + run.length).map(move |offset| (run.file, offset))).collect();
+            prop_assert_eq!(&named[..], &every[from..to]);
+            for (file, length) in lengths.iter().enumerate() {
+                for piece in layout.pieces_of(file, 0..*length) {
+                    prop_assert!(layout.runs_of_piece(piece).any(|run| run.file == file));
+                }
+            }
+            for piece in layout.geometry().all_pieces() {
+                for run in layout.runs_of_piece(piece) {
+                    let mut pieces = layout.pieces_of(run.file, 0..u64::MAX);
+                    prop_assert!(pieces.any(|other| other == piece));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_says_the_same_to_everyone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("late");
+        let lazy = LazyFile::new(folder.path().into(), path.clone(), Access::Write);
+        let first = lazy.get().unwrap_err();
+        std::fs::write(&path, "now it is there").unwrap();
+        assert_eq!(lazy.get().unwrap_err(), first);
+        assert_eq!(first.kind, StorageTrouble::Vanished);
+        assert!(lazy.has_failed());
+    }
+
+    #[test]
+    fn a_file_opened_for_once_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("here");
+        std::fs::write(&path, "bytes").unwrap();
+        let lazy = LazyFile::new(folder.path().into(), path, Access::Read);
+        assert!(matches!(lazy.get_once().unwrap(), Opened::Once(_)));
+        assert!(lazy.file.get().is_none());
+        lazy.get().unwrap();
+        assert!(matches!(lazy.get_once().unwrap(), Opened::Kept(_)));
+    }
 }

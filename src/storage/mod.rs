@@ -1,13 +1,23 @@
 //! The hands that hold files.
 //!
-//! [`layout`] knows which file holds which byte and keeps files open; [`slot`] is the right to write
-//! one block; [`window`] is the map a block is received into; [`keeper`] allocates, syncs and writes
-//! the [`record`] of work; [`check`] hashes. Threads: one keeper and one checker a client; slots are
-//! used by the peer threads that hold them.
+//! [`layout`] knows which file holds which byte and [`open_files`] keeps files open; [`slot`] is the
+//! right to write one block; [`landing`] brings payload from a socket into the slots a thread holds,
+//! through a [`window`] or by position; [`keeper`] surveys, allocates, syncs and writes the [`record`]
+//! of work; [`check`] hashes. Threads: one keeper and one checker a client; slots are used by the
+//! peer threads that hold them.
 
+mod allocate;
 pub mod check;
 pub mod keeper;
+pub mod landing;
 pub mod layout;
+pub mod open_files;
+mod reach;
 pub mod record;
+mod record_file;
+#[cfg(test)]
+mod scratch_file;
 pub mod slot;
+pub mod survey;
+mod sync;
 pub mod window;

@@ -1,15 +1,47 @@
 //! The right to write one block, as a value: it exists once, one thread holds it at a time, and it
 //! travels through channels.
+//!
+//! ```text
+//! let slot = book.take(block, places)?;   // coordinator: free -> out
+//! landing.hold(slot);                     // peer thread: the only writer from here on
+//! book.laid(slot);                        // coordinator: out -> laid (or `returned`: out -> free)
+//! ```
+//!
+//! A slot is *free*, *out* or *laid*. Every block that was taken comes home exactly once. What a peer
+//! thread does with the slots it holds is [`Landing`]'s business.
+
+pub use super::landing::{Arrival, Landed, Landing, Match, Revoked, Trouble, put};
+#[cfg(test)]
+pub(crate) use super::scratch_file::{CANARY, ScratchFile, payload};
+pub use super::window::MapBudget;
 
 use super::layout::Place;
-use crate::protocol::Block;
-use std::path::PathBuf;
+use crate::protocol::bitfield::Bitfield;
+use crate::protocol::{Block, Geometry, PieceIndex};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 /// The right to write `block` into its place. Not `Clone`: whoever holds it is the only writer.
 #[derive(Debug)]
 pub struct BlockSlot {
     block: Block,
     places: Vec<Place>,
+}
+
+impl BlockSlot {
+    /// Which block may be written.
+    pub fn block(&self) -> Block {
+        self.block
+    }
+
+    /// Where its bytes lie, in order.
+    pub(super) fn places(&self) -> &[Place] {
+        &self.places
+    }
 }
 
 /// A block that can be read: for an upload or a check.
@@ -19,6 +51,56 @@ pub struct Source {
     pub block: Block,
     /// Where its bytes lie, in order.
     pub places: Vec<Place>,
+}
+
+impl Source {
+    /// The file and the offset in it, where all bytes lie in one file; `None` where they do not.
+    pub fn whole(&self) -> Option<Result<(&File, u64), StorageError>> {
+        match self.places.as_slice() {
+            [Place::File { file, offset, .. }] => Some(file.get().map(|open| (open, *offset))),
+            _ => None,
+        }
+    }
+
+    /// Appends the block's bytes to `buffer`, zeros for padding. A file too short is an error.
+    pub fn read(&self, buffer: &mut Vec<u8>) -> Result<(), StorageError> {
+        for place in &self.places {
+            let from = buffer.len();
+            match place {
+                Place::Padding { length } => buffer.resize(from + *length as usize, 0),
+                Place::File {
+                    file,
+                    offset,
+                    length,
+                } => {
+                    let open = super::landing::open(file, self.places.len())?;
+                    buffer.resize(from + *length as usize, 0);
+                    open.read_exact_at(&mut buffer[from..], *offset)
+                        .map_err(|error| StorageError::from_io("read", file.path(), &error))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The error of a file that ended before the block did.
+    pub fn too_short(&self) -> StorageError {
+        let path = self.places.iter().find_map(|place| match place {
+            Place::File { file, .. } => Some(file.path()),
+            Place::Padding { .. } => None,
+        });
+        StorageError {
+            kind: StorageTrouble::Vanished,
+            doing: "read",
+            path: path.unwrap_or(Path::new("")).to_owned(),
+            cause: "it is shorter than it should be".to_owned(),
+        }
+    }
+
+    /// The error of a failed read.
+    pub fn unreadable(&self, error: &io::Error) -> StorageError {
+        StorageError::from_io("read", &self.too_short().path, error)
+    }
 }
 
 /// What storage could not do, to which file, and what the system said.
@@ -33,6 +115,35 @@ pub struct StorageError {
     pub path: PathBuf,
     /// The system's words, or ours.
     pub cause: String,
+}
+
+impl StorageError {
+    /// What the system's error means for a file.
+    pub fn from_io(doing: &'static str, path: &Path, error: &io::Error) -> StorageError {
+        let kind = match Errno::from_io_error(error) {
+            Some(Errno::NOSPC | Errno::DQUOT) => StorageTrouble::Full,
+            Some(Errno::FBIG) => StorageTrouble::TooLarge,
+            Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => StorageTrouble::Denied,
+            Some(Errno::EXIST | Errno::ISDIR | Errno::NOTDIR | Errno::LOOP) => {
+                StorageTrouble::InTheWay
+            }
+            Some(Errno::NOENT | Errno::STALE) => StorageTrouble::Vanished,
+            Some(Errno::MFILE | Errno::NFILE) => StorageTrouble::Descriptors,
+            None if error.kind() == io::ErrorKind::UnexpectedEof => StorageTrouble::Vanished,
+            _ => StorageTrouble::Broken,
+        };
+        StorageError {
+            kind,
+            doing,
+            path: path.to_owned(),
+            cause: match kind {
+                StorageTrouble::Vanished if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    "it is shorter than it should be".to_owned()
+                }
+                _ => error.to_string(),
+            },
+        }
+    }
 }
 
 /// The kinds of trouble a disk makes.
@@ -52,4 +163,216 @@ pub enum StorageTrouble {
     Descriptors,
     /// Anything else, an I/O error of the medium above all.
     Broken,
+}
+
+/// Where a block of the 16 KiB grid stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Free,
+    Out,
+    Laid,
+}
+
+/// Who may write which block of one torrent: the coordinator's side of the slots. Costs a byte a
+/// block, for the pieces in work only.
+#[derive(Debug)]
+pub struct SlotBook {
+    geometry: Geometry,
+    done: Bitfield,
+    pieces: HashMap<PieceIndex, Box<[State]>>,
+}
+
+impl SlotBook {
+    /// The book of a torrent of which nothing is laid.
+    pub fn new(geometry: Geometry) -> SlotBook {
+        SlotBook {
+            done: Bitfield::new(&geometry),
+            pieces: HashMap::new(),
+            geometry,
+        }
+    }
+
+    /// The right to write `block`, if it is free. There is none for blocks off the 16 KiB grid, out or laid
+    /// already, or of a piece that is done: a block is never written after its piece was checked.
+    pub fn take(&mut self, block: Block, places: Vec<Place>) -> Option<BlockSlot> {
+        let state = self.state(block)?;
+        if *state != State::Free {
+            return None;
+        }
+        *state = State::Out;
+        Some(BlockSlot { block, places })
+    }
+
+    /// A slot came home and its block lies in the file.
+    pub fn laid(&mut self, slot: BlockSlot) -> Block {
+        self.set(slot.block, State::Laid);
+        slot.block
+    }
+
+    /// A slot came home unused: its block is free.
+    pub fn returned(&mut self, slot: BlockSlot) -> Block {
+        self.set(slot.block, State::Free);
+        slot.block
+    }
+
+    /// The block lies in the file since an earlier run. Nothing happens if it is out.
+    pub fn mark_laid(&mut self, block: Block) {
+        if let Some(state) = self.state(block)
+            && *state == State::Free
+        {
+            *state = State::Laid;
+        }
+    }
+
+    /// Whether every block of `piece` is laid: no slot of it is out, and none can be had until `forget`.
+    pub fn is_laid(&self, piece: PieceIndex) -> bool {
+        let blocks = self.pieces.get(&piece);
+        blocks.is_some_and(|blocks| blocks.iter().all(|state| *state == State::Laid))
+    }
+
+    /// The laid blocks of `piece` by their number, for the record. Empty for a piece not in work.
+    pub fn laid_in(&self, piece: PieceIndex) -> impl Iterator<Item = usize> + '_ {
+        let blocks = self.pieces.get(&piece).map_or(&[][..], |blocks| blocks);
+        let numbered = blocks.iter().enumerate();
+        numbered.filter_map(|(number, state)| (*state == State::Laid).then_some(number))
+    }
+
+    /// The pieces in work, in no order.
+    pub fn pieces(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        self.pieces.keys().copied()
+    }
+
+    /// The piece is bad, or its bytes are gone: what was laid, or done, is free again. Slots that are out stay out.
+    pub fn forget(&mut self, piece: PieceIndex) {
+        self.done.clear(piece);
+        let Some(blocks) = self.pieces.get_mut(&piece) else {
+            return;
+        };
+        for state in blocks.iter_mut().filter(|state| **state == State::Laid) {
+            *state = State::Free;
+        }
+        if blocks.iter().all(|state| *state == State::Free) {
+            self.pieces.remove(&piece);
+        }
+    }
+
+    /// The piece is good: no slot of it is given out any more.
+    pub fn done(&mut self, piece: PieceIndex) {
+        self.done.set(piece);
+        self.pieces.remove(&piece);
+    }
+
+    fn state(&mut self, block: Block) -> Option<&mut State> {
+        let piece = block.piece();
+        let on_grid = self.geometry.block(piece, block.number()) == Some(block);
+        if !on_grid || self.done.has(piece) {
+            return None;
+        }
+        let blocks = self.geometry.blocks_in(piece);
+        let states = self.pieces.entry(piece);
+        let states = states.or_insert_with(|| vec![State::Free; blocks].into());
+        states.get_mut(block.number())
+    }
+
+    fn set(&mut self, block: Block, to: State) {
+        let Some(blocks) = self.pieces.get_mut(&block.piece()) else {
+            return;
+        };
+        if let Some(state) = blocks.get_mut(block.number()) {
+            *state = to;
+        }
+        if blocks.iter().all(|state| *state == State::Free) {
+            self.pieces.remove(&block.piece());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn geometry() -> Geometry {
+        Geometry::new(100_000, 40_000).unwrap()
+    }
+
+    fn block(piece: u32, number: usize) -> Block {
+        let geometry = geometry();
+        let piece = geometry.piece(piece).unwrap();
+        geometry.block(piece, number).unwrap()
+    }
+
+    #[test]
+    fn a_block_is_out_to_one_holder_at_a_time() {
+        let mut book = SlotBook::new(geometry());
+        let slot = book.take(block(0, 1), Vec::new()).unwrap();
+        assert!(book.take(block(0, 1), Vec::new()).is_none());
+        assert_eq!(book.returned(slot), block(0, 1));
+        assert!(book.take(block(0, 1), Vec::new()).is_some());
+    }
+
+    #[test]
+    fn a_laid_block_is_not_given_out_until_its_piece_is_forgotten() {
+        let mut book = SlotBook::new(geometry());
+        for number in 0..3 {
+            let slot = book.take(block(1, number), Vec::new()).unwrap();
+            book.laid(slot);
+        }
+        assert!(book.is_laid(block(1, 0).piece()));
+        assert!((0..3).all(|number| book.take(block(1, number), Vec::new()).is_none()));
+        book.forget(block(1, 0).piece());
+        assert!(book.take(block(1, 2), Vec::new()).is_some());
+    }
+
+    #[test]
+    fn a_piece_that_is_done_is_never_written_again() {
+        let mut book = SlotBook::new(geometry());
+        book.done(block(2, 0).piece());
+        assert!(book.take(block(2, 0), Vec::new()).is_none());
+        assert!(book.take(block(2, 1), Vec::new()).is_none());
+        assert_eq!(book.pieces().count(), 0);
+    }
+
+    #[test]
+    fn blocks_off_the_grid_have_no_slot() {
+        let mut book = SlotBook::new(geometry());
+        let odd = geometry().locate(0, 1, 16_384, 16_384).unwrap();
+        let short = geometry().locate(0, 0, 100, 16_384).unwrap();
+        assert!(book.take(odd, Vec::new()).is_none());
+        assert!(book.take(short, Vec::new()).is_none());
+    }
+
+    #[test]
+    fn what_an_earlier_run_laid_counts() {
+        let mut book = SlotBook::new(geometry());
+        book.mark_laid(block(0, 0));
+        book.mark_laid(block(0, 2));
+        let laid: Vec<_> = book.laid_in(block(0, 0).piece()).collect();
+        assert_eq!(laid, [0, 2]);
+        assert!(book.take(block(0, 0), Vec::new()).is_none());
+        let slot = book.take(block(0, 1), Vec::new()).unwrap();
+        book.mark_laid(block(0, 1));
+        assert!(!book.is_laid(block(0, 1).piece()));
+        book.laid(slot);
+        assert!(book.is_laid(block(0, 1).piece()));
+    }
+
+    #[test]
+    fn a_piece_with_nothing_out_or_laid_costs_nothing() {
+        let mut book = SlotBook::new(geometry());
+        let slot = book.take(block(0, 0), Vec::new()).unwrap();
+        book.returned(slot);
+        assert_eq!(book.pieces().count(), 0);
+    }
+
+    #[test]
+    fn the_systems_errors_are_told_apart() {
+        let kind =
+            |errno: Errno| StorageError::from_io("write", Path::new("a"), &errno.into()).kind;
+        assert_eq!(kind(Errno::NOSPC), StorageTrouble::Full);
+        assert_eq!(kind(Errno::FBIG), StorageTrouble::TooLarge);
+        assert_eq!(kind(Errno::ROFS), StorageTrouble::Denied);
+        assert_eq!(kind(Errno::MFILE), StorageTrouble::Descriptors);
+        assert_eq!(kind(Errno::IO), StorageTrouble::Broken);
+    }
 }

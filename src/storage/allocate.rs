@@ -1,0 +1,360 @@
+//! Makes room: folders, files of their full length, and disk space for what is missing, before the
+//! first byte is asked of anybody. Whatever fails, what was there before is there again.
+//!
+//! Only missing ranges are allocated, so the holes of a sparse file stay holes. Where the file system
+//! cannot allocate, or where it would mean sending zeros over a network, files are sparse and the free
+//! space is compared with what is missing. On tmpfs allocating costs nothing (256 MiB: 0.055 s for
+//! allocating and 0.042 s for writing, against 0.093 s for writing alone) and keeps the promise.
+
+use super::layout::{LaidFile, Layout};
+use super::reach::{fault, in_the_way, open_or_create, open_to_read, unmake};
+use super::record::FileFacts;
+use super::slot::{StorageError, StorageTrouble};
+use super::survey;
+use crate::protocol::bitfield::Bitfield;
+use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::io::Errno;
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A call that allocates this much takes a moment even where it writes zeros; between calls we look
+/// whether we should leave.
+const CHUNK: u64 = 1 << 30;
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// The files as they are now.
+    pub(super) facts: Vec<Option<FileFacts>>,
+    /// Folders in which something was made.
+    pub(super) folders: BTreeSet<PathBuf>,
+    /// The files that will be written to.
+    pub(super) open: BTreeSet<usize>,
+}
+
+/// What is to be made room for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Order<'a> {
+    pub(super) layout: &'a Layout,
+    /// Pieces that are there already.
+    pub(super) have: &'a Bitfield,
+    /// Files that are too long may be cut.
+    pub(super) overwrite: bool,
+    /// Set from outside: leave at the next occasion.
+    pub(super) stop: &'a AtomicBool,
+}
+
+/// What is undone if something fails.
+#[derive(Default)]
+struct Undo {
+    made: Vec<PathBuf>,
+    grown: Vec<(PathBuf, u64)>,
+    filled: Vec<(PathBuf, Vec<Range<u64>>)>,
+}
+
+/// Makes the room.
+pub(super) fn make_room(order: Order) -> Result<Room, StorageError> {
+    let mut undo = Undo::default();
+    let outcome = order.carry_out(&mut undo);
+    if outcome.is_err() {
+        undo.carry_out();
+    }
+    outcome
+}
+
+impl Order<'_> {
+    fn carry_out(self, undo: &mut Undo) -> Result<Room, StorageError> {
+        let needed = self.needed()?;
+        super::reach::create_root(self.layout.folder(), &mut undo.made)?;
+        let space = Space::of(self.layout.folder());
+        if let Some(free) = space.free
+            && needed.saturating_add(space.reserve(needed)) > free
+        {
+            return Err(full(self.layout.folder(), needed, free));
+        }
+        let mut room = Room::default();
+        let mut seen = HashMap::new();
+        let mut sparse = space.remote;
+        for (number, file) in self.layout.files().iter().enumerate() {
+            if file.padding || self.stop.load(Ordering::Relaxed) {
+                room.facts.push(None);
+                continue;
+            }
+            let before = undo.made.len();
+            let open = open_or_create(self.layout.folder(), &file.path, &mut undo.made)?;
+            for made in &undo.made[before..] {
+                room.folders.extend(made.parent().map(Path::to_owned));
+            }
+            let missing = self.missing(number);
+            if !missing.is_empty() {
+                room.open.insert(number);
+            }
+            self.fit(&open, file, undo)?;
+            if !sparse && !missing.is_empty() {
+                undo.filled.push((file.path.clone(), missing.clone()));
+                match self.allocate(&open, &missing) {
+                    Ok(()) => {}
+                    Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => sparse = true,
+                    Err(Errno::NOSPC | Errno::DQUOT) => {
+                        let free = space.free.unwrap_or(0);
+                        return Err(full(&file.path, needed, free));
+                    }
+                    Err(errno) => return Err(fault("allocate", &file.path, &errno.into())),
+                }
+            }
+            let facts = finish(&open, file)?;
+            let twin = seen.insert((facts.device, facts.inode), (number, missing.is_empty()));
+            if let Some((twin, complete)) = twin
+                && !(complete && missing.is_empty())
+            {
+                let other = &self.layout.files()[twin].path;
+                let cause = format!("it is the same file as {}", other.display());
+                return Err(in_the_way("use", &file.path, &cause));
+            }
+            room.facts.push(Some(facts));
+        }
+        Ok(room)
+    }
+
+    /// Bytes of disk space that are still to be had.
+    fn needed(&self) -> Result<u64, StorageError> {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+        let mut needed = 0u64;
+        for (number, file) in self.layout.files().iter().enumerate() {
+            if file.padding {
+                continue;
+            }
+            let there = open_to_read(&file.path).ok();
+            let length = there.as_ref().and_then(|open| open.metadata().ok());
+            let length = length.map_or(0, |found| found.len());
+            if let Some(limit) = limit
+                && length < file.length
+                && file.length > limit
+            {
+                return Err(StorageError {
+                    kind: StorageTrouble::TooLarge,
+                    doing: "create",
+                    path: file.path.clone(),
+                    cause: format!(
+                        "it will have {} bytes, and this process may write files of {limit} bytes at most",
+                        file.length
+                    ),
+                });
+            }
+            let missing = self.missing(number);
+            needed = needed.saturating_add(match there {
+                Some(open) => unbacked(&open, length, &missing),
+                None => missing
+                    .iter()
+                    .map(|range| on_disk(range.end - range.start))
+                    .sum(),
+            });
+        }
+        Ok(needed)
+    }
+
+    /// The ranges of a file under missing pieces, joined where they touch.
+    fn missing(&self, number: usize) -> Vec<Range<u64>> {
+        let (layout, geometry) = (self.layout, self.layout.geometry());
+        let file = &layout.files()[number];
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for piece in layout.pieces_of(number, 0..file.length) {
+            if self.have.has(piece) {
+                continue;
+            }
+            let start = geometry.piece_start(piece);
+            let end = start + u64::from(geometry.piece_size(piece)) - file.start;
+            let (start, end) = (start.saturating_sub(file.start), end.min(file.length));
+            match ranges.last_mut() {
+                Some(last) if last.end == start => last.end = end,
+                _ => ranges.push(start..end),
+            }
+        }
+        ranges
+    }
+
+    /// Gives the file its length.
+    fn fit(&self, open: &File, file: &LaidFile, undo: &mut Undo) -> Result<(), StorageError> {
+        let length = open
+            .metadata()
+            .map_err(|error| fault("look at", &file.path, &error))?
+            .len();
+        if length > file.length && !self.overwrite {
+            let cause = format!("it has {length} bytes and should have {}", file.length);
+            return Err(in_the_way("use", &file.path, &cause));
+        }
+        if length < file.length {
+            undo.grown.push((file.path.clone(), length));
+        }
+        if length == file.length {
+            return Ok(());
+        }
+        open.set_len(file.length).map_err(|error| {
+            let mut error = fault("allocate", &file.path, &error);
+            if error.kind == StorageTrouble::TooLarge {
+                error.cause = format!(
+                    "its {} bytes are more than this file system or this process may hold in a file",
+                    file.length
+                );
+            }
+            error
+        })
+    }
+
+    fn allocate(&self, open: &File, missing: &[Range<u64>]) -> Result<(), Errno> {
+        for range in missing {
+            let mut at = range.start;
+            while at < range.end && !self.stop.load(Ordering::Relaxed) {
+                let length = CHUNK.min(range.end - at);
+                match rustix::fs::fallocate(open, FallocateFlags::empty(), at, length) {
+                    Ok(()) => at += length,
+                    Err(Errno::INTR) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Undo {
+    fn carry_out(mut self) {
+        for (path, ranges) in self.filled.iter().rev() {
+            if !self.made.contains(path)
+                && let Ok(open) = File::options().write(true).read(true).open(path)
+            {
+                ranges.iter().for_each(|range| empty_holes(&open, range));
+            }
+        }
+        for (path, length) in self.grown.iter().rev() {
+            if let Ok(open) = File::options().write(true).open(path) {
+                let _ = open.set_len(*length);
+            }
+        }
+        unmake(&mut self.made);
+    }
+}
+
+/// Gives back what is allocated and was never written within `range`: to a reader it is a hole already.
+fn empty_holes(open: &File, range: &Range<u64>) {
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    for hole in holes(open, range) {
+        let _ = rustix::fs::fallocate(open, punch, hole.start, hole.end - hole.start);
+    }
+}
+
+/// The runs without data within `range`, in order.
+fn holes<'a>(open: &'a File, range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + 'a {
+    let (mut at, end) = (range.start, range.end);
+    std::iter::from_fn(move || {
+        if at >= end {
+            return None;
+        }
+        let start = rustix::fs::seek(open, SeekFrom::Hole(at)).ok()?.max(at);
+        if start >= end {
+            return None;
+        }
+        let next = match rustix::fs::seek(open, SeekFrom::Data(start)) {
+            Ok(next) => next.min(end),
+            Err(_) => end,
+        };
+        at = next.max(start + 1);
+        Some(start..at)
+    })
+}
+
+/// Bytes within `missing` that have no disk space yet. What was allocated and never written looks like a
+/// hole; that the file takes more space than its data tells the two apart.
+fn unbacked(open: &File, length: u64, missing: &[Range<u64>]) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let in_holes =
+        |range: &Range<u64>| -> u64 { holes(open, range).map(|hole| hole.end - hole.start).sum() };
+    // Past the end of the file there is nothing to ask the file system about.
+    let inside = |range: &Range<u64>| range.start.min(length)..range.end.min(length);
+    let beyond = |range: &Range<u64>| range.end - range.start.max(length).min(range.end);
+    let later = missing.iter().map(beyond).map(on_disk).sum();
+    let empty: u64 = missing.iter().map(|range| in_holes(&inside(range))).sum();
+    if empty == 0 {
+        return later;
+    }
+    let taken = open.metadata().map_or(0, |found| found.blocks() * 512);
+    let data = length - in_holes(&(0..length)).min(length);
+    later + empty.saturating_sub(taken.saturating_sub(data))
+}
+
+/// What so many bytes take on disk, by the usual grain.
+fn on_disk(bytes: u64) -> u64 {
+    bytes.div_ceil(4096) * 4096
+}
+
+fn finish(open: &File, file: &LaidFile) -> Result<FileFacts, StorageError> {
+    if file.executable
+        && let Ok(found) = open.metadata()
+    {
+        let mode = found.permissions().mode();
+        // Whoever may read it may run it. File systems without modes refuse; nothing depends on it.
+        let _ = open.set_permissions(PermissionsExt::from_mode(mode | (mode & 0o444) >> 2));
+    }
+    let stat = rustix::fs::fstat(open);
+    let stat = stat.map_err(|errno| fault("look at", &file.path, &errno.into()))?;
+    Ok(survey::facts(&stat))
+}
+
+fn full(path: &Path, needed: u64, free: u64) -> StorageError {
+    StorageError {
+        kind: StorageTrouble::Full,
+        doing: "allocate",
+        path: path.to_owned(),
+        cause: format!("{needed} bytes are needed and {free} are free"),
+    }
+}
+
+/// What a file system offers.
+struct Space {
+    /// Bytes we may use; `None` if it does not say.
+    free: Option<u64>,
+    /// Reached over a network or through another program: allocating would send zeros.
+    remote: bool,
+}
+
+impl Space {
+    fn of(folder: &Path) -> Space {
+        let free = rustix::fs::statvfs(folder).ok();
+        let free = free.filter(|found| found.f_blocks > 0);
+        let remote = rustix::fs::statfs(folder).is_ok_and(|found| {
+            // The field's width and sign differ between machines, the numbers fit 32 bits.
+            REMOTE.contains(&(found.f_type as u32))
+        });
+        Space {
+            free: free.map(|found| found.f_bavail.saturating_mul(found.f_frsize)),
+            remote,
+        }
+    }
+
+    /// What to leave free where space cannot be made sure of: file systems need some for themselves.
+    fn reserve(&self, needed: u64) -> u64 {
+        if self.remote {
+            (needed / 100).min(16 << 20)
+        } else {
+            0
+        }
+    }
+}
+
+/// statfs(2): NFS, SMB, CIFS, SMB2, FUSE, 9p, AFS (two), Ceph, Coda.
+const REMOTE: [u32; 10] = [
+    0x6969,
+    0x517b,
+    0xff53_4d42,
+    0xfe53_4d42,
+    0x6573_5546,
+    0x0102_1997,
+    0x5346_414f,
+    0x6b41_4653,
+    0x00c3_6400,
+    0x7375_7245,
+];

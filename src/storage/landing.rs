@@ -1,0 +1,1054 @@
+//! How payload lands: the slots one peer thread holds, and the way from its socket into their places.
+//!
+//! ```text
+//! landing.hold(slot);                                  // with the request
+//! landing.begin(wire_block);                           // the head of the answer has come
+//! let arrival = landing.receive(socket, &mut spill, now)?;   // as often as the socket has bytes
+//! if let Some(Landed::Slot(slot)) = arrival.landed {}  // the slot goes home
+//! ```
+//!
+//! Two stores, one interface. *Mapped*: the kernel receives into a window over the run of adjacent
+//! slots held here. *Positional*: through a small buffer and `pwrite`, for blocks over several files,
+//! for file systems whose maps are not one with the page cache, and when the budget for maps is spent.
+//!
+//! A slot is prepared (overwritten with zeros) only while it waits in `slots`, untouched: the block
+//! under way is taken out of there first, so zeros never follow bytes.
+
+use super::layout::{LazyFile, Opened, Place};
+use super::slot::{BlockSlot, StorageError, StorageTrouble};
+use super::window::{MapBudget, Unopened, WINDOW_LENGTH_MAX, Window, write_zeros};
+use crate::protocol::Block;
+use crate::protocol::peer::WireBlock;
+use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Windows one thread keeps open: answers come in the order of the requests from nearly everybody.
+const WINDOWS_MAX: usize = 4;
+
+/// The buffer of the positional store, in bytes: one block of the usual length.
+const BUFFER_LENGTH: usize = 16 * 1024;
+
+/// How long a window may lie unused before it is unmapped.
+pub const WINDOW_IDLE: Duration = Duration::from_secs(1);
+
+/// How a block that comes fits what is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Match {
+    /// Its slot is here.
+    Held,
+    /// A slot with this begin is here, for a block of another length.
+    OtherLength(u32),
+    /// No slot for it is here.
+    Unknown,
+}
+
+/// What one read brought.
+#[derive(Debug, Default)]
+pub struct Arrival {
+    /// Bytes of the payload under way.
+    pub payload: u32,
+    /// Bytes that followed it, now in the caller's buffer.
+    pub spilled: usize,
+    /// What became of the payload, once it was all there.
+    pub landed: Option<Landed>,
+    /// The payload could not be stored. What is left of it will be thrown away.
+    pub trouble: Option<Trouble>,
+}
+
+/// What became of a payload.
+#[derive(Debug)]
+pub enum Landed {
+    /// It lies in its place.
+    Slot(BlockSlot),
+    /// It was kept in memory.
+    Spare(Block, Vec<u8>),
+    /// It was thrown away.
+    Nowhere {
+        /// How much it was, in bytes.
+        bytes: u32,
+        /// Whether it had been asked for.
+        asked: bool,
+    },
+}
+
+/// A slot that could not be written, and why.
+#[derive(Debug)]
+pub struct Trouble {
+    /// What storage says.
+    pub error: StorageError,
+    /// The slot, on its way home.
+    pub slot: BlockSlot,
+}
+
+/// A slot taken back.
+#[derive(Debug)]
+pub enum Revoked {
+    /// Its answer had not begun.
+    Waiting(BlockSlot),
+    /// Its answer was under way; the rest will be thrown away.
+    Arriving(BlockSlot),
+}
+
+/// The slots of one peer thread, its windows, and the payload under way.
+#[derive(Debug)]
+pub struct Landing {
+    budget: MapBudget,
+    slots: VecDeque<BlockSlot>,
+    windows: Vec<Prepared>,
+    current: Option<Arriving>,
+    buffer: Vec<u8>,
+    /// The file system looked at last, and whether it is one to map on.
+    device: Option<(u64, bool)>,
+}
+
+/// A window and the offsets of those of its slots that wait for their first byte or are under way.
+#[derive(Debug)]
+struct Prepared {
+    window: Window,
+    file: Arc<LazyFile>,
+    waiting: Vec<u64>,
+    used: Instant,
+}
+
+#[derive(Debug)]
+struct Arriving {
+    total: u32,
+    received: u32,
+    destination: Destination,
+    /// Whether bytes of it may still go through a window.
+    mapped: bool,
+}
+
+#[derive(Debug)]
+enum Destination {
+    Slot(BlockSlot),
+    Spare(Block, Vec<u8>),
+    Nowhere { asked: bool },
+}
+
+impl Landing {
+    /// A landing that holds nothing.
+    pub fn new(budget: MapBudget) -> Landing {
+        Landing {
+            budget,
+            slots: VecDeque::new(),
+            windows: Vec::new(),
+            current: None,
+            buffer: Vec::new(),
+            device: None,
+        }
+    }
+
+    /// Keeps a slot until its block comes, or it is revoked or drained.
+    pub fn hold(&mut self, slot: BlockSlot) {
+        self.slots.push_back(slot);
+    }
+
+    /// Whether any slot is held, or a payload under way: the next bytes may be a block's.
+    pub fn is_due(&self) -> bool {
+        !self.slots.is_empty() || self.current.is_some()
+    }
+
+    /// How a block fits the slots held.
+    pub fn find(&self, wire: WireBlock) -> Match {
+        let same = |slot: &&BlockSlot| {
+            slot.block().piece().get() == wire.piece && slot.block().begin() == wire.begin
+        };
+        match self.slots.iter().find(same) {
+            Some(slot) if slot.block().length() == wire.length => Match::Held,
+            Some(slot) => Match::OtherLength(slot.block().length()),
+            None => Match::Unknown,
+        }
+    }
+
+    /// The payload of this block is next on the wire: into its slot. False if none is held for it.
+    pub fn begin(&mut self, wire: WireBlock) -> bool {
+        let fits = |slot: &BlockSlot| is(slot.block(), wire);
+        let Some(at) = self.slots.iter().position(fits) else {
+            return false;
+        };
+        if let Some(slot) = self.slots.remove(at) {
+            self.start(wire.length, Destination::Slot(slot));
+        }
+        true
+    }
+
+    /// The payload of this block is next on the wire: into memory.
+    pub fn begin_spare(&mut self, block: Block) {
+        let bytes = Vec::with_capacity(block.length() as usize);
+        self.start(block.length(), Destination::Spare(block, bytes));
+    }
+
+    /// So many bytes that are of no use are next on the wire.
+    pub fn begin_nowhere(&mut self, length: u32, asked: bool) {
+        self.start(length, Destination::Nowhere { asked });
+    }
+
+    /// What is still to come of the payload under way, in bytes; `None` if there is none.
+    pub fn under_way(&self) -> Option<u32> {
+        let current = self.current.as_ref()?;
+        Some(current.total - current.received)
+    }
+
+    /// Takes what the socket has of the payload under way, and what follows it into `spill`: one
+    /// system call for the usual block.
+    ///
+    /// Errors are the socket's: `WouldBlock` if there is nothing, `UnexpectedEof` if it was closed.
+    pub fn receive(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        spill: &mut [u8],
+        now: Instant,
+    ) -> io::Result<Arrival> {
+        let Some(mut current) = self.current.take() else {
+            return Ok(Arrival::default());
+        };
+        let result = self.receive_into(&mut current, socket, spill, now);
+        self.settle_accounts(current, result)
+    }
+
+    /// Takes bytes of the payload under way that lie in memory already. Never more than are under way.
+    pub fn absorb(&mut self, bytes: &[u8]) -> Arrival {
+        let Some(mut current) = self.current.take() else {
+            return Arrival::default();
+        };
+        current.mapped = false;
+        let stored = current.store(bytes);
+        let result = Ok((bytes.len(), 0, stored.err()));
+        self.settle_accounts(current, result).unwrap_or_default()
+    }
+
+    /// Takes the slot of `block` back. If its payload is under way, the rest of that is thrown away.
+    pub fn revoke(&mut self, block: Block) -> Option<Revoked> {
+        if let Some(at) = self.slots.iter().position(|slot| slot.block() == block) {
+            return self.take_at(at).map(Revoked::Waiting);
+        }
+        let current = self.current.as_mut()?;
+        let nowhere = Destination::Nowhere { asked: true };
+        match std::mem::replace(&mut current.destination, nowhere) {
+            Destination::Slot(slot) if slot.block() == block => {
+                self.leave_window(&slot);
+                Some(Revoked::Arriving(slot))
+            }
+            other => {
+                current.destination = other;
+                None
+            }
+        }
+    }
+
+    /// Takes the slot of a block back that the peer will not send. A payload under way is none of those.
+    pub fn refuse(&mut self, wire: WireBlock) -> Option<BlockSlot> {
+        let at = self.slots.iter().position(|slot| is(slot.block(), wire))?;
+        self.take_at(at)
+    }
+
+    /// Stops keeping a spare whose payload is under way: the rest is thrown away. False if it is not.
+    pub fn discard(&mut self, block: Block) -> bool {
+        match &mut self.current {
+            Some(Arriving { destination, .. }) if destination.is_spare(block) => {
+                *destination = Destination::Nowhere { asked: true };
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A slot for the spare whose payload is under way. Gives the slot back if it is not; what has come
+    /// is stored at once, the rest as it comes.
+    pub fn settle(&mut self, slot: BlockSlot) -> Result<Option<Trouble>, BlockSlot> {
+        let block = slot.block();
+        match &mut self.current {
+            Some(current) if current.destination.is_spare(block) => {
+                current.mapped = false;
+                let nowhere = Destination::Nowhere { asked: true };
+                let Destination::Spare(_, bytes) =
+                    std::mem::replace(&mut current.destination, nowhere)
+                else {
+                    return Err(slot);
+                };
+                match write_at(&slot, 0, &bytes) {
+                    Ok(()) => {
+                        current.destination = Destination::Slot(slot);
+                        Ok(None)
+                    }
+                    Err(error) => Ok(Some(Trouble { error, slot })),
+                }
+            }
+            _ => Err(slot),
+        }
+    }
+
+    /// All slots whose payload is not under way: a choke took their requests.
+    pub fn take_waiting(&mut self) -> Vec<BlockSlot> {
+        self.windows.clear();
+        if let Some(current) = &mut self.current {
+            current.mapped = false;
+        }
+        self.slots.drain(..).collect()
+    }
+
+    /// All slots, whatever their state: the connection is over.
+    pub fn drain(&mut self) -> Vec<BlockSlot> {
+        let mut slots = self.take_waiting();
+        if let Some(Arriving {
+            destination: Destination::Slot(slot),
+            ..
+        }) = self.current.take()
+        {
+            slots.push(slot);
+        }
+        slots
+    }
+
+    /// When [`Landing::rest`] has something to do.
+    pub fn rest_at(&self) -> Option<Instant> {
+        let oldest = self.windows.iter().map(|prepared| prepared.used).min();
+        oldest.map(|used| used + WINDOW_IDLE)
+    }
+
+    /// Unmaps windows that lay unused for [`WINDOW_IDLE`].
+    pub fn rest(&mut self, now: Instant) {
+        self.windows
+            .retain(|prepared| now < prepared.used + WINDOW_IDLE);
+    }
+
+    /// Gives memory back that an idle connection does not need.
+    pub fn shrink(&mut self) {
+        if !self.is_due() {
+            self.buffer = Vec::new();
+            self.slots.shrink_to_fit();
+            self.windows.shrink_to_fit();
+        }
+    }
+
+    fn take_at(&mut self, at: usize) -> Option<BlockSlot> {
+        let slot = self.slots.remove(at)?;
+        self.leave_window(&slot);
+        Some(slot)
+    }
+
+    fn start(&mut self, total: u32, destination: Destination) {
+        debug_assert!(self.current.is_none(), "a payload is under way");
+        let mapped = matches!(destination, Destination::Slot(_));
+        self.current = Some(Arriving {
+            total,
+            received: 0,
+            destination,
+            mapped,
+        });
+    }
+
+    /// Puts the payload under way back, or finishes it, according to what a read brought.
+    fn settle_accounts(
+        &mut self,
+        mut current: Arriving,
+        result: io::Result<(usize, usize, Option<StorageError>)>,
+    ) -> io::Result<Arrival> {
+        let (payload, spilled, failure) = match result {
+            Ok(counts) => counts,
+            Err(error) => {
+                self.current = Some(current);
+                return Err(error);
+            }
+        };
+        current.received += payload as u32;
+        let mut arrival = Arrival {
+            payload: payload as u32,
+            spilled,
+            ..Arrival::default()
+        };
+        if let Some(error) = failure {
+            let nowhere = Destination::Nowhere { asked: true };
+            let destination = std::mem::replace(&mut current.destination, nowhere);
+            if let Destination::Slot(slot) = destination {
+                self.leave_window(&slot);
+                arrival.trouble = Some(Trouble { error, slot });
+            }
+        }
+        if current.received < current.total {
+            self.current = Some(current);
+            return Ok(arrival);
+        }
+        arrival.landed = Some(match current.destination {
+            Destination::Slot(slot) => {
+                self.leave_window(&slot);
+                Landed::Slot(slot)
+            }
+            Destination::Spare(block, bytes) => Landed::Spare(block, bytes),
+            Destination::Nowhere { asked } => Landed::Nowhere {
+                bytes: current.total,
+                asked,
+            },
+        });
+        Ok(arrival)
+    }
+
+    /// Payload bytes, bytes after them, and what storage could not do.
+    fn receive_into(
+        &mut self,
+        current: &mut Arriving,
+        socket: BorrowedFd<'_>,
+        spill: &mut [u8],
+        now: Instant,
+    ) -> io::Result<(usize, usize, Option<StorageError>)> {
+        let rest = (current.total - current.received) as usize;
+        let split = |got: usize| match got {
+            0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            got => Ok((got.min(rest), got.saturating_sub(rest))),
+        };
+        if let Destination::Slot(slot) = &current.destination
+            && current.mapped
+        {
+            match self.window(slot, current.received == 0, now) {
+                Ok(Some((prepared, file, offset))) => {
+                    let at = offset + u64::from(current.received);
+                    match prepared.window.receive(socket, at, rest, spill) {
+                        Err(error) if Errno::from_io_error(&error) == Some(Errno::FAULT) => {
+                            let error = why_unbacked(&file, offset, current.total);
+                            return Ok((0, 0, Some(error)));
+                        }
+                        got => return split(got?).map(|(payload, over)| (payload, over, None)),
+                    }
+                }
+                Ok(None) => current.mapped = false,
+                Err(error) => return Ok((0, 0, Some(error))),
+            }
+        }
+        self.buffer.resize(BUFFER_LENGTH, 0);
+        let length = rest.min(BUFFER_LENGTH);
+        let after = if length == rest { spill.len() } else { 0 };
+        let mut parts = [
+            IoSliceMut::new(&mut self.buffer[..length]),
+            IoSliceMut::new(&mut spill[..after]),
+        ];
+        let got = rustix::io::readv(socket, &mut parts)?;
+        let (payload, over) = split(got)?;
+        let stored = current.store(&self.buffer[..payload]);
+        Ok((payload, over, stored.err()))
+    }
+
+    /// The window that covers `slot`, opened now if its payload has not begun. `None`: the positional
+    /// store has to serve.
+    fn window(
+        &mut self,
+        slot: &BlockSlot,
+        fresh: bool,
+        now: Instant,
+    ) -> Result<Option<(&Prepared, Arc<LazyFile>, u64)>, StorageError> {
+        let [
+            Place::File {
+                file,
+                offset,
+                length,
+            },
+        ] = slot.places()
+        else {
+            return Ok(None);
+        };
+        let covers = |prepared: &Prepared| {
+            Arc::ptr_eq(&prepared.file, file) && prepared.waiting.contains(offset)
+        };
+        let at = match self.windows.iter().position(covers) {
+            Some(at) => at,
+            None if fresh => match self.open_window(slot, file, *offset, *length, now)? {
+                Some(at) => at,
+                None => return Ok(None),
+            },
+            None => return Ok(None),
+        };
+        let prepared = &mut self.windows[at];
+        prepared.used = now;
+        Ok(Some((prepared, Arc::clone(file), *offset)))
+    }
+
+    fn open_window(
+        &mut self,
+        slot: &BlockSlot,
+        file: &Arc<LazyFile>,
+        offset: u64,
+        length: u32,
+        now: Instant,
+    ) -> Result<Option<usize>, StorageError> {
+        if self.budget.refused() {
+            return Ok(None);
+        }
+        let open = file.get()?;
+        let run = self.run(slot, file, offset, length);
+        let (start, end) = (run[0].0, run[run.len() - 1].1);
+        let device = still_there(file, open, end, "write")?;
+        if !self.may_map(device, open) {
+            return Ok(None);
+        }
+        if self.windows.len() >= WINDOWS_MAX {
+            let used = |(_, prepared): &(usize, &Prepared)| prepared.used;
+            if let Some((oldest, _)) = self.windows.iter().enumerate().min_by_key(used) {
+                self.windows.swap_remove(oldest);
+            }
+        }
+        match Window::open(open, start, (end - start) as usize, &self.budget) {
+            Ok(window) => {
+                self.windows.push(Prepared {
+                    window,
+                    file: Arc::clone(file),
+                    waiting: run.iter().map(|(start, _)| *start).collect(),
+                    used: now,
+                });
+                Ok(Some(self.windows.len() - 1))
+            }
+            Err(Unopened::NoBudget) => Ok(None),
+            Err(Unopened::Refused) => {
+                self.budget.refuse();
+                Ok(None)
+            }
+            Err(Unopened::Unbacked(error)) => Err(match Errno::from_io_error(&error) {
+                Some(Errno::FAULT) => why_unbacked(file, offset, length),
+                _ => StorageError::from_io("write", file.path(), &error),
+            }),
+        }
+    }
+
+    /// The longest run of adjacent slots held here around `slot`, as offsets in the file: same piece,
+    /// same file, and none of them in a window already.
+    fn run(
+        &self,
+        slot: &BlockSlot,
+        file: &Arc<LazyFile>,
+        offset: u64,
+        length: u32,
+    ) -> Vec<(u64, u64)> {
+        let piece = slot.block().piece();
+        let candidate = |other: &BlockSlot| match other.places() {
+            [
+                Place::File {
+                    file: its,
+                    offset,
+                    length,
+                },
+            ] if other.block().piece() == piece && Arc::ptr_eq(its, file) => {
+                let prepared = |prepared: &Prepared| {
+                    Arc::ptr_eq(&prepared.file, file) && prepared.waiting.contains(offset)
+                };
+                let taken = self.windows.iter().any(prepared);
+                (!taken).then_some((*offset, offset + u64::from(*length)))
+            }
+            _ => None,
+        };
+        let mut all: Vec<(u64, u64)> = self.slots.iter().filter_map(candidate).collect();
+        let own = (offset, offset + u64::from(length));
+        all.push(own);
+        all.sort_unstable();
+        let at = all.partition_point(|other| other.0 < offset);
+        let (mut first, mut last) = (at, at);
+        let fits =
+            |first: usize, last: usize| all[last].1 - all[first].0 <= WINDOW_LENGTH_MAX as u64;
+        while last + 1 < all.len() && all[last].1 == all[last + 1].0 && fits(first, last + 1) {
+            last += 1;
+        }
+        while first > 0 && all[first - 1].1 == all[first].0 && fits(first - 1, last) {
+            first -= 1;
+        }
+        all.truncate(last + 1);
+        all.drain(..first);
+        all
+    }
+
+    fn may_map(&mut self, device: u64, file: &File) -> bool {
+        if let Some((known, may)) = self.device
+            && known == device
+        {
+            return may;
+        }
+        let may = rustix::fs::fstatfs(file).is_ok_and(|system| is_plain(system.f_type as u32));
+        self.device = Some((device, may));
+        may
+    }
+
+    /// The slot needs its window no longer; the last one to leave closes it.
+    fn leave_window(&mut self, slot: &BlockSlot) {
+        let [Place::File { file, offset, .. }] = slot.places() else {
+            return;
+        };
+        self.windows.retain_mut(|prepared| {
+            if Arc::ptr_eq(&prepared.file, file) {
+                prepared.waiting.retain(|waiting| waiting != offset);
+            }
+            !prepared.waiting.is_empty()
+        });
+    }
+}
+
+/// Writes a block that lies in memory into its place.
+pub fn put(slot: &BlockSlot, bytes: &[u8]) -> Result<(), StorageError> {
+    write_at(slot, 0, bytes)
+}
+
+impl Arriving {
+    /// Stores bytes from memory.
+    fn store(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        match &mut self.destination {
+            Destination::Slot(slot) => write_at(slot, self.received, bytes),
+            Destination::Spare(_, kept) => {
+                kept.extend_from_slice(bytes);
+                Ok(())
+            }
+            Destination::Nowhere { .. } => Ok(()),
+        }
+    }
+}
+
+impl Destination {
+    fn is_spare(&self, block: Block) -> bool {
+        matches!(self, Destination::Spare(spare, _) if *spare == block)
+    }
+}
+
+fn is(block: Block, wire: WireBlock) -> bool {
+    block.piece().get() == wire.piece
+        && block.begin() == wire.begin
+        && block.length() == wire.length
+}
+
+/// The positional store: `bytes` of the slot's block from `at` on, over as many places as they take.
+/// Bytes for padding are dropped.
+fn write_at(slot: &BlockSlot, at: u32, bytes: &[u8]) -> Result<(), StorageError> {
+    let (mut skip, mut left) = (u64::from(at), bytes);
+    for place in slot.places() {
+        let (Place::File { length, .. } | Place::Padding { length }) = place;
+        let length = u64::from(*length);
+        if skip >= length {
+            skip -= length;
+            continue;
+        }
+        let (now, later) = left.split_at(left.len().min((length - skip) as usize));
+        if let Place::File { file, offset, .. } = place
+            && !now.is_empty()
+        {
+            let open = open(file, slot.places().len())?;
+            still_there(file, &open, offset + length, "write")?;
+            open.write_all_at(now, offset + skip)
+                .map_err(|error| StorageError::from_io("write", file.path(), &error))?;
+        }
+        (skip, left) = (0, later);
+    }
+    Ok(())
+}
+
+/// The most files of one block that are kept open; a block over hundreds of tiny files opens them one
+/// at a time.
+const KEPT_OPEN: usize = 4;
+
+/// A file of a block with so many places.
+pub(super) fn open(file: &LazyFile, places: usize) -> Result<Opened<'_>, StorageError> {
+    if places <= KEPT_OPEN {
+        file.get().map(Opened::Kept)
+    } else {
+        file.get_once()
+    }
+}
+
+/// The file's device, if the file still has a name and reaches to `end`. Writing past the end would
+/// quietly give a file back its length that someone has cut, and its holes with it.
+fn still_there(
+    file: &LazyFile,
+    open: &File,
+    end: u64,
+    doing: &'static str,
+) -> Result<u64, StorageError> {
+    let vanished = |cause: &str| StorageError {
+        kind: StorageTrouble::Vanished,
+        doing,
+        path: file.path().to_owned(),
+        cause: cause.to_owned(),
+    };
+    let found = open
+        .metadata()
+        .map_err(|error| StorageError::from_io(doing, file.path(), &error))?;
+    if found.nlink() == 0 {
+        return Err(vanished("it was deleted or replaced meanwhile"));
+    }
+    if found.len() < end {
+        return Err(vanished("it was cut short meanwhile"));
+    }
+    Ok(found.dev())
+}
+
+/// After EFAULT: what an ordinary write says about the same bytes. They are a held slot's, so zeros
+/// do no harm.
+fn why_unbacked(file: &LazyFile, offset: u64, length: u32) -> StorageError {
+    let again = file.get().and_then(|open| {
+        still_there(file, open, offset + u64::from(length), "write")?;
+        write_zeros(open, offset, length as usize)
+            .map_err(|error| StorageError::from_io("write", file.path(), &error))
+    });
+    again
+        .err()
+        .unwrap_or_else(|| StorageError::from_io("write", file.path(), &io::Error::from(Errno::IO)))
+}
+
+/// File systems whose shared maps are the page cache itself: ext2/3/4, xfs, btrfs, tmpfs, ramfs, f2fs,
+/// overlay, bcachefs, jfs, nilfs, reiserfs. Not NFS, CIFS, FUSE, 9p and whatever is not known.
+fn is_plain(magic: u32) -> bool {
+    const PLAIN: [u32; 11] = [
+        0x0000_ef53,
+        0x5846_5342,
+        0x9123_683e,
+        0x0102_1994,
+        0x8584_58f6,
+        0xf2f5_2010,
+        0x794c_7630,
+        0xca45_1a4e,
+        0x3153_464a,
+        0x0000_3434,
+        0x5265_4973,
+    ];
+    PLAIN.contains(&magic)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::scratch_file::{CANARY, ScratchFile, payload};
+    use super::*;
+    use crate::protocol::Geometry;
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    /// Pieces of 80,000 bytes: 4 whole blocks and a short one. Nothing is aligned to a page.
+    fn scratch() -> ScratchFile {
+        ScratchFile::new(Geometry::new(200_000, 80_000).unwrap(), 777)
+    }
+
+    fn wire(block: Block) -> WireBlock {
+        WireBlock {
+            piece: block.piece().get(),
+            begin: block.begin(),
+            length: block.length(),
+        }
+    }
+
+    fn pair() -> (UnixStream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (ours, theirs)
+    }
+
+    /// Sends a block in two parts and receives it; gives the slot home.
+    fn lay(
+        landing: &mut Landing,
+        (ours, theirs): &mut (UnixStream, UnixStream),
+        block: Block,
+        cut: usize,
+    ) -> BlockSlot {
+        assert!(landing.begin(wire(block)));
+        let bytes = payload(block);
+        for part in [&bytes[..cut], &bytes[cut..]] {
+            theirs.write_all(part).unwrap();
+            let mut left = part.len();
+            while left > 0 {
+                let arrival = landing.receive(ours.as_fd(), &mut [0; 13], Instant::now());
+                let arrival = arrival.unwrap();
+                assert!(arrival.trouble.is_none(), "{:?}", arrival.trouble);
+                assert_eq!(arrival.spilled, 0);
+                left -= arrival.payload as usize;
+                if let Some(Landed::Slot(slot)) = arrival.landed {
+                    assert_eq!(left, 0);
+                    return slot;
+                }
+            }
+        }
+        panic!("the block did not land");
+    }
+
+    /// Each test of a way into the file runs for both stores.
+    fn both_stores(test: impl Fn(MapBudget)) {
+        test(MapBudget::default());
+        test(MapBudget::new(0));
+    }
+
+    #[test]
+    fn a_block_cut_anywhere_lands_between_its_canaries() {
+        both_stores(|budget| {
+            for cut in [1, 2, 3, 12, 13, 14, 4095, 4096, 4097, 8191, 16_383] {
+                let mut scratch = scratch();
+                let mut landing = Landing::new(budget.clone());
+                let block = scratch.block(1, 2);
+                landing.hold(scratch.slot(block));
+                let slot = lay(&mut landing, &mut pair(), block, cut);
+                assert_eq!(slot.block(), block);
+                assert!(
+                    scratch.bytes() == scratch.expected(&[block]),
+                    "cut at {cut}"
+                );
+                assert!(!landing.is_due());
+            }
+        });
+    }
+
+    #[test]
+    fn blocks_laid_in_any_order_never_touch_each_other() {
+        both_stores(|budget| {
+            let mut dice = fastrand::Rng::with_seed(5);
+            for _ in 0..20 {
+                let mut scratch = scratch();
+                let mut landing = Landing::new(budget.clone());
+                let mut pair = pair();
+                let pieces = scratch.geometry.all_pieces();
+                let mut blocks: Vec<Block> = pieces
+                    .flat_map(|piece| scratch.geometry.blocks(piece))
+                    .collect();
+                dice.shuffle(&mut blocks);
+                // Half are held at once, the others join one by one while windows are open.
+                let (first, later) = blocks.split_at(blocks.len() / 2);
+                for block in first {
+                    landing.hold(scratch.slot(*block));
+                }
+                let mut order = blocks.clone();
+                dice.shuffle(&mut order[..first.len()]);
+                let (mut laid, mut later) = (Vec::new(), later.iter());
+                for block in first.iter().chain(later.clone()) {
+                    if let Some(next) = later.next() {
+                        landing.hold(scratch.slot(*next));
+                    }
+                    lay(&mut landing, &mut pair, *block, 1);
+                    laid.push(*block);
+                    let bytes = scratch.bytes();
+                    let expected = scratch.expected(&laid);
+                    for done in &laid {
+                        let at = 777 + scratch.geometry.block_start(*done) as usize;
+                        let range = at..at + done.length() as usize;
+                        assert!(
+                            bytes[range.clone()] == expected[range],
+                            "{done:?} was damaged"
+                        );
+                    }
+                }
+                assert!(scratch.bytes() == scratch.expected(&blocks));
+                assert!(landing.windows.is_empty());
+            }
+        });
+    }
+
+    #[test]
+    fn the_run_of_adjacent_slots_is_one_window_and_its_neighbours_keep_their_bytes() {
+        let mut scratch = scratch();
+        let mut landing = Landing::new(MapBudget::default());
+        for number in [1, 2, 3] {
+            let slot = scratch.slot(scratch.block(0, number));
+            landing.hold(slot);
+        }
+        let mut pair = pair();
+        lay(&mut landing, &mut pair, scratch.block(0, 2), 100);
+        assert_eq!(landing.windows.len(), 1);
+        let mut waiting = landing.windows[0].waiting.clone();
+        waiting.sort_unstable();
+        assert_eq!(waiting, [777 + 16_384, 777 + 3 * 16_384]);
+        let bytes = scratch.bytes();
+        assert!(bytes[..777 + 16_384].iter().all(|byte| *byte == CANARY));
+        assert!(bytes[777 + 4 * 16_384..].iter().all(|byte| *byte == CANARY));
+    }
+
+    #[test]
+    fn what_follows_a_payload_is_spilled_and_no_more_than_fits() {
+        both_stores(|budget| {
+            let mut scratch = scratch();
+            let mut landing = Landing::new(budget);
+            let block = scratch.block(0, 0);
+            landing.hold(scratch.slot(block));
+            let (ours, mut theirs) = pair();
+            theirs.write_all(&payload(block)).unwrap();
+            theirs.write_all(b"the head of what follows").unwrap();
+            landing.begin(wire(block));
+            let mut spill = [0; 13];
+            let arrival = landing.receive(ours.as_fd(), &mut spill, Instant::now());
+            let arrival = arrival.unwrap();
+            assert_eq!((arrival.payload, arrival.spilled), (16_384, 13));
+            assert_eq!(&spill, b"the head of w");
+            assert!(matches!(arrival.landed, Some(Landed::Slot(_))));
+        });
+    }
+
+    #[test]
+    fn a_block_revoked_in_mid_payload_is_read_on_into_nothing() {
+        both_stores(|budget| {
+            let mut scratch = scratch();
+            let mut landing = Landing::new(budget);
+            let block = scratch.block(0, 0);
+            landing.hold(scratch.slot(block));
+            let (ours, mut theirs) = pair();
+            landing.begin(wire(block));
+            theirs.write_all(&payload(block)[..5000]).unwrap();
+            landing
+                .receive(ours.as_fd(), &mut [0; 13], Instant::now())
+                .unwrap();
+            let revoked = landing.revoke(block);
+            assert!(matches!(revoked, Some(Revoked::Arriving(_))));
+            let before = scratch.bytes();
+            theirs.write_all(&payload(block)[5000..]).unwrap();
+            let arrival = landing.receive(ours.as_fd(), &mut [0; 13], Instant::now());
+            let landed = arrival.unwrap().landed;
+            let whole = matches!(
+                landed,
+                Some(Landed::Nowhere {
+                    bytes: 16_384,
+                    asked: true
+                })
+            );
+            assert!(whole, "{landed:?}");
+            assert!(scratch.bytes() == before);
+            assert!(landing.drain().is_empty());
+        });
+    }
+
+    #[test]
+    fn a_window_unmapped_in_mid_payload_costs_no_byte() {
+        let mut scratch = scratch();
+        let mut landing = Landing::new(MapBudget::default());
+        let block = scratch.block(0, 0);
+        landing.hold(scratch.slot(block));
+        let (ours, mut theirs) = pair();
+        landing.begin(wire(block));
+        theirs.write_all(&payload(block)[..5000]).unwrap();
+        let now = Instant::now();
+        landing.receive(ours.as_fd(), &mut [0; 13], now).unwrap();
+        assert_eq!(landing.rest_at(), Some(now + WINDOW_IDLE));
+        landing.rest(now + WINDOW_IDLE);
+        assert_eq!(landing.rest_at(), None);
+        theirs.write_all(&payload(block)[5000..]).unwrap();
+        let arrival = landing.receive(ours.as_fd(), &mut [0; 13], now).unwrap();
+        assert!(matches!(arrival.landed, Some(Landed::Slot(_))));
+        assert!(scratch.bytes() == scratch.expected(&[block]));
+    }
+
+    #[test]
+    fn bytes_for_padding_are_dropped() {
+        let mut scratch = scratch();
+        let mut landing = Landing::new(MapBudget::default());
+        let block = scratch.block(0, 0);
+        let places = scratch.places_with_padding(block, 1000);
+        landing.hold(scratch.book.take(block, places).unwrap());
+        lay(&mut landing, &mut pair(), block, 500);
+        let mut expected = scratch.expected(&[block]);
+        expected[777 + 5..777 + 1005].fill(CANARY);
+        assert!(scratch.bytes() == expected);
+    }
+
+    #[test]
+    fn a_file_cut_short_before_or_under_a_window_is_an_error_and_the_slot_comes_home() {
+        both_stores(|budget| {
+            for begun in [false, true] {
+                let mut scratch = scratch();
+                let mut landing = Landing::new(budget.clone());
+                let block = scratch.block(1, 0);
+                landing.hold(scratch.slot(block));
+                landing.begin(wire(block));
+                let (ours, mut theirs) = pair();
+                if begun {
+                    theirs.write_all(&payload(block)[..1]).unwrap();
+                    landing
+                        .receive(ours.as_fd(), &mut [0; 13], Instant::now())
+                        .unwrap();
+                }
+                scratch.truncate(100);
+                theirs
+                    .write_all(&payload(block)[usize::from(begun)..])
+                    .unwrap();
+                let arrival = landing.receive(ours.as_fd(), &mut [0; 13], Instant::now());
+                let trouble = arrival.unwrap().trouble.unwrap();
+                assert_eq!(trouble.error.kind, StorageTrouble::Vanished);
+                assert_eq!(trouble.slot.block(), block);
+                assert_eq!(scratch.bytes().len(), 100, "the file grew again");
+                assert!(landing.drain().is_empty());
+            }
+        });
+    }
+
+    #[test]
+    fn a_deleted_file_is_an_error() {
+        both_stores(|budget| {
+            let mut scratch = scratch();
+            let mut landing = Landing::new(budget);
+            let block = scratch.block(1, 0);
+            let slot = scratch.slot(block);
+            assert!(put(&slot, &payload(block)).is_ok());
+            std::fs::remove_file(&scratch.path).unwrap();
+            landing.hold(slot);
+            landing.begin(wire(block));
+            let (ours, mut theirs) = pair();
+            theirs.write_all(&payload(block)).unwrap();
+            let arrival = landing.receive(ours.as_fd(), &mut [0; 13], Instant::now());
+            let trouble = arrival.unwrap().trouble.unwrap();
+            assert_eq!(trouble.error.kind, StorageTrouble::Vanished);
+        });
+    }
+
+    #[test]
+    fn a_closed_socket_is_the_end_and_the_slot_comes_home_by_drain() {
+        let mut scratch = scratch();
+        let mut landing = Landing::new(MapBudget::default());
+        let block = scratch.block(0, 0);
+        landing.hold(scratch.slot(block));
+        landing.begin(wire(block));
+        let (ours, mut theirs) = pair();
+        theirs.write_all(&[1, 2, 3]).unwrap();
+        landing
+            .receive(ours.as_fd(), &mut [0; 13], Instant::now())
+            .unwrap();
+        let nothing = landing.receive(ours.as_fd(), &mut [0; 13], Instant::now());
+        assert_eq!(nothing.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(theirs);
+        let end = landing.receive(ours.as_fd(), &mut [0; 13], Instant::now());
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(landing.drain().len(), 1);
+    }
+
+    #[test]
+    fn the_budget_is_given_back() {
+        let budget = MapBudget::new(64 * 1024);
+        for _ in 0..10 {
+            let mut scratch = scratch();
+            let mut landing = Landing::new(budget.clone());
+            let block = scratch.block(0, 0);
+            landing.hold(scratch.slot(block));
+            lay(&mut landing, &mut pair(), block, 7);
+            let other = scratch.block(0, 1);
+            landing.hold(scratch.slot(other));
+            landing.begin(wire(other));
+            let (ours, mut theirs) = pair();
+            theirs.write_all(&[1]).unwrap();
+            landing
+                .receive(ours.as_fd(), &mut [0; 13], Instant::now())
+                .unwrap();
+            assert_eq!(landing.windows.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_spare_stays_in_memory_until_it_has_a_slot() {
+        let mut scratch = scratch();
+        let mut landing = Landing::new(MapBudget::default());
+        let block = scratch.block(0, 0);
+        let (ours, mut theirs) = pair();
+        landing.begin_spare(block);
+        theirs.write_all(&payload(block)[..9]).unwrap();
+        landing
+            .receive(ours.as_fd(), &mut [0; 13], Instant::now())
+            .unwrap();
+        assert!(scratch.bytes() == scratch.expected(&[]));
+        let slot = scratch.slot(block);
+        assert!(matches!(landing.settle(slot), Ok(None)));
+        theirs.write_all(&payload(block)[9..]).unwrap();
+        let arrival = landing
+            .receive(ours.as_fd(), &mut [0; 13], Instant::now())
+            .unwrap();
+        assert!(matches!(arrival.landed, Some(Landed::Slot(_))));
+        assert!(scratch.bytes() == scratch.expected(&[block]));
+    }
+}

@@ -1,0 +1,179 @@
+//! The files that are kept open: a pool with a cap, closed by least use.
+//!
+//! ```text
+//! let mut open_files = OpenFiles::new(32);
+//! let places = open_files.places(&layout, block, Access::Read);   // opens nothing yet
+//! let whole = open_files.piece(&layout, piece, Access::Read);
+//! ```
+//!
+//! The coordinator owns the pool; the handles it gives are opened by whoever uses them. A handle that
+//! was thrown out of the pool stays usable and is closed by the last one who holds it, so the number
+//! of open files is the cap and one or two a thread that is at work on an older handle.
+
+use super::layout::{Access, Layout, LazyFile, Place, Run};
+use crate::protocol::{Block, InfoHash, PieceIndex};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+type Key = (InfoHash, usize);
+
+/// Handles to the files used lately, of all torrents.
+#[derive(Debug)]
+pub struct OpenFiles {
+    capacity: usize,
+    turn: u64,
+    handles: HashMap<Key, (Arc<LazyFile>, u64)>,
+    by_use: BTreeMap<u64, Key>,
+}
+
+impl OpenFiles {
+    /// An empty pool that keeps up to `capacity` files (at least 1).
+    pub fn new(capacity: usize) -> OpenFiles {
+        OpenFiles {
+            capacity: capacity.max(1),
+            turn: 0,
+            handles: HashMap::new(),
+            by_use: BTreeMap::new(),
+        }
+    }
+
+    /// Where `block` lies, in order.
+    pub fn places(&mut self, layout: &Layout, block: Block, access: Access) -> Vec<Place> {
+        let runs = layout.runs_of(block).collect();
+        self.to_places(layout, runs, access)
+    }
+
+    /// Where all of `piece` lies, in order.
+    pub fn piece(&mut self, layout: &Layout, piece: PieceIndex, access: Access) -> Vec<Place> {
+        let runs = layout.runs_of_piece(piece).collect();
+        self.to_places(layout, runs, access)
+    }
+
+    /// Lets go of all files of a torrent: it has ended, or its files were replaced.
+    pub fn forget(&mut self, info_hash: InfoHash) {
+        self.handles.retain(|key, _| key.0 != info_hash);
+        self.by_use.retain(|_, key| key.0 != info_hash);
+    }
+
+    fn to_places(&mut self, layout: &Layout, runs: Vec<Run>, access: Access) -> Vec<Place> {
+        // A piece over a thousand files would throw everything else out and be of no use itself.
+        let keep = runs.len() <= self.capacity.div_ceil(2);
+        let place = |run: Run| {
+            let length = run.length as u32; // a run lies within a piece, whose size is a u32
+            if layout.files()[run.file].padding {
+                return Place::Padding { length };
+            }
+            Place::File {
+                file: self.handle(layout, run.file, access, keep),
+                offset: run.offset,
+                length,
+            }
+        };
+        runs.into_iter().map(place).collect()
+    }
+
+    fn handle(
+        &mut self,
+        layout: &Layout,
+        file: usize,
+        access: Access,
+        keep: bool,
+    ) -> Arc<LazyFile> {
+        let key = (layout.info_hash(), file);
+        self.turn += 1;
+        if let Some((handle, used)) = self.handles.get_mut(&key) {
+            // A handle for writing serves readers too. One that failed gets another chance.
+            if handle.access() >= access && !handle.has_failed() {
+                self.by_use.remove(used);
+                *used = self.turn;
+                self.by_use.insert(self.turn, key);
+                return handle.clone();
+            }
+        }
+        let path = layout.files()[file].path.clone();
+        let handle = Arc::new(LazyFile::new(layout.folder().clone(), path, access));
+        if keep {
+            if let Some((_, used)) = self.handles.remove(&key) {
+                self.by_use.remove(&used);
+            }
+            if self.handles.len() >= self.capacity
+                && let Some((_, oldest)) = self.by_use.pop_first()
+            {
+                self.handles.remove(&oldest);
+            }
+            self.handles.insert(key, (handle.clone(), self.turn));
+            self.by_use.insert(self.turn, key);
+        }
+        handle
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::test_torrent::Author;
+    use std::path::Path;
+
+    fn layout(files: usize) -> Layout {
+        let mut author = Author::new("many", 16);
+        for number in 0..files {
+            author.file(&format!("{number}"), &[7; 16]);
+        }
+        Layout::new(&author.metainfo(), Path::new("/nowhere"))
+    }
+
+    fn only_file(places: Vec<Place>) -> Arc<LazyFile> {
+        match &places[..] {
+            [Place::File { file, .. }] => file.clone(),
+            other => panic!("not one file: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_least_used_file_leaves_the_pool() {
+        let layout = layout(3);
+        let mut pool = OpenFiles::new(2);
+        let pieces: Vec<_> = layout.geometry().all_pieces().collect();
+        let mut of = |number: usize| only_file(pool.piece(&layout, pieces[number], Access::Read));
+        let (zero, one) = (of(0), of(1));
+        assert!(Arc::ptr_eq(&zero, &of(0)));
+        of(2);
+        assert!(Arc::ptr_eq(&zero, &of(0)), "used after 1 was");
+        assert!(!Arc::ptr_eq(&one, &of(1)), "thrown out for 2");
+    }
+
+    #[test]
+    fn a_file_open_for_writing_serves_readers_and_not_the_other_way_round() {
+        let layout = layout(1);
+        let piece = layout.geometry().piece(0).unwrap();
+        let mut pool = OpenFiles::new(2);
+        let read = only_file(pool.piece(&layout, piece, Access::Read));
+        let write = only_file(pool.piece(&layout, piece, Access::Write));
+        let again = only_file(pool.piece(&layout, piece, Access::Read));
+        assert!(!Arc::ptr_eq(&read, &write) && Arc::ptr_eq(&write, &again));
+        pool.forget(layout.info_hash());
+        assert!(!Arc::ptr_eq(
+            &write,
+            &only_file(pool.piece(&layout, piece, Access::Read))
+        ));
+    }
+
+    #[test]
+    fn a_piece_over_more_files_than_the_pool_holds_leaves_it_alone() {
+        let mut author = Author::new("many", 1 << 14);
+        author.file("big", &[1; 1 << 14]);
+        for number in 0..1000 {
+            author.file(&format!("{number}"), &[7; 16]);
+        }
+        let layout = Layout::new(&author.metainfo(), Path::new("/nowhere"));
+        let pieces: Vec<_> = layout.geometry().all_pieces().collect();
+        let mut pool = OpenFiles::new(8);
+        let big = only_file(pool.piece(&layout, pieces[0], Access::Read));
+        assert_eq!(pool.piece(&layout, pieces[1], Access::Read).len(), 1000);
+        assert!(Arc::ptr_eq(
+            &big,
+            &only_file(pool.piece(&layout, pieces[0], Access::Read))
+        ));
+        assert_eq!(pool.handles.len(), pool.by_use.len());
+    }
+}

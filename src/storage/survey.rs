@@ -1,0 +1,375 @@
+//! What is there already: the files on disk and the record of work, judged before anything is touched.
+//!
+//! ```text
+//! let found = look(&layout);                        // what is at each file's path
+//! let survey = judge(&layout, &found, record, ...); // what may be trusted, what must be hashed
+//! ```
+//!
+//! What a record is worth: its pieces were synced before it was written, and a piece is never written
+//! again after it was checked. So a program that was killed leaves a true record, if the files are still
+//! the same ones. Times of change tell less: they move while other pieces are written. They count where
+//! nothing was written any more: after a clean end, and in files that were complete.
+
+use super::layout::{Access, Layout, LazyFile};
+use super::reach::{fault, in_the_way, kind_of_thing, way_is_plain};
+use super::record::{FileFacts, LaidBlocks, Record};
+use super::slot::StorageError;
+use crate::protocol::bitfield::Bitfield;
+use crate::protocol::digest::Hasher;
+use crate::protocol::{Digest, PieceIndex};
+use rustix::fs::{AtFlags, CWD, FileType, SeekFrom};
+use rustix::io::Errno;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+/// What is at a file's path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// A regular file.
+    File(FileFacts),
+    /// Something else; the text says what ("it is a folder").
+    Other(&'static str),
+    /// The system does not tell, and why.
+    Unknown(StorageError),
+    /// A padding file: never on disk.
+    Padding,
+}
+
+impl Found {
+    /// By what the file is known again, if it is one.
+    pub(super) fn facts(&self) -> Option<FileFacts> {
+        match self {
+            Found::File(facts) => Some(*facts),
+            _ => None,
+        }
+    }
+}
+
+/// What is there of a torrent, and what is to be done to know the rest.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// Pieces that are good for certain.
+    pub trusted: Bitfield,
+    /// Pieces whose bytes are there and must be hashed.
+    pub unsure: Bitfield,
+    /// Blocks of unfinished pieces that are laid, as the record says. A piece that is also `unsure` is
+    /// hashed first; if it is bad, these blocks still count.
+    pub laid: Vec<LaidBlocks>,
+    /// Payload fetched in earlier runs, in bytes.
+    pub downloaded: u64,
+    /// Payload served in earlier runs, in bytes.
+    pub uploaded: u64,
+    /// Files with data were there and no record of ours: if hashing finds no good piece, they are
+    /// somebody else's and must not be written to without `--overwrite`.
+    pub foreign: bool,
+    /// What is wrong with files, by their number: for `seed` to list. Files that fit are not named.
+    pub flaws: Vec<(usize, Flaw)>,
+    /// What was odd, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// What is wrong with a file before its bytes are looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Flaw {
+    /// It is not there.
+    Missing,
+    /// It has this many bytes, which is too few.
+    Short(u64),
+    /// It has this many bytes, which is too many.
+    Long(u64),
+    /// Something else is there ("it is a folder").
+    NotAFile(&'static str),
+    /// The system does not let us look, and why.
+    Unreadable(StorageError),
+}
+
+/// How the survey is to judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Files will be written: what is in the way is an error.
+    pub writable: bool,
+    /// Trust no record.
+    pub check: bool,
+    /// Files that are too long are cut rather than refused.
+    pub overwrite: bool,
+}
+
+/// What is at the path of each file, in the layout's order. Follows no link in the last part of a path.
+pub fn look(layout: &Layout) -> Vec<Found> {
+    let files = layout.files().iter();
+    files
+        .map(|file| {
+            if file.padding {
+                return Found::Padding;
+            }
+            match rustix::fs::statat(CWD, &file.path, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::RegularFile => Found::File(facts(&stat)),
+                    kind => Found::Other(kind_of_thing(kind)),
+                },
+                Err(Errno::NOENT) => Found::Nothing,
+                Err(Errno::NOTDIR) => Found::Other("a file is where its folder should be"),
+                Err(errno) => Found::Unknown(fault("look at", &file.path, &errno.into())),
+            }
+        })
+        .collect()
+}
+
+/// By what the file of this `stat` is known again.
+pub(super) fn facts(stat: &rustix::fs::Stat) -> FileFacts {
+    // The fields' types differ between machines; nothing is lost in a u64.
+    #[allow(clippy::unnecessary_cast)]
+    FileFacts {
+        length: stat.st_size as u64,
+        device: stat.st_dev as u64,
+        inode: stat.st_ino as u64,
+        modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
+    }
+}
+
+/// What is wrong with a file of `length` bytes where `found` was found.
+pub fn flaw(found: &Found, length: u64) -> Option<Flaw> {
+    match found {
+        Found::Padding => None,
+        Found::Nothing => Some(Flaw::Missing),
+        Found::Other(what) => Some(Flaw::NotAFile(what)),
+        Found::Unknown(error) => Some(Flaw::Unreadable(error.clone())),
+        Found::File(facts) if facts.length < length => Some(Flaw::Short(facts.length)),
+        Found::File(facts) if facts.length > length => Some(Flaw::Long(facts.length)),
+        Found::File(_) => None,
+    }
+}
+
+/// Judges what was found. With `rules.writable`, an error for what would be in the way of writing.
+pub fn judge(
+    layout: &Layout,
+    found: &[Found],
+    record: Option<Record>,
+    rules: Rules,
+) -> Result<Survey, StorageError> {
+    if rules.writable {
+        refuse_what_is_in_the_way(layout, found, rules.overwrite)?;
+    }
+    let lengths = layout.files().iter().map(|file| file.length);
+    let flaws = found.iter().zip(lengths).enumerate();
+    let flaws = flaws.filter_map(|(number, (found, length))| Some((number, flaw(found, length)?)));
+    let flaws = flaws.collect();
+    let record = record.filter(|record| record.files.len() == found.len());
+    let mut standing = Standing::new(layout, found, record.as_ref(), rules.check);
+    standing.sort(layout, found);
+    let claim = record.map(|record| record.claim);
+    let mut survey = Survey {
+        trusted: standing.trusted,
+        unsure: standing.unsure,
+        laid: Vec::new(),
+        downloaded: 0,
+        uploaded: 0,
+        foreign: claim.is_none() && standing.data,
+        flaws,
+        warnings: Vec::new(),
+    };
+    if let Some(claim) = claim {
+        (survey.downloaded, survey.uploaded) = (claim.downloaded, claim.uploaded);
+        for laid in claim.laid {
+            let piece = laid.piece();
+            if standing.absent.has(piece) || standing.doubted.has(piece) {
+                continue;
+            }
+            if claim.clean && !laid.is_full() && !rules.check {
+                // Nothing was written after this list, so hashing would tell nothing new.
+                survey.unsure.clear(piece);
+            }
+            survey.laid.push(laid);
+        }
+    }
+    Ok(survey)
+}
+
+fn refuse_what_is_in_the_way(
+    layout: &Layout,
+    found: &[Found],
+    overwrite: bool,
+) -> Result<(), StorageError> {
+    let mut folders: HashSet<&Path> = HashSet::new();
+    for (file, found) in layout.files().iter().zip(found) {
+        if file.padding {
+            continue;
+        }
+        if file
+            .path
+            .parent()
+            .is_some_and(|parent| folders.insert(parent))
+        {
+            way_is_plain(layout.folder(), &file.path)?;
+        }
+        match flaw(found, file.length) {
+            Some(Flaw::NotAFile(what)) => return Err(in_the_way("use", &file.path, what)),
+            Some(Flaw::Long(length)) if !overwrite => {
+                let cause = format!("it has {length} bytes and should have {}", file.length);
+                return Err(in_the_way("use", &file.path, &cause));
+            }
+            Some(Flaw::Unreadable(error)) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The pieces, sorted by what is known of them.
+struct Standing {
+    /// Bytes of theirs are not there at all.
+    absent: Bitfield,
+    /// A file of theirs is not the one the record knows.
+    doubted: Bitfield,
+    trusted: Bitfield,
+    unsure: Bitfield,
+    /// There is any data at all.
+    data: bool,
+}
+
+impl Standing {
+    fn new(layout: &Layout, found: &[Found], record: Option<&Record>, check: bool) -> Standing {
+        let geometry = layout.geometry();
+        let mut standing = Standing {
+            absent: Bitfield::new(geometry),
+            doubted: Bitfield::new(geometry),
+            trusted: Bitfield::new(geometry),
+            unsure: Bitfield::new(geometry),
+            data: false,
+        };
+        for (number, (file, found)) in layout.files().iter().zip(found).enumerate() {
+            let present = match found {
+                Found::Padding => continue,
+                Found::File(facts) => facts.length,
+                _ => 0,
+            };
+            for piece in layout.pieces_of(number, present..file.length) {
+                standing.absent.set(piece);
+            }
+            let all = || layout.pieces_of(number, 0..file.length);
+            if !record.is_some_and(|record| is_same(record, number, found, all())) {
+                all().for_each(|piece| {
+                    standing.doubted.set(piece);
+                });
+            }
+        }
+        if let Some(record) = record.filter(|_| !check) {
+            for piece in geometry.all_pieces() {
+                let known = !standing.absent.has(piece) && !standing.doubted.has(piece);
+                if known && record.claim.have.has(piece) {
+                    standing.trusted.set(piece);
+                }
+            }
+        }
+        standing
+    }
+
+    /// Sorts the pieces that are not trusted and not absent: those with data must be hashed; those that
+    /// lie in holes altogether are zeros, and whether that is right needs no reading.
+    fn sort(&mut self, layout: &Layout, found: &[Found]) {
+        let geometry = layout.geometry();
+        let mut with_data = Bitfield::new(geometry);
+        for (number, (file, found)) in layout.files().iter().zip(found).enumerate() {
+            let Found::File(facts) = found else { continue };
+            let open = facts.length > 0
+                && (layout.pieces_of(number, 0..file.length)).any(|piece| !self.trusted.has(piece));
+            if !open {
+                self.data |= facts.length > 0;
+                continue;
+            }
+            let lazy = LazyFile::new(layout.folder().clone(), file.path.clone(), Access::Read);
+            let mut holes = Holes {
+                file: lazy.get_once().ok(),
+                next_data: 0,
+            };
+            self.data |= holes.data_from(0) < facts.length;
+            for piece in layout.pieces_of(number, 0..file.length) {
+                if self.trusted.has(piece) || self.absent.has(piece) {
+                    continue;
+                }
+                let start = geometry.piece_start(piece);
+                let end = start + u64::from(geometry.piece_size(piece));
+                let from = start.saturating_sub(file.start);
+                if holes.data_from(from) < (end - file.start).min(file.length) {
+                    with_data.set(piece);
+                }
+            }
+        }
+        let mut zeros = Zeros::default();
+        for piece in geometry.all_pieces() {
+            if self.trusted.has(piece) || self.absent.has(piece) {
+                continue;
+            }
+            if with_data.has(piece) {
+                self.unsure.set(piece);
+            } else if layout.piece_digest(piece) == zeros.digest(geometry.piece_size(piece)) {
+                self.trusted.set(piece);
+            }
+        }
+    }
+}
+
+/// Whether the file that was found is the one the record knows, with the bytes it knows.
+fn is_same(
+    record: &Record,
+    number: usize,
+    found: &Found,
+    mut pieces: impl Iterator<Item = PieceIndex>,
+) -> bool {
+    let (Found::File(now), Some(Some(then))) = (found, record.files.get(number)) else {
+        return false;
+    };
+    if now.length != then.length {
+        return false;
+    }
+    if now.modified == then.modified {
+        return true;
+    }
+    // We were killed while we wrote to it: its time moved on, its number did not. A file that was
+    // complete was not written to any more; if that has a new time, somebody else was there.
+    let ours = (now.device, now.inode) == (then.device, then.inode);
+    !record.claim.clean && ours && !pieces.all(|piece| record.claim.have.has(piece))
+}
+
+/// Where a file has data, asked of the file system; the rest are holes, or allocated and never written.
+struct Holes<'a> {
+    file: Option<super::layout::Opened<'a>>,
+    next_data: u64,
+}
+
+impl Holes<'_> {
+    /// The first byte of data at or after `from`, which never decreases between calls. The end of time
+    /// if there is none; `from` itself where the file system cannot tell.
+    fn data_from(&mut self, from: u64) -> u64 {
+        if self.next_data < from || from == 0 {
+            let sought = self.file.as_ref().map_or(Ok(from), |file| {
+                rustix::fs::seek(&**file, SeekFrom::Data(from))
+            });
+            self.next_data = match sought {
+                Ok(found) => found.max(from),
+                Err(Errno::NXIO) => u64::MAX,
+                Err(_) => from,
+            };
+        }
+        self.next_data
+    }
+}
+
+/// The digests of runs of zeros. A torrent has pieces of two lengths at most.
+#[derive(Default)]
+pub(super) struct Zeros(HashMap<u32, Digest>);
+
+impl Zeros {
+    pub(super) fn digest(&mut self, length: u32) -> Digest {
+        *self.0.entry(length).or_insert_with(|| {
+            let chunk = [0; 4096];
+            let mut hasher = Hasher::default();
+            for begin in (0..length).step_by(chunk.len()) {
+                hasher.update(&chunk[..chunk.len().min((length - begin) as usize)]);
+            }
+            hasher.finish()
+        })
+    }
+}

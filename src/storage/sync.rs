@@ -1,0 +1,120 @@
+//! Brings written data to the medium and notices when that fails or when a file is no longer ours.
+//!
+//! The system tells a failed write-back once and then takes the pages for clean. So a sync that failed
+//! is never tried again and believed: the pages are dropped from the cache, and what was written since
+//! the last good sync must be hashed again from the medium.
+
+use super::layout::Layout;
+use super::reach::{fault, open_to_read};
+use super::record::FileFacts;
+use super::record_file::sync_folder;
+use super::slot::{StorageError, StorageTrouble};
+use super::survey;
+use rustix::fs::Advice;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::PathBuf;
+
+/// From this many files on, one call for the whole file system costs less than one for each file.
+const EACH_MAX: usize = 64;
+
+/// A sync that failed.
+#[derive(Debug)]
+pub(super) struct Unsynced {
+    /// The first error.
+    pub(super) error: StorageError,
+    /// The files whose data may be lost.
+    pub(super) files: BTreeSet<usize>,
+}
+
+/// What is to be synced.
+#[derive(Debug)]
+pub(super) struct Sync<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) files: &'a BTreeSet<usize>,
+    /// Folders in which names are new.
+    pub(super) folders: &'a BTreeSet<PathBuf>,
+    /// Times of change must survive a power cut too.
+    pub(super) times: bool,
+}
+
+impl Sync<'_> {
+    /// Syncs the files and brings `facts` up to date. Afterwards everything that was written before the
+    /// call is on the medium, or the error says of which files this is not sure.
+    pub(super) fn carry_out(&self, facts: &mut [Option<FileFacts>]) -> Result<(), Unsynced> {
+        let mut failed: Option<Unsynced> = None;
+        let mut fail = |files: BTreeSet<usize>, error| match &mut failed {
+            Some(failed) => failed.files.extend(files),
+            None => failed = Some(Unsynced { error, files }),
+        };
+        let folder = self.layout.folder();
+        let together = self.files.len() > EACH_MAX;
+        let mut device = None;
+        if together {
+            let synced = File::open(folder).and_then(|open| {
+                rustix::fs::syncfs(&open)?;
+                Ok(std::os::unix::fs::MetadataExt::dev(&open.metadata()?))
+            });
+            match synced {
+                Ok(number) => device = Some(number),
+                Err(error) => fail(self.files.clone(), fault("sync", folder, &error)),
+            }
+        }
+        for &number in self.files {
+            let known = &mut facts[number];
+            // A folder below may be another file system's root, which that one call did not reach.
+            let done = together && known.is_some_and(|known| Some(known.device) == device);
+            if let Err(error) = self.sync_one(number, !done, known) {
+                fail(BTreeSet::from([number]), error);
+            }
+        }
+        if !together {
+            for folder in self.folders {
+                if let Err(error) = sync_folder(folder) {
+                    fail(self.files.clone(), error);
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn sync_one(
+        &self,
+        number: usize,
+        sync: bool,
+        known: &mut Option<FileFacts>,
+    ) -> Result<(), StorageError> {
+        let file = &self.layout.files()[number];
+        let open = open_to_read(&file.path)?;
+        let vanished = |cause: &str| StorageError {
+            kind: StorageTrouble::Vanished,
+            doing: "sync",
+            path: file.path.clone(),
+            cause: cause.to_owned(),
+        };
+        if sync {
+            let synced = if self.times {
+                open.sync_all()
+            } else {
+                open.sync_data()
+            };
+            if let Err(error) = synced {
+                // Best effort: pages that are mapped or dirty stay, and their blocks are forgotten anyway.
+                let _ = rustix::fs::fadvise(&open, 0, None, Advice::DontNeed);
+                return Err(fault("sync", &file.path, &error));
+            }
+        }
+        let stat = rustix::fs::fstat(&open);
+        let now = stat.map_err(|errno| fault("look at", &file.path, &errno.into()))?;
+        let now = survey::facts(&now);
+        let same = |then: FileFacts| (then.device, then.inode) == (now.device, now.inode);
+        if !known.is_none_or(same) {
+            return Err(vanished("it was replaced by another file"));
+        }
+        if now.length < known.map_or(0, |then| then.length).min(file.length) {
+            return Err(vanished("it was cut shorter"));
+        }
+        *known = Some(now);
+        Ok(())
+    }
+}
