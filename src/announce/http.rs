@@ -1,1 +1,848 @@
-//! To be written.
+//! Asks one tracker over HTTP(S), and fetches .torrent files from the web; ureq does the talking.
+//!
+//! ```no_run
+//! # use ropewalk::announce::http::{Limits, announce, shown};
+//! # fn f(url: &str, request: &ropewalk::protocol::tracker::http::Request) {
+//! match announce(url, request, &Limits::ANNOUNCE) {
+//!     Ok(answer) => println!("{}: {} peers", shown(url), answer.peers.len()),
+//!     Err(error) => println!("{}: {error}", shown(url)),
+//! }
+//! # }
+//! ```
+//!
+//! The address comes from a .torrent file and the answer from whoever is there, so everything has an
+//! end: the time in all, the bytes of a body, the number of redirects. Redirects are followed by hand,
+//! because a stranger's server must not lead us into the network we stand in. Proxies of the
+//! environment (`http_proxy`, `https_proxy`, `all_proxy`, `no_proxy`) are honoured.
+
+use crate::protocol::tracker::http::{Answer, AnswerError, Request, RetryIn};
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use ureq::http::Response;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, Body};
+
+/// How long an announce may take in all.
+pub const ANNOUNCE_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long the announce of `stopped` may take: the user waits for it.
+pub const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// The longest answer of a tracker, in bytes: a thousand times what one needs.
+pub const ANSWER_MAX: u64 = 1 << 20;
+
+/// The longest .torrent file fetched from the web, in bytes.
+pub const TORRENT_MAX: u64 = 16 << 20;
+
+/// How much of the body of an HTTP error is read in search of the tracker's reason, in bytes.
+const ERROR_BODY_MAX: u64 = 64 << 10;
+
+/// How many redirects are followed.
+const REDIRECTS_MAX: usize = 3;
+
+/// Room for a request or for the head of an answer, in bytes.
+const BUFFER: usize = 16 << 10;
+
+const USER_AGENT: &str = concat!("ropewalk/", env!("CARGO_PKG_VERSION"));
+
+/// How long things may take, and which way they go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Everything together, redirects and body included.
+    pub total: Duration,
+    /// Connecting, TLS included.
+    pub connect: Duration,
+    /// Looking up a name.
+    pub resolve: Duration,
+    /// Whether the environment's proxies are used.
+    pub proxies: bool,
+}
+
+impl Limits {
+    /// For an announce.
+    pub const ANNOUNCE: Limits = Limits {
+        total: ANNOUNCE_LIMIT,
+        connect: Duration::from_secs(10),
+        resolve: Duration::from_secs(5),
+        proxies: true,
+    };
+
+    /// For a .torrent file of some megabytes over a slow line.
+    pub const TORRENT: Limits = Limits {
+        total: Duration::from_secs(120),
+        ..Limits::ANNOUNCE
+    };
+
+    /// For an announce that may take no longer than `total`.
+    pub fn within(total: Duration) -> Limits {
+        Limits {
+            total,
+            ..Limits::ANNOUNCE
+        }
+    }
+}
+
+/// Why nothing came of asking the web. Holds no address, so no passkey; texts of the other side are
+/// a stranger's: escape them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnnounceError {
+    /// The address cannot be used; the text says why.
+    #[error("the address {0}")]
+    Address(&'static str),
+    /// An https address, and this build has no TLS.
+    #[error("this build has no TLS: it cannot open https addresses")]
+    NoTls,
+    /// No answer came; the text is the system's or ureq's.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It took too long.
+    #[error("no answer within {} seconds", .0.as_secs_f32())]
+    TimedOut(Duration),
+    /// More bytes than anything honest has.
+    #[error("the answer is longer than {0} bytes")]
+    TooLong(u64),
+    /// A redirect that is not followed; the text says why.
+    #[error("a redirect {0}")]
+    Redirect(&'static str),
+    /// An HTTP error without a tracker's reason.
+    #[error("the server answers with HTTP status {code}")]
+    Status {
+        /// The status code.
+        code: u16,
+        /// When to ask again, if the server said so in seconds.
+        retry_after: Option<Duration>,
+    },
+    /// The tracker's answer is a refusal, or is none.
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
+    /// ureq failed inside, for want of a thread perhaps.
+    #[error("asking failed inside this program")]
+    Panicked,
+}
+
+impl AnnounceError {
+    /// When the other side wants to be asked again: `None` if it did not say, `Some(None)` for never.
+    pub fn retry_after(&self) -> Option<Option<Duration>> {
+        match self {
+            AnnounceError::Status { retry_after, .. } => retry_after.map(Some),
+            AnnounceError::Answer(AnswerError::Refused { retry, .. }) => retry.map(|it| match it {
+                RetryIn::Minutes(minutes) => Some(Duration::from_secs(u64::from(minutes) * 60)),
+                RetryIn::Never => None,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// Announces `request` to the tracker at `url` and waits for its answer.
+pub fn announce(url: &str, request: &Request, limits: &Limits) -> Result<Answer, AnnounceError> {
+    if url.contains("info_hash=") {
+        let why = "holds an announce already";
+        return Err(AnnounceError::Address(why));
+    }
+    guarded(|| {
+        let errand = Errand {
+            limits,
+            announce: true,
+        };
+        let mut response = errand.run(&request.to_url(url))?;
+        if response.status().is_success() {
+            return Ok(Answer::decode(&body(&mut response, ANSWER_MAX, limits)?)?);
+        }
+        Err(refused(&mut response, limits))
+    })
+}
+
+/// Fetches a .torrent file of at most 16 MiB.
+pub fn fetch_torrent(url: &str, limits: &Limits) -> Result<Vec<u8>, AnnounceError> {
+    guarded(|| {
+        let errand = Errand {
+            limits,
+            announce: false,
+        };
+        let mut response = errand.run(url)?;
+        if response.status().is_success() {
+            return body(&mut response, TORRENT_MAX, limits);
+        }
+        Err(status(&response))
+    })
+}
+
+/// ureq panics where it cannot start the thread that looks up names. That is a failed announce, no more.
+fn guarded<T>(ask: impl FnOnce() -> Result<T, AnnounceError>) -> Result<T, AnnounceError> {
+    catch_unwind(AssertUnwindSafe(ask)).unwrap_or(Err(AnnounceError::Panicked))
+}
+
+/// `url` without what is secret in it: scheme, host, port, and the last part of the path where it is
+/// the usual `announce`. Private trackers put a passkey into the path or the query. Not escaped.
+pub fn shown(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return "(not an address)".to_owned();
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let (before, last) = path.rsplit_once('/').unwrap_or(("", ""));
+    let usual = ["announce", "announce.php"].contains(&last);
+    let shown_path = match (before.is_empty(), usual) {
+        (true, true) => format!("/{last}"),
+        (false, true) => format!("/…/{last}"),
+        (true, false) if last.is_empty() => String::new(),
+        (_, false) => "/…".to_owned(),
+    };
+    format!("{scheme}://{host}{shown_path}")
+}
+
+/// One question to the web: the address asked for, and wherever it leads.
+struct Errand<'a> {
+    limits: &'a Limits,
+    announce: bool,
+}
+
+impl Errand<'_> {
+    fn run(&self, url: &str) -> Result<Response<Body>, AnnounceError> {
+        let deadline = Instant::now() + self.limits.total;
+        let met_public = Arc::new(AtomicBool::new(false));
+        let mut at = url.to_owned();
+        check_address(&at)?;
+        for hop in 0..=REDIRECTS_MAX {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(AnnounceError::TimedOut(self.limits.total));
+            }
+            let resolver = Watchful {
+                system: DefaultResolver::default(),
+                // Whoever can be reached from everywhere may not send us where only we can go.
+                public_only: met_public.load(Relaxed),
+                met_public: met_public.clone(),
+                loopback_allowed: !self.announce || hop > 0 || path_announces(&at),
+            };
+            let agent = Agent::with_parts(self.config(left), DefaultConnector::default(), resolver);
+            let response = agent.get(&at).call();
+            let response = response.map_err(|error| translate(error, self.limits))?;
+            if !response.status().is_redirection() {
+                return Ok(response);
+            }
+            at = redirected(&at, &response)?;
+        }
+        Err(AnnounceError::Redirect("follows too many others"))
+    }
+
+    fn config(&self, left: Duration) -> ureq::config::Config {
+        let limits = self.limits;
+        let builder = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(USER_AGENT)
+            .timeout_global(Some(left))
+            .timeout_connect(Some(limits.connect.min(left)))
+            .timeout_resolve(Some(limits.resolve.min(left)))
+            .input_buffer_size(BUFFER)
+            .output_buffer_size(BUFFER)
+            .max_response_header_size(BUFFER)
+            .max_idle_connections(0);
+        let builder = if limits.proxies {
+            builder
+        } else {
+            builder.proxy(None)
+        };
+        builder.build()
+    }
+}
+
+/// Whether an address is one we can ask: http or https, with a host and a port that exist.
+fn check_address(url: &str) -> Result<(), AnnounceError> {
+    let malformed = AnnounceError::Address("is malformed");
+    let (scheme, _) = url
+        .split_once("://")
+        .ok_or(AnnounceError::Address("is not one of the web"))?;
+    match scheme.to_ascii_lowercase().as_str() {
+        "http" => {}
+        "https" if cfg!(feature = "tls") => {}
+        "https" => return Err(AnnounceError::NoTls),
+        _ => return Err(AnnounceError::Address("is neither http nor https")),
+    }
+    let uri: ureq::http::Uri = url.parse().map_err(|_| malformed.clone())?;
+    let authority = uri.authority().ok_or(malformed.clone())?;
+    let named = authority.as_str().rsplit('@').next().unwrap_or_default();
+    // ureq takes a port beyond 65535 for none at all and would ask port 80.
+    match named.strip_prefix(authority.host()) {
+        Some("") => Ok(()),
+        Some(_) if authority.port_u16().is_some_and(|port| port != 0) => Ok(()),
+        _ => Err(malformed),
+    }
+}
+
+/// Where a redirect leads, if it is one that is followed.
+fn redirected(from: &str, response: &Response<Body>) -> Result<String, AnnounceError> {
+    let location = response.headers().get("location");
+    let location = location
+        .and_then(|it| it.to_str().ok())
+        .ok_or(AnnounceError::Redirect("leads nowhere"))?;
+    let to = join(from, location).ok_or(AnnounceError::Redirect("leads nowhere"))?;
+    match check_address(&to) {
+        Err(AnnounceError::NoTls) => return Err(AnnounceError::NoTls),
+        Err(_) => return Err(AnnounceError::Redirect("leads out of the web")),
+        Ok(()) => {}
+    }
+    if is_https(from) && !is_https(&to) {
+        return Err(AnnounceError::Redirect("leads from https to http"));
+    }
+    Ok(to)
+}
+
+fn is_https(url: &str) -> bool {
+    url.get(..6)
+        .is_some_and(|it| it.eq_ignore_ascii_case("https:"))
+}
+
+/// The address that `location` means on the page at `base` (RFC 3986, what servers use of it).
+fn join(base: &str, location: &str) -> Option<String> {
+    let (scheme, rest) = base.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let path_end = base.find(['?', '#']).unwrap_or(base.len());
+    let before_colon = location.split(['/', '?', '#']).next()?;
+    Some(if before_colon.contains(':') {
+        location.to_owned()
+    } else if location.starts_with("//") {
+        format!("{scheme}:{location}")
+    } else if location.starts_with('/') {
+        format!("{scheme}://{authority}{location}")
+    } else if location.starts_with('?') {
+        format!("{}{location}", &base[..path_end])
+    } else {
+        let start = scheme.len() + 3 + authority.len();
+        let folder = base[start..path_end]
+            .rfind('/')
+            .map_or("/", |slash| &base[start..start + slash + 1]);
+        format!("{scheme}://{authority}{folder}{location}")
+    })
+}
+
+/// Whether a part of the path is what trackers call theirs.
+fn path_announces(url: &str) -> bool {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    path.split('/')
+        .skip(3)
+        .any(|part| part.starts_with("announce"))
+}
+
+/// Looks names up as the system does and looks at what comes out. It stands where the address is
+/// used, so a name that changes its meaning between a check and the connection gains nothing.
+#[derive(Debug)]
+struct Watchful {
+    system: DefaultResolver,
+    public_only: bool,
+    met_public: Arc<AtomicBool>,
+    /// A .torrent file may name a service on this very machine as its tracker. Only what looks like
+    /// a tracker is asked.
+    loopback_allowed: bool,
+}
+
+impl Resolver for Watchful {
+    fn resolve(
+        &self,
+        uri: &ureq::http::Uri,
+        config: &ureq::config::Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let found = self.system.resolve(uri, config, timeout)?;
+        // With a proxy the address is the proxy's, which the user chose.
+        if config.proxy().is_none() {
+            let ips: Vec<IpAddr> = found.iter().map(|it| it.ip()).collect();
+            self.judge(&ips)
+                .map_err(|why| ureq::Error::Other(Box::new(why)))?;
+        }
+        Ok(found)
+    }
+}
+
+impl Watchful {
+    /// Whether a connection to these addresses of one host may be made.
+    fn judge(&self, ips: &[IpAddr]) -> Result<(), AnnounceError> {
+        if !self.loopback_allowed && ips.iter().any(|ip| is_loopback(*ip)) {
+            let why = "is on this machine and not a tracker's";
+            return Err(AnnounceError::Address(why));
+        }
+        if self.public_only && ips.iter().any(|ip| is_private(*ip)) {
+            return Err(AnnounceError::Redirect("leads into the private network"));
+        }
+        if ips.iter().any(|ip| !is_private(*ip)) {
+            self.met_public.store(true, Relaxed);
+        }
+        Ok(())
+    }
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback() || ip.is_unspecified()
+}
+
+/// Whether only hosts near us can reach this address.
+fn is_private(ip: IpAddr) -> bool {
+    is_loopback(ip)
+        || match ip.to_canonical() {
+            IpAddr::V4(ip) => {
+                let [a, b, ..] = ip.octets();
+                let carrier_grade = a == 100 && (64..128).contains(&b);
+                ip.is_private() || ip.is_link_local() || ip.is_broadcast() || carrier_grade
+            }
+            IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+        }
+}
+
+/// The body, if it is no longer than `max` bytes.
+fn body(
+    response: &mut Response<Body>,
+    max: u64,
+    limits: &Limits,
+) -> Result<Vec<u8>, AnnounceError> {
+    let mut bytes = Vec::new();
+    // What is counted here are decoded bytes: gzip is not compiled in.
+    let mut reader = response.body_mut().as_reader().take(max + 1);
+    reader
+        .read_to_end(&mut bytes)
+        .map_err(|error| translate(error.into(), limits))?;
+    if bytes.len() as u64 > max {
+        return Err(AnnounceError::TooLong(max));
+    }
+    Ok(bytes)
+}
+
+/// What an HTTP error means: many trackers put their reason into the body of one.
+fn refused(response: &mut Response<Body>, limits: &Limits) -> AnnounceError {
+    let status = status(response);
+    let reason = body(response, ERROR_BODY_MAX, limits).map(|body| Answer::decode(&body));
+    let Ok(Err(AnswerError::Refused { reason, retry })) = reason else {
+        return status;
+    };
+    let said = status.retry_after().flatten();
+    let said =
+        said.map(|it| RetryIn::Minutes(it.as_secs().div_ceil(60).try_into().unwrap_or(u32::MAX)));
+    AnnounceError::Answer(AnswerError::Refused {
+        reason,
+        retry: retry.or(said),
+    })
+}
+
+fn status(response: &Response<Body>) -> AnnounceError {
+    let code = response.status().as_u16();
+    let header = response.headers().get("retry-after");
+    let seconds = header.and_then(|it| it.to_str().ok()?.trim().parse().ok());
+    AnnounceError::Status {
+        code,
+        retry_after: seconds.map(Duration::from_secs),
+    }
+}
+
+/// ureq's errors in our words. Those that quote the address are not passed on.
+fn translate(error: ureq::Error, limits: &Limits) -> AnnounceError {
+    match error {
+        ureq::Error::Timeout(_) => AnnounceError::TimedOut(limits.total),
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => AnnounceError::Address("is malformed"),
+        ureq::Error::HostNotFound => AnnounceError::Unreachable("the host was not found".into()),
+        ureq::Error::LargeResponseHeader(..) => AnnounceError::TooLong(BUFFER as u64),
+        ureq::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
+            AnnounceError::TimedOut(limits.total)
+        }
+        ureq::Error::Io(error) => AnnounceError::Unreachable(error.to_string()),
+        ureq::Error::Other(error) => match error.downcast::<AnnounceError>() {
+            Ok(ours) => *ours,
+            Err(other) => AnnounceError::Unreachable(other.to_string()),
+        },
+        other => AnnounceError::Unreachable(other.to_string()),
+    }
+}
+
+/// A scripted tracker for tests: what it answers is a function of the request's head.
+#[cfg(test)]
+pub(super) mod fake {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::protocol::InfoHash;
+    use crate::protocol::peer::PeerId;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+
+    /// Listens on a free port of this machine until the test ends.
+    pub struct Tracker {
+        address: SocketAddr,
+    }
+
+    impl Tracker {
+        /// Answers each connection with `answer`, given the request line and the connection.
+        pub fn start(answer: impl Fn(&str, TcpStream) + Send + Sync + 'static) -> Tracker {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            std::thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let Ok(stream) = stream else { return };
+                    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                    let Some(Ok(first)) = lines.next() else {
+                        continue;
+                    };
+                    while lines
+                        .next()
+                        .is_some_and(|it| it.is_ok_and(|it| !it.is_empty()))
+                    {}
+                    answer(&first, stream);
+                }
+            });
+            Tracker { address }
+        }
+
+        /// An address on this tracker.
+        pub fn url(&self, path: &str) -> String {
+            format!("http://{}{path}", self.address)
+        }
+    }
+
+    /// Sends a whole answer and closes.
+    pub fn response(stream: &mut TcpStream, status: &str, body: &[u8]) {
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n");
+        // The client may have gone: that is what some tests are about.
+        let _ = stream.write_all(&[head.as_bytes(), body].concat());
+    }
+
+    /// Limits that do not depend on the environment's proxies.
+    pub fn direct(total: Duration) -> Limits {
+        Limits {
+            proxies: false,
+            ..Limits::within(total)
+        }
+    }
+
+    /// An announce to send.
+    pub fn request() -> Request {
+        Request {
+            info_hash: InfoHash([1; 20]),
+            peer_id: PeerId::new([2; 12]),
+            port: 6881,
+            uploaded: 0,
+            downloaded: 0,
+            left: 1,
+            event: None,
+            num_want: None,
+            key: None,
+            compact: true,
+            no_peer_id: true,
+            tracker_id: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::fake::{Tracker, direct, request, response};
+    use super::*;
+    use crate::protocol::tracker::http as wire;
+    use std::io::Write;
+
+    fn ask(tracker: &Tracker) -> Result<Answer, AnnounceError> {
+        let limits = direct(Duration::from_secs(20));
+        announce(&tracker.url("/announce"), &request(), &limits)
+    }
+
+    fn redirecting(to: impl Fn(&str) -> String + Send + Sync + 'static) -> Tracker {
+        Tracker::start(move |line, mut stream| {
+            let to = to(line);
+            response(&mut stream, &format!("302 Found\r\nLocation: {to}"), b"");
+        })
+    }
+
+    #[test]
+    fn a_tracker_is_told_who_asks_and_its_answer_is_read() {
+        let tracker = Tracker::start(|line, mut stream| {
+            let query = line.split(['?', ' ']).nth(2).unwrap();
+            let heard = wire::Request::from_query(query).unwrap();
+            assert_eq!(heard, request());
+            let peers = vec!["1.2.3.4:6881".parse().unwrap()];
+            let interval = Some(1800);
+            let answer = Answer {
+                peers,
+                interval,
+                ..Answer::default()
+            };
+            response(&mut stream, "200 OK", &answer.encode(true));
+        });
+        let answer = ask(&tracker).unwrap();
+        assert_eq!(answer.peers, ["1.2.3.4:6881".parse().unwrap()]);
+        assert_eq!(answer.interval, Some(1800));
+    }
+
+    #[test]
+    fn a_body_without_end_is_cut() {
+        let tracker = Tracker::start(|_, mut stream| {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+            let chunk = [&b"10000\r\n"[..], &[b'l'; 0x10000], b"\r\n"].concat();
+            while stream.write_all(&chunk).is_ok() {}
+        });
+        assert_eq!(ask(&tracker), Err(AnnounceError::TooLong(ANSWER_MAX)));
+        let tracker = Tracker::start(|_, mut stream| {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
+            while stream.write_all(&[0; 0x10000]).is_ok() {}
+        });
+        assert_eq!(ask(&tracker), Err(AnnounceError::TooLong(ANSWER_MAX)));
+    }
+
+    #[test]
+    fn silence_and_heads_without_end_have_an_end() {
+        let limits = direct(Duration::from_millis(200));
+        let timed_out = Err(AnnounceError::TimedOut(limits.total));
+        // Bound: nothing is ever sent; it keeps the connection open until the test is over.
+        let (done, wait) = crossbeam_channel::bounded::<()>(0);
+        let silent = Tracker::start(move |_, _stream| {
+            let _ = wait.recv();
+        });
+        assert_eq!(
+            announce(&silent.url("/announce"), &request(), &limits),
+            timed_out
+        );
+        let endless = Tracker::start(|_, mut stream| {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
+            while stream.write_all(b"X-Again: and again\r\n").is_ok() {}
+        });
+        assert!(ask(&endless).is_err());
+        let long_line = Tracker::start(|_, mut stream| {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nX: ");
+            while stream.write_all(&[b'x'; 4096]).is_ok() {}
+        });
+        assert!(ask(&long_line).is_err());
+        drop(done);
+    }
+
+    #[test]
+    fn a_tracker_that_closes_or_is_not_there_is_unreachable() {
+        let closing = Tracker::start(|_, stream| drop(stream));
+        assert!(matches!(ask(&closing), Err(AnnounceError::Unreachable(_))));
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let url = format!("http://{address}/announce");
+        let outcome = announce(&url, &request(), &direct(Duration::from_secs(20)));
+        assert!(
+            matches!(outcome, Err(AnnounceError::Unreachable(_))),
+            "{outcome:?}"
+        );
+    }
+
+    #[test]
+    fn the_reason_in_an_http_error_is_read() {
+        let tracker = Tracker::start(|_, mut stream| {
+            let body = wire::refusal(&"\u{1b}no".repeat(3_000));
+            response(&mut stream, "403 Forbidden\r\nRetry-After: 90", &body);
+        });
+        let error = ask(&tracker).unwrap_err();
+        assert_eq!(error.retry_after(), Some(Some(Duration::from_secs(120))));
+        let AnnounceError::Answer(AnswerError::Refused { reason, .. }) = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(reason.chars().count(), 200);
+    }
+
+    #[test]
+    fn retry_after_is_passed_on() {
+        let tracker = Tracker::start(|_, mut stream| {
+            response(&mut stream, "503 Busy\r\nRetry-After: 17", b"<html>");
+        });
+        let retry_after = Some(Duration::from_secs(17));
+        let expected = AnnounceError::Status {
+            code: 503,
+            retry_after,
+        };
+        assert_eq!(expected.retry_after(), Some(retry_after));
+        assert_eq!(ask(&tracker), Err(expected));
+    }
+
+    #[test]
+    fn peers_of_the_old_form_are_read_and_bad_ones_dropped() {
+        let tracker = Tracker::start(|_, mut stream| {
+            let body = b"d5:peersld2:ip9:host.name4:porti1eed2:ip7:1.2.3.44:porti0ee\
+                d2:ip7:1.2.3.44:porti9eeee";
+            response(&mut stream, "200 OK", body);
+        });
+        assert_eq!(ask(&tracker).unwrap().peers, ["1.2.3.4:9".parse().unwrap()]);
+    }
+
+    #[test]
+    fn redirects_are_followed_three_times_and_no_further() {
+        let hops = |most: usize| {
+            redirecting(move |line| {
+                let path = line.split(' ').nth(1).unwrap();
+                let hops = path.matches("/x").count();
+                if hops < most {
+                    format!("{path}/x")
+                } else {
+                    "file:///etc/passwd".into()
+                }
+            })
+        };
+        // What the fourth address says is seen only if it was asked.
+        let too_many = Err(AnnounceError::Redirect("follows too many others"));
+        let out = Err(AnnounceError::Redirect("leads out of the web"));
+        assert_eq!(ask(&hops(100)), too_many);
+        assert_eq!(ask(&hops(3)), out);
+        assert_eq!(ask(&hops(0)), out);
+        let nowhere = Tracker::start(|_, mut stream| response(&mut stream, "302 Found", b""));
+        assert_eq!(ask(&nowhere), Err(AnnounceError::Redirect("leads nowhere")));
+    }
+
+    #[test]
+    fn a_redirect_to_another_tracker_is_followed() {
+        let second = Tracker::start(|_, mut stream| response(&mut stream, "200 OK", b"de"));
+        let to = second.url("/announce");
+        assert_eq!(
+            ask(&redirecting(move |_| to.clone())),
+            Ok(Answer::default())
+        );
+    }
+
+    #[test]
+    fn after_a_public_host_private_addresses_are_refused() {
+        let resolver = |public_only, loopback_allowed| Watchful {
+            system: DefaultResolver::default(),
+            public_only,
+            met_public: Arc::new(AtomicBool::new(false)),
+            loopback_allowed,
+        };
+        let private = [
+            "127.0.0.1",
+            "10.1.2.3",
+            "169.254.169.254",
+            "192.168.0.1",
+            "100.64.0.1",
+            "0.0.0.0",
+            "::1",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+        ];
+        for ip in private {
+            let ip: IpAddr = ip.parse().unwrap();
+            let refused = AnnounceError::Redirect("leads into the private network");
+            assert_eq!(resolver(true, true).judge(&[ip]), Err(refused), "{ip}");
+            let first = resolver(false, true);
+            assert_eq!(first.judge(&[ip]), Ok(()));
+            assert!(!first.met_public.load(Relaxed), "{ip}");
+        }
+        let first = resolver(true, false);
+        assert_eq!(first.judge(&["8.8.8.8".parse().unwrap()]), Ok(()));
+        assert!(first.met_public.load(Relaxed));
+    }
+
+    #[test]
+    fn services_of_this_machine_that_are_no_trackers_are_not_asked() {
+        let service = Tracker::start(|_, mut stream| response(&mut stream, "200 OK", b"de"));
+        let limits = direct(Duration::from_secs(20));
+        let outcome = announce(&service.url("/transmission/rpc"), &request(), &limits);
+        let refused = AnnounceError::Address("is on this machine and not a tracker's");
+        assert_eq!(outcome, Err(refused));
+        assert!(announce(&service.url("/key/announce.php"), &request(), &limits).is_ok());
+        let double = service.url("/announce?info_hash=x");
+        let outcome = announce(&double, &request(), &limits);
+        assert_eq!(
+            outcome,
+            Err(AnnounceError::Address("holds an announce already"))
+        );
+    }
+
+    #[test]
+    fn a_torrent_file_is_fetched_and_a_missing_one_is_an_error() {
+        let server = Tracker::start(|line, mut stream| match line {
+            "GET /a.torrent HTTP/1.1" => response(&mut stream, "200 OK", &[7; 2 << 20]),
+            "GET /b.torrent HTTP/1.1" => {
+                response(&mut stream, "301 Moved\r\nLocation: a.torrent", b"");
+            }
+            _ => response(&mut stream, "404 Not Found", b"no"),
+        });
+        let limits = direct(Duration::from_secs(20));
+        let fetch = |path| fetch_torrent(&server.url(path), &limits);
+        assert_eq!(fetch("/a.torrent").unwrap().len(), 2 << 20);
+        assert_eq!(fetch("/b.torrent").unwrap().len(), 2 << 20);
+        let missing = AnnounceError::Status {
+            code: 404,
+            retry_after: None,
+        };
+        assert_eq!(fetch("/c.torrent"), Err(missing));
+    }
+
+    #[test]
+    fn addresses_that_are_not_the_webs_are_refused() {
+        let limits = direct(Duration::from_secs(20));
+        for url in [
+            "udp://127.0.0.1:1/announce",
+            "file:///etc/passwd",
+            "announce",
+            "",
+            "http://",
+            "http://a b/announce",
+            "http:///announce",
+            "http://127.0.0.1:99999/announce",
+        ] {
+            let outcome = announce(url, &request(), &limits);
+            assert!(
+                matches!(outcome, Err(AnnounceError::Address(_))),
+                "{url}: {outcome:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn secrets_in_addresses_are_not_shown() {
+        for (url, expected) in [
+            ("http://t.example/announce", "http://t.example/announce"),
+            (
+                "https://t.example:443/PASSKEY/announce?key=SECRET",
+                "https://t.example:443/…/announce",
+            ),
+            (
+                "http://user:word@t.example/announce.php?passkey=S#x",
+                "http://t.example/announce.php",
+            ),
+            ("http://t.example/SECRET", "http://t.example/…"),
+            ("http://t.example/announce/SECRET", "http://t.example/…"),
+            ("http://t.example?SECRET", "http://t.example"),
+            ("http://t.example", "http://t.example"),
+            ("udp://[::1]:80/announce", "udp://[::1]:80/announce"),
+            ("SECRET", "(not an address)"),
+        ] {
+            assert_eq!(shown(url), expected);
+        }
+    }
+
+    #[test]
+    fn redirects_are_joined_to_where_they_came_from() {
+        let base = "http://h:1/a/b?q=1";
+        for (location, expected) in [
+            ("https://x/y", "https://x/y"),
+            ("//x/y", "http://x/y"),
+            ("/y?z=a:b", "http://h:1/y?z=a:b"),
+            ("y", "http://h:1/a/y"),
+            ("?y", "http://h:1/a/b?y"),
+            ("file:/etc", "file:/etc"),
+        ] {
+            assert_eq!(join(base, location).unwrap(), expected);
+        }
+        assert_eq!(join("http://h", "y").unwrap(), "http://h/y");
+    }
+
+    #[test]
+    fn a_redirect_never_leaves_encryption() {
+        let response = ureq::http::Response::builder()
+            .header("location", "http://h/announce")
+            .body(Body::builder().data(""))
+            .unwrap();
+        let refused = AnnounceError::Redirect("leads from https to http");
+        assert_eq!(redirected("HTTPS://h/a", &response), Err(refused));
+        assert!(redirected("http://h/a", &response).is_ok());
+    }
+}

@@ -1,1 +1,56 @@
-//! To be written.
+//! How a connection to an address begins.
+
+use super::greeting::Wait;
+use crate::swarm::event::{Farewell, Slowness};
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Bytes the kernel may hold for a peer beyond what is on its way: enough to keep a fast line busy
+/// between two wake-ups, little enough that a request queued behind it leaves soon.
+const UNSENT_MAX: u32 = 128 * 1024;
+
+/// Connects to `address`, from `bind` if given. The stream is non-blocking and tuned.
+pub(super) fn connect(
+    address: SocketAddr,
+    bind: Option<IpAddr>,
+    wait: &mut Wait<'_>,
+    patience: Duration,
+) -> Result<TcpStream, Farewell> {
+    let unreachable = |error: io::Error| Farewell::Unreachable(error.to_string());
+    let socket = begin(address, bind).map_err(unreachable)?;
+    wait.until_ready(&socket, PollFlags::OUT, patience, Slowness::Connect)?;
+    if let Some(error) = socket.take_error().map_err(unreachable)? {
+        return Err(unreachable(error));
+    }
+    let stream = TcpStream::from(socket);
+    tune(&stream).map_err(unreachable)?;
+    Ok(stream)
+}
+
+fn begin(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    if let Some(from) = bind {
+        socket.bind(&SockAddr::from(SocketAddr::new(from, 0)))?;
+    }
+    match socket.connect(&SockAddr::from(address)) {
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
+        _ => Ok(socket),
+    }
+}
+
+/// Sets what every peer connection needs: no waiting in reads and writes, no delay of small messages,
+/// a short queue of unsent data.
+pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(true)?;
+    stream.set_nodelay(true)?;
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_MAX)
+}

@@ -1,1 +1,240 @@
-//! To be written.
+//! The listener: one port, IPv4 and IPv6, for all torrents.
+//!
+//! ```text
+//! let listener = Listener::open(None, None)?;    // first free of 6881 to 6889
+//! let port = listener.port();
+//! let (callers, inbox) = crossbeam_channel::bounded(16);
+//! let listening = listener.start(callers)?;      // (stream, address) arrive in `inbox`
+//! drop(listening);                               // stops the thread and closes the port
+//! ```
+
+use super::greeting::wait;
+use super::mailbox::Bell;
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// The ports tried where the user names none: those of the first client (BEP 3).
+pub const USUAL_PORTS: std::ops::RangeInclusive<u16> = 6881..=6889;
+
+/// Callers the kernel keeps for us while we are busy.
+const BACKLOG: i32 = 64;
+
+/// How long accepting rests when descriptors or memory have run out: a busy loop would only make it worse.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Callers that may wait for the coordinator.
+pub const CALLERS_MAX: usize = 16;
+
+/// A bound port that nobody is accepted on yet.
+#[derive(Debug)]
+pub struct Listener {
+    sockets: Vec<TcpListener>,
+    port: u16,
+}
+
+/// A running listener thread. Dropping it stops the thread and closes the port.
+#[derive(Debug)]
+pub struct Listening {
+    bell: Bell,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Opens the channel that brings callers to the coordinator.
+pub fn callers() -> (
+    Sender<(TcpStream, SocketAddr)>,
+    Receiver<(TcpStream, SocketAddr)>,
+) {
+    // Bound: CALLERS_MAX; beyond that callers wait in the kernel's queue.
+    crossbeam_channel::bounded(CALLERS_MAX)
+}
+
+impl Listener {
+    /// Binds `port` (0: any; `None`: the first free one of [`USUAL_PORTS`], else any) on `bind`, or on
+    /// all addresses of both families. Where IPv6 is switched off, IPv4 alone is served.
+    pub fn open(port: Option<u16>, bind: Option<IpAddr>) -> io::Result<Listener> {
+        if let Some(port) = port {
+            return Listener::bind(port, bind);
+        }
+        let usual = USUAL_PORTS.map(|port| Listener::bind(port, bind));
+        for attempt in usual {
+            match attempt {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                other => return other,
+            }
+        }
+        Listener::bind(0, bind)
+    }
+
+    /// The port, in both families.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Starts the thread that accepts. Every caller is sent with its address as seen by IPv4 where it is one.
+    pub fn start(self, callers: Sender<(TcpStream, SocketAddr)>) -> io::Result<Listening> {
+        let bell = Bell::new()?;
+        let stop = bell.clone();
+        let thread = thread::Builder::new()
+            .name("listener".to_owned())
+            .stack_size(128 * 1024)
+            .spawn(move || self.accept_all(&callers, &stop))?;
+        Ok(Listening {
+            bell,
+            thread: Some(thread),
+        })
+    }
+
+    fn bind(port: u16, bind: Option<IpAddr>) -> io::Result<Listener> {
+        if let Some(address) = bind {
+            let socket = open_socket(SocketAddr::new(address, port))?;
+            let port = socket.local_addr()?.port();
+            let sockets = vec![socket];
+            return Ok(Listener { sockets, port });
+        }
+        // Any port that is free in one family may be taken in the other: a few draws settle it.
+        let mut attempts = if port == 0 { 16 } else { 1 };
+        loop {
+            attempts -= 1;
+            match bind_both(port) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn accept_all(self, callers: &Sender<(TcpStream, SocketAddr)>, stop: &Bell) {
+        let mut held: Option<(TcpStream, SocketAddr)> = None;
+        loop {
+            // While the coordinator has no room, and after a shortage, only the bell and the clock are heard.
+            let mut deadline = held.is_some().then(|| Instant::now() + PAUSE / 20);
+            if held.is_none() {
+                match self.accept_waiting(callers) {
+                    Accepted::All => {}
+                    Accepted::Full(caller) => {
+                        held = Some(caller);
+                        continue;
+                    }
+                    Accepted::Short => deadline = Some(Instant::now() + PAUSE),
+                    Accepted::Nobody => return,
+                }
+            }
+            let mut waiting = vec![PollFd::from_borrowed_fd(stop.as_fd(), PollFlags::IN)];
+            if deadline.is_none() {
+                let sockets = self.sockets.iter();
+                waiting.extend(sockets.map(|socket| PollFd::new(socket, PollFlags::IN)));
+            }
+            if wait(&mut waiting, deadline).is_err() || !waiting[0].revents().is_empty() {
+                return;
+            }
+            if let Some(caller) = held.take() {
+                match callers.try_send(caller) {
+                    Ok(()) => {}
+                    Err(TrySendError::Full(caller)) => held = Some(caller),
+                    Err(TrySendError::Disconnected(_)) => return,
+                }
+            }
+        }
+    }
+
+    /// Accepts everybody who waits.
+    fn accept_waiting(&self, callers: &Sender<(TcpStream, SocketAddr)>) -> Accepted {
+        for socket in &self.sockets {
+            loop {
+                match socket.accept() {
+                    Ok((stream, address)) => {
+                        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+                        match callers.try_send((stream, address)) {
+                            Ok(()) => {}
+                            Err(TrySendError::Full(caller)) => return Accepted::Full(caller),
+                            Err(TrySendError::Disconnected(_)) => return Accepted::Nobody,
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => match Errno::from_io_error(&error) {
+                        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                            return Accepted::Short;
+                        }
+                        // The caller has gone already, or its network broke: the next one.
+                        Some(
+                            Errno::CONNABORTED
+                            | Errno::INTR
+                            | Errno::PROTO
+                            | Errno::NETDOWN
+                            | Errno::HOSTDOWN
+                            | Errno::HOSTUNREACH
+                            | Errno::NETUNREACH,
+                        ) => {}
+                        _ => return Accepted::Short,
+                    },
+                }
+            }
+        }
+        Accepted::All
+    }
+}
+
+/// How a round of accepting ended.
+enum Accepted {
+    /// Nobody waits any more.
+    All,
+    /// The coordinator has no room for this one yet.
+    Full((TcpStream, SocketAddr)),
+    /// Descriptors or memory have run out.
+    Short,
+    /// The coordinator has gone.
+    Nobody,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.bell.ring();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One port in both families, or in IPv4 alone where there is no IPv6.
+fn bind_both(port: u16) -> io::Result<Listener> {
+    let v6 = open_socket(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+    let v6 = match v6 {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+        other => other.ok(),
+    };
+    let port = match &v6 {
+        Some(socket) => socket.local_addr()?.port(),
+        None => port,
+    };
+    let v4 = open_socket(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+    let sockets: Vec<TcpListener> = match (v4, v6) {
+        (Ok(v4), v6) => std::iter::once(v4).chain(v6).collect(),
+        (Err(error), Some(v6)) if error.kind() != io::ErrorKind::AddrInUse => vec![v6],
+        (Err(error), _) => return Err(error),
+    };
+    let port = sockets[0].local_addr()?.port();
+    Ok(Listener { sockets, port })
+}
+
+fn open_socket(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // A port of our own that lingers after a restart is no obstacle; one in use by others is.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

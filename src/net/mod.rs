@@ -1,15 +1,23 @@
 //! The hands that hold sockets: one thread a connection, and the listener.
 //!
 //! [`peer_thread`] owns one socket and does what the coordinator's [`Command`]s say; what happened it
-//! tells in batches ([`Report`]). [`dial`] and [`listen`] are how connections begin, [`trace`] writes
-//! down what is said. Nothing here decides anything about the swarm.
+//! tells in batches ([`Report`]). Inside it, in the order of a conversation: `dial` and [`listen`] are
+//! how connections begin, `greeting` exchanges handshakes, `mailbox` brings commands, `intake` reads,
+//! `outbox` writes, `deadlines` says how long anything may take. [`trace`] writes down what is said.
+//! Nothing here decides anything about the swarm.
 //!
 //! ```text
 //! coordinator --Vec<Command> + wake-up--> peer thread --Report--> coordinator's inbox
 //! ```
 
-pub mod dial;
+mod asked;
+mod deadlines;
+mod dial;
+mod greeting;
+mod intake;
 pub mod listen;
+mod mailbox;
+mod outbox;
 pub mod peer_thread;
 pub mod trace;
 

@@ -1,0 +1,61 @@
+//! What this peer was asked for and no longer has to send: after a cancel or a choke its answer may be
+//! under way already. Such a block is late, not hostile.
+
+use crate::protocol::peer::WireBlock;
+use std::collections::HashSet;
+
+/// Blocks a generation holds.
+const GENERATION: usize = 2000;
+
+/// The last few thousand requests that were given up. Old ones fall out by generations.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    recent: HashSet<WireBlock>,
+    older: HashSet<WireBlock>,
+}
+
+impl Asked {
+    /// This request was given up.
+    pub(super) fn add(&mut self, block: WireBlock) {
+        if self.recent.len() >= GENERATION {
+            self.older = std::mem::take(&mut self.recent);
+        }
+        self.recent.insert(block);
+    }
+
+    /// Whether the request was made and given up; the answer to each comes once.
+    pub(super) fn take(&mut self, block: WireBlock) -> bool {
+        self.recent.remove(&block) || self.older.remove(&block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(piece: u32) -> WireBlock {
+        WireBlock {
+            piece,
+            begin: 0,
+            length: 1,
+        }
+    }
+
+    #[test]
+    fn a_request_given_up_is_known_once() {
+        let mut asked = Asked::default();
+        asked.add(block(7));
+        assert!(asked.take(block(7)));
+        assert!(!asked.take(block(7)));
+        assert!(!asked.take(block(8)));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_latest_are_kept() {
+        let mut asked = Asked::default();
+        (0..10_000).for_each(|piece| asked.add(block(piece)));
+        assert!(asked.recent.len() + asked.older.len() <= 2 * GENERATION);
+        assert!((8_001..10_000).all(|piece| asked.take(block(piece))));
+        assert!(!asked.take(block(0)));
+    }
+}

@@ -1,0 +1,131 @@
+//! How long a peer may take over what. A deadline is for the whole of a thing, never for one read:
+//! who sends a byte now and then must not live for ever.
+
+use crate::swarm::event::{Farewell, Slowness};
+use std::time::{Duration, Instant};
+
+/// A wait that lasted this much longer than it should was our own sleep (a stopped process, a closed
+/// lid): nobody is to blame.
+const SUSPENDED: Duration = Duration::from_secs(30);
+
+/// The deadlines of one connection. The defaults are for the real world, tests have shorter ones.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// For the connection to be accepted.
+    pub connect: Duration,
+    /// For all 68 bytes of the handshake.
+    pub handshake: Duration,
+    /// For the coordinator's answer to a caller.
+    pub admission: Duration,
+    /// Our silence after which a keep-alive is sent. Peers hang up after 120 s (BEP 3).
+    pub keep_alive: Duration,
+    /// The peer's silence after which it is gone.
+    pub silence: Duration,
+    /// For a message that has begun, if [`Deadlines::pace`] does not give it longer.
+    pub finish: Duration,
+    /// The slowest pace of a long message, in bytes a second.
+    pub pace: u32,
+    /// For the peer to take any byte of what waits for it.
+    pub stuck: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Deadlines {
+        Deadlines {
+            connect: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
+            admission: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(110),
+            silence: Duration::from_secs(130),
+            finish: Duration::from_secs(60),
+            pace: 1024,
+            stuck: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The running times of one conversation.
+#[derive(Debug)]
+pub(super) struct Watch {
+    deadlines: Deadlines,
+    heard: Instant,
+    said: Instant,
+    /// Since when a message is unfinished, and how many bytes it has.
+    begun: Option<(Instant, u32)>,
+    /// Since when the peer has taken nothing of what waits for it.
+    waiting: Option<Instant>,
+}
+
+impl Watch {
+    pub(super) fn new(deadlines: Deadlines, now: Instant) -> Watch {
+        Watch {
+            deadlines,
+            heard: now,
+            said: now,
+            begun: None,
+            waiting: None,
+        }
+    }
+
+    /// Bytes came. `unfinished`: the length of the message that is not all there; `fresh`: another one
+    /// than last time.
+    pub(super) fn heard(&mut self, now: Instant, unfinished: Option<u32>, fresh: bool) {
+        self.heard = now;
+        self.begun = match (self.begun, unfinished) {
+            (Some((since, _)), Some(length)) if !fresh => Some((since, length)),
+            (_, unfinished) => unfinished.map(|length| (now, length)),
+        };
+    }
+
+    /// What was written: whether any byte left, and whether something still waits.
+    pub(super) fn wrote(&mut self, now: Instant, progress: bool, waits: bool) {
+        if progress {
+            self.said = now;
+            self.waiting = None;
+        }
+        self.waiting = waits.then(|| self.waiting.unwrap_or(now));
+    }
+
+    /// When a keep-alive is due. Not while something waits: that is speech enough once it leaves.
+    fn keep_alive_at(&self) -> Option<Instant> {
+        let idle = self.waiting.is_none();
+        idle.then(|| self.said + self.deadlines.keep_alive)
+    }
+
+    fn limits(&self) -> [Option<(Instant, Slowness)>; 3] {
+        let deadlines = &self.deadlines;
+        let finish = self.begun.map(|(since, length)| {
+            let paced = Duration::from_secs(u64::from(length / deadlines.pace.max(1)));
+            (since + deadlines.finish.max(paced), Slowness::Finish)
+        });
+        let stuck = self
+            .waiting
+            .map(|since| (since + deadlines.stuck, Slowness::Read));
+        let silence = Some((self.heard + deadlines.silence, Slowness::Speak));
+        [finish, stuck, silence]
+    }
+
+    /// The next moment at which there is something to look at.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let limits = self.limits().into_iter().flatten().map(|(at, _)| at);
+        limits.chain(self.keep_alive_at()).min()
+    }
+
+    /// Whether a keep-alive is due, or why the conversation has to end.
+    pub(super) fn judge(&mut self, now: Instant) -> Result<bool, Farewell> {
+        for (at, slowness) in self.limits().into_iter().flatten() {
+            if now >= at + SUSPENDED {
+                *self = Watch {
+                    begun: self.begun.map(|(_, length)| (now, length)),
+                    waiting: self.waiting.map(|_| now),
+                    ..Watch::new(self.deadlines, now)
+                };
+                return Ok(true);
+            }
+            if now >= at {
+                return Err(Farewell::TooSlow(slowness));
+            }
+        }
+        Ok(self.keep_alive_at().is_some_and(|at| now >= at))
+    }
+}

@@ -1,0 +1,380 @@
+//! What one peer sends: heads of messages into a small buffer, payload straight into its slot.
+//!
+//! While a block is due, no more than a head's 13 bytes are read at a time, so that payload never
+//! lands in the head buffer and has to be copied out of it. The rest of a payload and the 13 bytes
+//! after it come with one call.
+
+use super::Happened;
+use super::asked::Asked;
+use super::outbox::{broken, wire};
+use super::trace::{Told, Tracer};
+use crate::protocol::Block;
+use crate::protocol::peer::decoder::{Decoder, Rules, Step};
+use crate::protocol::peer::message::PIECE_HEAD;
+use crate::protocol::peer::{Message, WireBlock};
+use crate::storage::slot::{Arrival, BlockSlot, Landed, Landing, Match, Revoked, Trouble, put};
+use crate::swarm::event::Farewell;
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+/// Bytes read before the thread looks at its other duties again: a fast line reports too.
+const TURN: usize = 1024 * 1024;
+
+/// Bytes of messages read at a time while no block is due.
+const GULP: usize = 2048;
+
+/// Spares one thread keeps: asked for, or in memory.
+const SPARES_MAX: usize = 2;
+
+/// What one turn of reading came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Heard {
+    /// Bytes that came.
+    pub(super) bytes: usize,
+    /// Whether a message or a payload was finished.
+    pub(super) finished: bool,
+}
+
+/// The reading half of a conversation.
+pub(super) struct Intake<'a> {
+    pub(super) landing: &'a mut Landing,
+    decoder: Decoder,
+    fast: bool,
+    address: SocketAddr,
+    trace: Option<Tracer>,
+    /// What has come since the last message ended and is no payload.
+    head: Vec<u8>,
+    /// Bytes `head` must hold before the decoder can say more.
+    need: usize,
+    /// Bytes of an unknown message still to be passed over.
+    skip: u32,
+    spares: Vec<Spare>,
+    asked: Asked,
+    finished: bool,
+}
+
+/// A second copy asked for in the endgame.
+#[derive(Debug)]
+struct Spare {
+    block: Block,
+    /// `None` until it has arrived.
+    bytes: Option<Vec<u8>>,
+}
+
+impl<'a> Intake<'a> {
+    pub(super) fn new(
+        landing: &'a mut Landing,
+        rules: Rules,
+        address: SocketAddr,
+        trace: Option<Tracer>,
+    ) -> Intake<'a> {
+        Intake {
+            landing,
+            decoder: Decoder::new(rules),
+            fast: rules.fast,
+            address,
+            trace,
+            head: Vec::new(),
+            need: 4,
+            skip: 0,
+            spares: Vec::new(),
+            asked: Asked::default(),
+            finished: false,
+        }
+    }
+
+    /// Reads what the socket has, up to a turn's worth, and tells what it was.
+    pub(super) fn read(
+        &mut self,
+        socket: &TcpStream,
+        now: Instant,
+        told: &mut Vec<Happened>,
+    ) -> Result<Heard, Farewell> {
+        let mut heard = Heard::default();
+        self.finished = false;
+        while heard.bytes < TURN {
+            let (wanted, result) = match self.landing.under_way() {
+                Some(rest) => (rest as usize, self.read_payload(socket, now, told)),
+                None => self.read_head(socket),
+            };
+            match result {
+                Ok(got) => {
+                    heard.bytes += got;
+                    self.digest(told)?;
+                    // The socket was emptied: no need to be told so by EAGAIN.
+                    if got < wanted {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(broken(&error)),
+            }
+        }
+        heard.finished = self.finished;
+        Ok(heard)
+    }
+
+    /// The length of the message that has begun and is not all there.
+    pub(super) fn unfinished(&self) -> Option<u32> {
+        let payload = self.landing.under_way();
+        let begun = !self.head.is_empty() || self.skip > 0;
+        payload.or_else(|| begun.then_some((self.need as u32).max(self.skip)))
+    }
+
+    /// Gives memory back that an idle connection does not need.
+    pub(super) fn shrink(&mut self) {
+        self.landing.shrink();
+        if self.head.is_empty() {
+            self.head = Vec::new();
+        }
+    }
+
+    /// Keeps the slot of a block that is being asked for.
+    pub(super) fn expect(&mut self, slot: BlockSlot) {
+        self.landing.hold(slot);
+    }
+
+    /// Notes that a spare is being asked for; false if there are two already.
+    pub(super) fn expect_spare(&mut self, block: Block) -> bool {
+        let room = self.spares.len() < SPARES_MAX;
+        if room {
+            self.spares.push(Spare { block, bytes: None });
+        }
+        room
+    }
+
+    /// Gives up a request. True if a cancel has to be sent.
+    pub(super) fn revoke(&mut self, block: Block, told: &mut Vec<Happened>) -> bool {
+        match self.landing.revoke(block) {
+            Some(Revoked::Waiting(slot)) => {
+                self.asked.add(wire(block));
+                told.push(Happened::Returned(slot));
+                true
+            }
+            Some(Revoked::Arriving(slot)) => {
+                told.push(Happened::Returned(slot));
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Gives a spare its slot: what has come is written, what is still to come will be.
+    pub(super) fn settle(&mut self, slot: BlockSlot, told: &mut Vec<Happened>) {
+        let block = slot.block();
+        if let Some(at) = self.spares.iter().position(|spare| spare.block == block) {
+            match self.spares.swap_remove(at).bytes {
+                None => self.landing.hold(slot),
+                Some(bytes) => match put(&slot, &bytes) {
+                    Ok(()) => told.push(Happened::Laid(slot)),
+                    Err(error) => trouble(Trouble { error, slot }, told),
+                },
+            }
+            return;
+        }
+        match self.landing.settle(slot) {
+            Ok(None) => {}
+            Ok(Some(failed)) => trouble(failed, told),
+            Err(slot) => told.push(Happened::Returned(slot)),
+        }
+    }
+
+    /// Gives up a spare. True if a cancel has to be sent.
+    pub(super) fn discard(&mut self, block: Block) -> bool {
+        let Some(at) = self.spares.iter().position(|spare| spare.block == block) else {
+            self.landing.discard(block);
+            return false;
+        };
+        let asked = self.spares.swap_remove(at).bytes.is_none();
+        if asked {
+            self.asked.add(wire(block));
+        }
+        asked
+    }
+
+    /// Whether the next bytes may be a block's.
+    fn is_due(&self) -> bool {
+        self.landing.is_due() || self.spares.iter().any(|spare| spare.bytes.is_none())
+    }
+
+    fn read_payload(
+        &mut self,
+        socket: &TcpStream,
+        now: Instant,
+        told: &mut Vec<Happened>,
+    ) -> io::Result<usize> {
+        let mut spill = [0; PIECE_HEAD];
+        let arrival = self.landing.receive(socket.as_fd(), &mut spill, now)?;
+        self.head.extend(&spill[..arrival.spilled]);
+        let got = arrival.payload as usize + arrival.spilled;
+        self.account(arrival, told);
+        Ok(got)
+    }
+
+    /// Bytes wanted, and bytes that came.
+    fn read_head(&mut self, mut socket: &TcpStream) -> (usize, io::Result<usize>) {
+        let upto = if self.is_due() && self.skip == 0 {
+            self.need.max(PIECE_HEAD)
+        } else {
+            self.need.max(GULP)
+        };
+        let mut chunk = [0; GULP];
+        let wanted = (upto - self.head.len()).min(GULP);
+        let got = match socket.read(&mut chunk[..wanted]) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            got => got,
+        };
+        if let Ok(got) = got {
+            self.head.extend(&chunk[..got]);
+        }
+        (wanted, got)
+    }
+
+    /// Takes the messages out of the head buffer.
+    fn digest(&mut self, told: &mut Vec<Happened>) -> Result<(), Farewell> {
+        let mut head = std::mem::take(&mut self.head);
+        let mut at = 0;
+        while at < head.len() {
+            let rest = &head[at..];
+            if self.skip == 0 && rest.len() < self.need {
+                break;
+            }
+            if self.skip > 0 {
+                let passed = rest.len().min(self.skip as usize);
+                self.skip -= passed as u32;
+                at += passed;
+                self.finished |= self.skip == 0;
+                continue;
+            }
+            match self.decoder.step(rest) {
+                Ok(Step::Need(bytes)) => {
+                    self.need = bytes;
+                    break;
+                }
+                Ok(Step::Message { message, used }) => {
+                    at += used;
+                    self.heard(message, told);
+                }
+                Ok(Step::Payload { block, used }) => {
+                    at += used;
+                    self.begin(block)?;
+                    let came = (head.len() - at).min(block.length as usize);
+                    if came > 0 {
+                        let arrival = self.landing.absorb(&head[at..at + came]);
+                        self.account(arrival, told);
+                        at += came;
+                    }
+                }
+                Ok(Step::Skip { used, skip }) => {
+                    at += used;
+                    self.skip = skip;
+                }
+                Err(error) => return Err(Farewell::Malformed(error.to_string())),
+            }
+            self.need = 4;
+        }
+        head.drain(..at);
+        self.head = head;
+        Ok(())
+    }
+
+    fn heard(&mut self, message: Message, told: &mut Vec<Happened>) {
+        self.finished = true;
+        self.show(&message);
+        match &message {
+            Message::Choke if !self.fast => {
+                for slot in self.landing.take_waiting() {
+                    self.asked.add(wire(slot.block()));
+                    told.push(Happened::Returned(slot));
+                }
+                let asked = &mut self.asked;
+                self.spares.retain(|spare| {
+                    if spare.bytes.is_none() {
+                        asked.add(wire(spare.block));
+                    }
+                    spare.bytes.is_some()
+                });
+            }
+            Message::Reject(block) => {
+                self.asked.take(*block);
+                if let Some(slot) = self.landing.refuse(*block) {
+                    told.push(Happened::Returned(slot));
+                }
+                self.spares
+                    .retain(|spare| spare.bytes.is_some() || wire(spare.block) != *block);
+            }
+            _ => {}
+        }
+        told.push(Happened::Said(message));
+    }
+
+    /// Decides where the payload goes whose head has come.
+    fn begin(&mut self, block: WireBlock) -> Result<(), Farewell> {
+        self.show(&Message::Piece(block));
+        let other_length = |asked: u32| {
+            let sent = block.length;
+            Farewell::Malformed(format!(
+                "a block of {sent} bytes where {asked} were asked for"
+            ))
+        };
+        match self.landing.find(block) {
+            Match::Held => {
+                self.landing.begin(block);
+                return Ok(());
+            }
+            Match::OtherLength(asked) => return Err(other_length(asked)),
+            Match::Unknown => {}
+        }
+        let begins_there = |spare: &Spare| {
+            let own = wire(spare.block);
+            spare.bytes.is_none() && own.piece == block.piece && own.begin == block.begin
+        };
+        match self.spares.iter().position(begins_there) {
+            Some(at) if self.spares[at].block.length() == block.length => {
+                let spare = self.spares.swap_remove(at);
+                self.landing.begin_spare(spare.block);
+            }
+            Some(at) => return Err(other_length(self.spares[at].block.length())),
+            None => {
+                let asked = self.asked.take(block);
+                self.landing.begin_nowhere(block.length, asked);
+            }
+        }
+        Ok(())
+    }
+
+    fn account(&mut self, arrival: Arrival, told: &mut Vec<Happened>) {
+        if let Some(failed) = arrival.trouble {
+            trouble(failed, told);
+        }
+        self.finished |= arrival.landed.is_some();
+        match arrival.landed {
+            None => {}
+            Some(Landed::Slot(slot)) => told.push(Happened::Laid(slot)),
+            Some(Landed::Nowhere { bytes, asked }) => {
+                told.push(Happened::Wasted { bytes, asked });
+            }
+            Some(Landed::Spare(block, bytes)) => {
+                self.spares.push(Spare {
+                    block,
+                    bytes: Some(bytes),
+                });
+                told.push(Happened::Held(block));
+            }
+        }
+    }
+
+    fn show(&self, message: &Message) {
+        if let Some(trace) = &self.trace {
+            trace.heard(self.address, Told::Message(message.clone()));
+        }
+    }
+}
+
+fn trouble(failed: Trouble, told: &mut Vec<Happened>) {
+    told.push(Happened::Failed(failed.error));
+    told.push(Happened::Returned(failed.slot));
+}

@@ -1,0 +1,323 @@
+//! What waits to be written to one peer.
+//!
+//! Messages are put together in one buffer; blocks follow from their files. Between two blocks the
+//! messages go first: a request or a have must not stand behind megabytes of upload. Nothing here
+//! ever waits: what the kernel does not take stays.
+
+use super::Happened;
+use crate::protocol::Block;
+use crate::protocol::peer::message::PIECE_HEAD;
+use crate::protocol::peer::{Message, WireBlock};
+use crate::storage::slot::{Source, StorageError};
+use crate::swarm::event::Farewell;
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+use std::collections::VecDeque;
+use std::io;
+use std::net::TcpStream;
+
+/// Bytes of messages that may wait for a peer that does not read. The longest bitfield is 256 KiB.
+const WORDS_MAX: usize = 1024 * 1024;
+
+/// Bytes written before the thread looks at its other duties again.
+const TURN: usize = 1024 * 1024;
+
+/// What one turn of writing came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Bytes the kernel took.
+    pub(super) bytes: usize,
+    /// Something is left.
+    pub(super) waits: bool,
+}
+
+/// The queue. Knows whether the peer speaks the fast extension, because it has to say what it will not send.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    fast: bool,
+    words: Vec<u8>,
+    /// How much of `words` has left.
+    left: usize,
+    serves: VecDeque<Source>,
+    sending: Option<Sending>,
+}
+
+/// A block whose message has begun.
+#[derive(Debug)]
+enum Sending {
+    /// From one file, by `sendfile`.
+    Plain {
+        source: Source,
+        head: [u8; PIECE_HEAD],
+        sent: usize,
+    },
+    /// Put together in memory: over several files, or with padding.
+    Copied {
+        block: Block,
+        bytes: Vec<u8>,
+        sent: usize,
+    },
+}
+
+/// Why a message that has begun cannot go on.
+enum Interruption {
+    Blocked,
+    Socket(io::Error),
+    Storage(StorageError),
+}
+
+impl Outbox {
+    pub(super) fn new(fast: bool) -> Outbox {
+        Outbox {
+            fast,
+            words: Vec::new(),
+            left: 0,
+            serves: VecDeque::new(),
+            sending: None,
+        }
+    }
+
+    /// Queues a message.
+    pub(super) fn say(&mut self, message: &Message) -> Result<(), Farewell> {
+        message.encode(&mut self.words);
+        // The attack: ask for something small again and again and never read the answers.
+        if self.words.len() - self.left > WORDS_MAX {
+            return Err(Farewell::TooSlow(crate::swarm::event::Slowness::Read));
+        }
+        Ok(())
+    }
+
+    /// Queues a block.
+    pub(super) fn serve(&mut self, source: Source) {
+        self.serves.push_back(source);
+    }
+
+    /// Takes a block out of the queue. True if it was there and the peer has to be told.
+    pub(super) fn withhold(&mut self, block: Block) -> bool {
+        let Some(at) = self.serves.iter().position(|source| source.block == block) else {
+            return false;
+        };
+        self.serves.remove(at);
+        self.fast
+    }
+
+    /// Forgets the blocks that have not begun.
+    pub(super) fn withhold_all(&mut self) {
+        self.serves.clear();
+    }
+
+    /// Writes what the kernel takes. Blocks that left, and files that failed, are added to `told`;
+    /// `began` hears of each block message that begins.
+    pub(super) fn write(
+        &mut self,
+        socket: &TcpStream,
+        told: &mut Vec<Happened>,
+        mut began: impl FnMut(WireBlock),
+    ) -> Result<Written, Farewell> {
+        let mut bytes = 0;
+        while bytes < TURN {
+            let step = if let Some(sending) = &mut self.sending {
+                sending.advance(socket)
+            } else if self.left < self.words.len() {
+                self.send_words(socket)
+            } else if let Some(source) = self.serves.pop_front() {
+                match Sending::begin(source) {
+                    Ok(sending) => {
+                        began(wire(sending.block()));
+                        self.sending = Some(sending);
+                    }
+                    Err((block, error)) => {
+                        told.push(Happened::Failed(error));
+                        if self.fast {
+                            self.say(&Message::Reject(wire(block)))?;
+                        }
+                    }
+                }
+                continue;
+            } else {
+                break;
+            };
+            match step {
+                Ok(sent) => bytes += sent,
+                Err(Interruption::Blocked) => break,
+                Err(Interruption::Socket(error)) => return Err(broken(&error)),
+                Err(Interruption::Storage(error)) => {
+                    // Half a block is on the wire: the rest must not be made up.
+                    let why = Farewell::Broken(error.to_string());
+                    told.push(Happened::Failed(error));
+                    return Err(why);
+                }
+            }
+            if let Some(done) = self.sending.take_if(|sending| sending.is_done()) {
+                told.push(Happened::Served(done.block()));
+            }
+        }
+        let waits = self.waits();
+        if !waits {
+            self.rest();
+        }
+        Ok(Written { bytes, waits })
+    }
+
+    /// Whether something waits for the socket.
+    pub(super) fn waits(&self) -> bool {
+        self.sending.is_some() || self.left < self.words.len() || !self.serves.is_empty()
+    }
+
+    fn send_words(&mut self, socket: &TcpStream) -> Result<usize, Interruption> {
+        let more = if self.serves.is_empty() {
+            SendFlags::empty()
+        } else {
+            SendFlags::MORE
+        };
+        let sent = send(socket, &self.words[self.left..], more)?;
+        self.left += sent;
+        if self.left == self.words.len() {
+            self.words.clear();
+            self.left = 0;
+        }
+        Ok(sent)
+    }
+
+    /// Gives memory back: most peers are silent most of the time.
+    fn rest(&mut self) {
+        if self.words.capacity() > 1024 {
+            self.words = Vec::new();
+        }
+        if self.serves.capacity() > 0 {
+            self.serves = VecDeque::new();
+        }
+    }
+}
+
+impl Sending {
+    /// Nothing has left yet, so a file that cannot be opened or is too short costs only this block.
+    fn begin(source: Source) -> Result<Sending, (Block, StorageError)> {
+        let block = source.block;
+        let mut head = Vec::with_capacity(PIECE_HEAD);
+        Message::Piece(wire(block)).encode(&mut head);
+        let fail = |error| (block, error);
+        match source.whole() {
+            Some(Err(error)) => Err(fail(error)),
+            Some(Ok((file, offset))) => {
+                let found = file.metadata();
+                let length = found
+                    .map_err(|error| fail(source.unreadable(&error)))?
+                    .len();
+                if length < offset + u64::from(block.length()) {
+                    return Err(fail(source.too_short()));
+                }
+                let mut fixed = [0; PIECE_HEAD];
+                fixed.copy_from_slice(&head);
+                Ok(Sending::Plain {
+                    source,
+                    head: fixed,
+                    sent: 0,
+                })
+            }
+            None => {
+                let mut bytes = head;
+                bytes.reserve_exact(block.length() as usize);
+                source.read(&mut bytes).map_err(fail)?;
+                Ok(Sending::Copied {
+                    block,
+                    bytes,
+                    sent: 0,
+                })
+            }
+        }
+    }
+
+    fn block(&self) -> Block {
+        match self {
+            Sending::Plain { source, .. } => source.block,
+            Sending::Copied { block, .. } => *block,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        match self {
+            Sending::Plain { source, sent, .. } => {
+                *sent == PIECE_HEAD + source.block.length() as usize
+            }
+            Sending::Copied { bytes, sent, .. } => *sent == bytes.len(),
+        }
+    }
+
+    /// Gives the kernel as much as it takes in one call; says how much.
+    fn advance(&mut self, socket: &TcpStream) -> Result<usize, Interruption> {
+        match self {
+            Sending::Copied { bytes, sent, .. } => {
+                let more = send(socket, &bytes[*sent..], SendFlags::empty())?;
+                *sent += more;
+                Ok(more)
+            }
+            Sending::Plain { head, sent, .. } if *sent < PIECE_HEAD => {
+                let more = send(socket, &head[*sent..], SendFlags::MORE)?;
+                *sent += more;
+                Ok(more)
+            }
+            Sending::Plain { source, sent, .. } => {
+                let done = *sent - PIECE_HEAD;
+                let more = send_file(socket, source, done)?;
+                *sent += more;
+                Ok(more)
+            }
+        }
+    }
+}
+
+fn send(socket: &TcpStream, bytes: &[u8], flags: SendFlags) -> Result<usize, Interruption> {
+    interruptible(|| rustix::net::send(socket, bytes, flags | SendFlags::NOSIGNAL))
+        .map_err(|error| Interruption::Socket(error.into()))
+        .and_then(|sent| sent.ok_or(Interruption::Blocked))
+}
+
+/// The rest of a block from `done` on, straight from the page cache to the socket.
+fn send_file(socket: &TcpStream, source: &Source, done: usize) -> Result<usize, Interruption> {
+    let (file, offset) = match source.whole() {
+        Some(Ok(whole)) => whole,
+        Some(Err(error)) => return Err(Interruption::Storage(error)),
+        None => return Err(Interruption::Storage(source.too_short())),
+    };
+    let mut at = offset + done as u64;
+    let rest = source.block.length() as usize - done;
+    match interruptible(|| rustix::fs::sendfile(socket, file, Some(&mut at), rest)) {
+        Ok(None) => Err(Interruption::Blocked),
+        Ok(Some(0)) => Err(Interruption::Storage(source.too_short())),
+        Ok(Some(sent)) => Ok(sent),
+        Err(error @ (Errno::IO | Errno::OVERFLOW | Errno::INVAL)) => {
+            Err(Interruption::Storage(source.unreadable(&error.into())))
+        }
+        Err(error) => Err(Interruption::Socket(error.into())),
+    }
+}
+
+/// Repeats an interrupted call; `None` if it would have to wait.
+fn interruptible<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> Result<Option<T>, Errno> {
+    loop {
+        match call() {
+            Ok(value) => return Ok(Some(value)),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The farewell to a connection that broke.
+pub(super) fn broken(error: &io::Error) -> Farewell {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => Farewell::Closed,
+        _ => Farewell::Broken(error.to_string()),
+    }
+}
+
+/// A block as the wire names it.
+pub(super) fn wire(block: Block) -> WireBlock {
+    WireBlock {
+        piece: block.piece().get(),
+        begin: block.begin(),
+        length: block.length(),
+    }
+}
