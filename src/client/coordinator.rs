@@ -1,1 +1,215 @@
-//! To be written.
+//! The coordinator: the one thread that owns the swarms. Its loop is the table of contents of the
+//! client: everything that can happen arrives in one of its channels and is handled by one line.
+//!
+//! A turn takes what waits, lets the brains decide, carries their actions out, and sends each peer at
+//! most one batch of commands. It waits for its channels and the clock and for nothing else: no
+//! socket, no file, no lock.
+
+use super::hands::Hands;
+use super::switchboard::Stage;
+use super::torrent::Torrent;
+use super::{Control, Ending};
+use crate::announce::Answered;
+use crate::net::{Command, Happened, Report};
+use crate::protocol::InfoHash;
+use crate::protocol::peer::PeerId;
+use crate::storage::check::CheckDone;
+use crate::storage::keeper::{Done, Outcome};
+use crate::swarm::event::{Farewell, Moment, PeerKey, Way};
+use crossbeam_channel::{Receiver, Select};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
+
+/// Messages taken from each channel in one turn before commands are sent: enough to share the cost
+/// of a turn among them, few enough that a request does not wait long behind them.
+const TAKEN_PER_TURN: usize = 64;
+
+/// Everything that can reach the coordinator.
+pub(super) struct Inbox {
+    pub(super) reports: Receiver<Report>,
+    pub(super) checked: Receiver<CheckDone>,
+    pub(super) kept: Receiver<Done>,
+    pub(super) answers: Receiver<Answered>,
+    pub(super) callers: Receiver<(TcpStream, SocketAddr)>,
+    pub(super) control: Receiver<Control>,
+}
+
+/// The coordinator thread's state.
+pub(super) struct Coordinator {
+    pub(super) inbox: Inbox,
+    pub(super) hands: Hands,
+    pub(super) torrents: Vec<Torrent>,
+    pub(super) clock: Instant,
+}
+
+impl Coordinator {
+    /// Runs until every torrent has ended and every peer thread has said its last word.
+    pub(super) fn run(mut self) {
+        while !self.torrents.iter().all(Torrent::has_ended) {
+            self.wait();
+            self.take_turn();
+        }
+        self.empty_the_house();
+    }
+
+    fn now(&self) -> Moment {
+        self.clock.elapsed()
+    }
+
+    /// Sleeps until a channel has something or a torrent is due.
+    fn wait(&self) {
+        let due = self.torrents.iter().filter_map(Torrent::wake_at).min();
+        let mut select = Select::new();
+        select.recv(&self.inbox.reports);
+        select.recv(&self.inbox.checked);
+        select.recv(&self.inbox.kept);
+        select.recv(&self.inbox.answers);
+        select.recv(&self.inbox.callers);
+        select.recv(&self.inbox.control);
+        match due {
+            Some(due) => {
+                let _ = select.ready_deadline(self.clock + due);
+            }
+            None => {
+                select.ready();
+            }
+        }
+    }
+
+    fn take_turn(&mut self) {
+        let now = self.now();
+        for _ in 0..TAKEN_PER_TURN {
+            let Ok(report) = self.inbox.reports.try_recv() else {
+                break;
+            };
+            self.reported(report, now);
+        }
+        for _ in 0..TAKEN_PER_TURN {
+            let Ok(done) = self.inbox.checked.try_recv() else {
+                break;
+            };
+            self.torrents[done.task].checked(done, &mut self.hands, now);
+        }
+        while let Ok(done) = self.inbox.kept.try_recv() {
+            self.kept(done, now);
+        }
+        while let Ok(answered) = self.inbox.answers.try_recv() {
+            self.torrents[answered.task].answered(answered, &mut self.hands, now);
+        }
+        while let Ok((stream, address)) = self.inbox.callers.try_recv() {
+            self.hands.answer(stream, address);
+        }
+        while let Ok(Control::Stop) = self.inbox.control.try_recv() {
+            self.stop(now);
+        }
+        for torrent in &mut self.torrents {
+            torrent.wake(&mut self.hands, now);
+        }
+        self.hands.switchboard.flush();
+    }
+
+    /// One turn of a peer thread.
+    fn reported(&mut self, report: Report, now: Moment) {
+        let peer = report.peer;
+        for happened in report.batch {
+            match happened {
+                Happened::Knocked { info_hash, id } => self.knocked(peer, info_hash, id),
+                Happened::Gone(why) => self.gone(peer, why, now),
+                happened => {
+                    let Some(connection) = self.hands.switchboard.get_mut(peer) else {
+                        continue;
+                    };
+                    if matches!(happened, Happened::Connected(_)) {
+                        connection.stage = Stage::Talking;
+                    }
+                    if let Some(torrent) = connection.torrent {
+                        self.torrents[torrent].happened(peer, happened, &mut self.hands, now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A caller says which torrent it wants.
+    fn knocked(&mut self, peer: PeerKey, info_hash: InfoHash, id: PeerId) {
+        let wanted = self
+            .torrents
+            .iter()
+            .find(|torrent| torrent.info_hash() == info_hash && torrent.takes_callers());
+        let full = self.hands.switchboard.len() > self.hands.peers_max;
+        let Some(connection) = self.hands.switchboard.get_mut(peer) else {
+            return;
+        };
+        let answer = match wanted {
+            None => Command::HangUp(Farewell::OtherTorrent),
+            Some(torrent) if torrent.id == id => Command::HangUp(Farewell::Ourselves),
+            Some(_) if full => Command::HangUp(Farewell::NoRoom),
+            Some(torrent) => {
+                connection.torrent = Some(torrent.number);
+                Command::Admit(torrent.introduction())
+            }
+        };
+        self.hands.tell(peer, answer);
+    }
+
+    /// A peer thread has ended. Commands it never read may hold slots: they come home first.
+    fn gone(&mut self, peer: PeerKey, why: Farewell, now: Moment) {
+        let Some(connection) = self.hands.switchboard.disconnect(peer) else {
+            return;
+        };
+        let (address, met, dialled) = (
+            connection.address,
+            connection.stage == Stage::Talking,
+            connection.way == Way::Dialled,
+        );
+        let Some(torrent) = connection.torrent.map(|number| &mut self.torrents[number]) else {
+            return;
+        };
+        for slot in connection.into_unread_slots() {
+            torrent.happened(peer, Happened::Returned(slot), &mut self.hands, now);
+        }
+        torrent.lost(peer, address, met, dialled, why, &mut self.hands, now);
+    }
+
+    /// The keeper has done a job.
+    fn kept(&mut self, done: Done, now: Moment) {
+        let (torrent, hands) = (&mut self.torrents[done.task], &mut self.hands);
+        match done.outcome {
+            Outcome::Surveyed(survey) => torrent.surveyed(survey, hands, now),
+            Outcome::Prepared(outcome) => torrent.prepared(outcome, hands, now),
+            Outcome::Saved(saved) => torrent.saved(saved, hands, now),
+            Outcome::Removed(outcome) => torrent.removed(outcome, hands, now),
+            Outcome::Closed => torrent.let_go(hands, now),
+        }
+    }
+
+    /// The user wants to leave.
+    fn stop(&mut self, now: Moment) {
+        self.hands.keeper.hurry();
+        for torrent in &mut self.torrents {
+            let ending = if torrent.announced_complete {
+                Ending::StoppedSharing
+            } else {
+                Ending::Interrupted
+            };
+            torrent.close(ending, &mut self.hands, now);
+        }
+    }
+
+    /// Every torrent has ended: callers that never said what they wanted are sent away, and the inbox
+    /// is read until each peer thread has gone, so that none waits for ever to be heard.
+    fn empty_the_house(mut self) {
+        let now = self.now();
+        for peer in self.hands.switchboard.everyone() {
+            self.hands.tell(peer, Command::HangUp(Farewell::Leaving));
+        }
+        self.hands.switchboard.flush();
+        let patience = self.clock + now + super::leaving::LEAVE_WITHIN;
+        while self.hands.switchboard.len() > 0 {
+            let Ok(report) = self.inbox.reports.recv_deadline(patience) else {
+                return;
+            };
+            self.reported(report, now);
+        }
+    }
+}

@@ -7,8 +7,16 @@
 //! client.stop();                             // from a signal handler's thread
 //! ```
 
-pub mod coordinator;
-pub mod switchboard;
+mod acting;
+mod announcing;
+mod coordinator;
+mod hands;
+mod leaving;
+mod noticeboard;
+mod saving;
+mod starting;
+mod switchboard;
+mod torrent;
 
 use crate::net::trace::Tracer;
 use crate::protocol::metainfo::Metainfo;
@@ -145,6 +153,16 @@ pub enum Notice {
         piece: PieceIndex,
         /// Whether its hash was right.
         good: bool,
+    },
+    /// With `Role::Seed`: a file of which not everything is here; the rest of it is served. Once a file,
+    /// after the check.
+    Missing {
+        /// Which task.
+        task: usize,
+        /// The file's path below the torrent's root.
+        path: String,
+        /// How many of its bytes lie in pieces that are missing or wrong.
+        bytes: u64,
     },
     /// Something is not as it should be and work goes on; one sentence, not escaped.
     Warning {
@@ -285,11 +303,6 @@ pub enum Control {
 }
 
 impl Client {
-    /// Starts the threads and the work on every task.
-    pub fn start(_settings: Settings, _tasks: Vec<Task>) -> Result<Client, StartError> {
-        todo!("the coordinator's author is at work")
-    }
-
     /// Everything that happens from here on; the channel closes when every task has ended.
     pub fn notices(&self) -> &crossbeam_channel::Receiver<Notice> {
         &self.notices

@@ -1,1 +1,190 @@
-//! To be written.
+//! Who is on which line: from a peer's key to the thread that holds its socket.
+//!
+//! The coordinator gathers what it wants to tell a peer with [`Switchboard::tell`] and sends it all
+//! with one [`Switchboard::flush`] at the end of its turn: one list and at most one wake-up a peer.
+//! Keys are minted here and never used twice.
+
+use crate::net::Command;
+use crate::net::peer_thread::Line;
+use crate::storage::slot::BlockSlot;
+use crate::swarm::event::{Farewell, PeerKey, Way};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// Callers that have not finished their handshake; the oldest is closed for a newcomer.
+const KNOCKING_MAX: usize = 32;
+
+/// Callers from one public address that have not finished their handshake.
+const KNOCKING_PER_ADDRESS_MAX: usize = 4;
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// We are connecting, or waiting for the answer to our handshake.
+    Dialling,
+    /// They connected; their handshake is not here yet.
+    Knocking,
+    /// Handshakes are through: a peer of the swarm.
+    Talking,
+}
+
+/// One connection as the coordinator knows it.
+pub(super) struct Connection {
+    /// The other end.
+    pub(super) address: SocketAddr,
+    /// Who opened it.
+    pub(super) way: Way,
+    /// How far it has come.
+    pub(super) stage: Stage,
+    /// The torrent it is about; a caller's is known when it has knocked.
+    pub(super) torrent: Option<usize>,
+    line: Line,
+    outbox: Vec<Command>,
+    unsendable: Vec<BlockSlot>,
+}
+
+impl Connection {
+    /// The slots in commands that its thread never read. To be called when the thread has gone.
+    pub(super) fn into_unread_slots(self) -> Vec<BlockSlot> {
+        let unsent = crate::net::peer_thread::Stuck(self.outbox).into_slots();
+        self.line
+            .close()
+            .into_iter()
+            .chain(unsent)
+            .chain(self.unsendable)
+            .collect()
+    }
+}
+
+/// All connections of a client.
+#[derive(Default)]
+pub(super) struct Switchboard {
+    connections: BTreeMap<PeerKey, Connection>,
+    unsent: Vec<PeerKey>,
+    last_key: u64,
+}
+
+impl Switchboard {
+    /// A key that no connection ever had.
+    pub(super) fn mint(&mut self) -> PeerKey {
+        self.last_key += 1;
+        PeerKey(self.last_key)
+    }
+
+    /// Puts a new connection on the board.
+    pub(super) fn connect(
+        &mut self,
+        key: PeerKey,
+        line: Line,
+        address: SocketAddr,
+        way: Way,
+        torrent: Option<usize>,
+    ) {
+        let stage = match way {
+            Way::Dialled => Stage::Dialling,
+            Way::Accepted => Stage::Knocking,
+        };
+        self.connections.insert(
+            key,
+            Connection {
+                address,
+                way,
+                stage,
+                torrent,
+                line,
+                outbox: Vec::new(),
+                unsendable: Vec::new(),
+            },
+        );
+    }
+
+    /// Takes a connection off the board, after its thread has said `Gone`.
+    pub(super) fn disconnect(&mut self, key: PeerKey) -> Option<Connection> {
+        self.connections.remove(&key)
+    }
+
+    /// The connection of this key.
+    pub(super) fn get_mut(&mut self, key: PeerKey) -> Option<&mut Connection> {
+        self.connections.get_mut(&key)
+    }
+
+    /// How many connections there are, in whatever stage.
+    pub(super) fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// The keys of all connections about `torrent`.
+    pub(super) fn of_torrent(&self, torrent: usize) -> Vec<PeerKey> {
+        self.connections
+            .iter()
+            .filter(|(_, c)| c.torrent == Some(torrent))
+            .map(|(key, _)| *key)
+            .collect()
+    }
+
+    /// The keys of all connections.
+    pub(super) fn everyone(&self) -> Vec<PeerKey> {
+        self.connections.keys().copied().collect()
+    }
+
+    /// Makes room for a caller from `address` among those that have not finished their handshake:
+    /// a thousand connections that never speak must not keep an honest one out. Says whether it may
+    /// come in; the oldest silent one is hung up where the table is full.
+    pub(super) fn admit_caller(&mut self, address: IpAddr) -> bool {
+        let knocking = || {
+            self.connections
+                .iter()
+                .filter(|(_, c)| c.stage == Stage::Knocking)
+        };
+        if !is_near(address)
+            && knocking()
+                .filter(|(_, c)| c.address.ip() == address)
+                .count()
+                >= KNOCKING_PER_ADDRESS_MAX
+        {
+            return false;
+        }
+        if knocking().count() >= KNOCKING_MAX {
+            // Keys grow, so the first in key order is the oldest.
+            if let Some(oldest) = knocking().map(|(key, _)| *key).next() {
+                self.tell(oldest, Command::HangUp(Farewell::Replaced));
+            }
+        }
+        true
+    }
+
+    /// Puts a command into the batch for `key`; without effect if it has left.
+    pub(super) fn tell(&mut self, key: PeerKey, command: Command) {
+        if let Some(connection) = self.connections.get_mut(&key) {
+            if connection.outbox.is_empty() {
+                self.unsent.push(key);
+            }
+            connection.outbox.push(command);
+        }
+    }
+
+    /// Sends every batch. A thread that has left too many unread is told to end; what could not be
+    /// sent stays here until it has gone.
+    pub(super) fn flush(&mut self) {
+        for key in self.unsent.drain(..) {
+            let Some(connection) = self.connections.get_mut(&key) else {
+                continue;
+            };
+            let batch = std::mem::take(&mut connection.outbox);
+            if let Err(stuck) = connection.line.send(batch) {
+                if connection.unsendable.is_empty() {
+                    connection.line.hang_up(Farewell::Stuck);
+                }
+                connection.unsendable.extend(stuck.into_slots());
+            }
+        }
+    }
+}
+
+/// Loopback and private addresses: one host there often stands for many peers (a lab, a NAT).
+fn is_near(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}

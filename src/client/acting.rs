@@ -1,0 +1,188 @@
+//! Between brain and hands: what happened becomes events, what the brain decides is carried out.
+//!
+//! A slot leaves here with a request and comes home here, laid or unused, exactly once; the slot book
+//! and the brain learn it in the same breath, so they never disagree about who may write a block.
+
+use super::hands::Hands;
+use super::torrent::Torrent;
+use super::{Ending, Notice};
+use crate::net::{Command, Happened, Introduction};
+use crate::protocol::Block;
+use crate::storage::layout::Access;
+use crate::storage::slot::BlockSlot;
+use crate::swarm::event::{Action, Event, Farewell, Moment, PeerKey, Verdict};
+use std::collections::VecDeque;
+
+impl Torrent {
+    /// Tells the brain what happened and carries out what it decides.
+    pub(super) fn decide(&mut self, event: Event, hands: &mut Hands, now: Moment) {
+        let mut events = VecDeque::from([event]);
+        let mut actions = std::mem::take(&mut hands.actions);
+        while let (Some(event), Some(swarm)) = (events.pop_front(), self.swarm.as_mut()) {
+            swarm.handle(event, now, &mut actions);
+            for action in actions.drain(..) {
+                // A dial that cannot even begin is news for the brain, as any other failed dial.
+                events.extend(self.carry_out(action, hands, now));
+            }
+        }
+        hands.actions = actions;
+    }
+
+    fn carry_out(&mut self, action: Action, hands: &mut Hands, now: Moment) -> Option<Event> {
+        match action {
+            Action::Dial { address } => {
+                let why = hands
+                    .dial(self.number, address, self.introduction())
+                    .err()?;
+                return Some(Event::Unreached { address, why });
+            }
+            Action::HangUp { peer, why } => hands.tell(peer, Command::HangUp(why)),
+            Action::Say { peer, message } => hands.tell(peer, Command::Say(message)),
+            Action::Request { peer, block } => {
+                return self.hand_out(peer, block, Command::Request, hands);
+            }
+            Action::RequestSpare { peer, block } => hands.tell(peer, Command::RequestSpare(block)),
+            Action::Revoke { peer, block } => hands.tell(peer, Command::Revoke(block)),
+            Action::Settle { peer, block } => {
+                return self.hand_out(peer, block, Command::Settle, hands);
+            }
+            Action::Discard { peer, block } => hands.tell(peer, Command::Discard(block)),
+            Action::Serve { peer, block } => {
+                let source = hands.source(&self.layout, block);
+                hands.tell(peer, Command::Serve(source));
+            }
+            Action::Withhold { peer, block } => hands.tell(peer, Command::Withhold(block)),
+            Action::Check { piece, by_block } => {
+                debug_assert!(
+                    self.book.is_laid(piece),
+                    "a check of {piece:?} while slots of it are out"
+                );
+                if self.shaky.remove(&piece) {
+                    let (verdict, blocks) = (Verdict::Unreadable, Vec::new());
+                    return Some(Event::Checked {
+                        piece,
+                        verdict,
+                        blocks,
+                    });
+                }
+                let job = self.check_job(piece, by_block, hands);
+                hands.checker.ask(job);
+            }
+            Action::Keep { piece } => {
+                let size = u64::from(self.task.metainfo.geometry.piece_size(piece));
+                self.saving.keep(size, now);
+            }
+            Action::Forget { piece } => self.book.forget(piece),
+            Action::Announce => self.announcing.ask_soon(),
+            Action::Complete => {
+                self.completed = Some(now);
+                self.announcing.completed();
+            }
+        }
+        None
+    }
+
+    /// Takes a block's slot and sends it to a peer's thread.
+    fn hand_out(
+        &mut self,
+        peer: PeerKey,
+        block: Block,
+        command: fn(BlockSlot) -> Command,
+        hands: &mut Hands,
+    ) -> Option<Event> {
+        let places = hands.files.places(&self.layout, block, Access::Write);
+        match self.book.take(block, places) {
+            Some(slot) => {
+                hands.tell(peer, command(slot));
+                None
+            }
+            None => {
+                debug_assert!(
+                    false,
+                    "{block:?} was asked of {peer:?} while its slot is not free"
+                );
+                Some(Event::Returned { peer, block })
+            }
+        }
+    }
+
+    /// Who we are and what the torrent looks like, for a handshake.
+    pub(super) fn introduction(&self) -> Introduction {
+        Introduction {
+            info_hash: self.info_hash(),
+            id: self.id,
+            geometry: self.task.metainfo.geometry,
+        }
+    }
+
+    /// One thing that happened on a connection of this torrent, once handshakes are through.
+    pub(super) fn happened(
+        &mut self,
+        peer: PeerKey,
+        happened: Happened,
+        hands: &mut Hands,
+        now: Moment,
+    ) {
+        let event = match happened {
+            Happened::Knocked { .. } | Happened::Gone(_) => return,
+            Happened::Connected(greeting) => {
+                let (address, client) = (greeting.address, greeting.id.client_name());
+                hands.noticeboard.post(Notice::PeerJoined {
+                    task: self.number,
+                    address,
+                    client,
+                });
+                self.note_progress(now);
+                self.peers += 1;
+                self.announcing.hungry(false);
+                Event::Connected { peer, greeting }
+            }
+            Happened::Said(message) => Event::Said { peer, message },
+            Happened::Laid(slot) => {
+                self.last_arrival = now;
+                self.note_progress(now);
+                let block = self.book.laid(slot);
+                self.touched.extend(self.layout.files_of(block));
+                Event::Received { peer, block }
+            }
+            Happened::Returned(slot) => Event::Returned {
+                peer,
+                block: self.book.returned(slot),
+            },
+            Happened::Held(block) => Event::Held { peer, block },
+            Happened::Wasted { bytes, asked } => Event::Wasted { peer, bytes, asked },
+            Happened::Served(block) => {
+                self.note_progress(now);
+                self.saving.touch(now);
+                Event::Served { peer, block }
+            }
+            Happened::Failed(error) => return self.close(Ending::Storage(error), hands, now),
+        };
+        self.decide(event, hands, now);
+    }
+
+    /// A connection of this torrent has ended; `met` says whether it ever was a peer.
+    pub(super) fn lost(
+        &mut self,
+        peer: PeerKey,
+        address: std::net::SocketAddr,
+        met: bool,
+        dialled: bool,
+        why: Farewell,
+        hands: &mut Hands,
+        now: Moment,
+    ) {
+        hands.noticeboard.post(Notice::PeerLeft {
+            task: self.number,
+            address,
+            why: why.clone(),
+        });
+        if met {
+            self.peers -= 1;
+            self.announcing.hungry(self.peers == 0);
+            self.decide(Event::Gone { peer, why }, hands, now);
+        } else if dialled {
+            self.decide(Event::Unreached { address, why }, hands, now);
+        }
+    }
+}

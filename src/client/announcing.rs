@@ -1,0 +1,199 @@
+//! Joins one torrent's announce schedule to the threads that ask its trackers.
+//!
+//! The schedule (`announce::tiers`) is pure and says what is due; a thread a tier does the asking,
+//! so that a tracker that hangs delays no other tier; the answers come back to the coordinator.
+
+use super::Notice;
+use super::noticeboard::Noticeboard;
+use crate::announce::http::{ANNOUNCE_LIMIT, AnnounceError, STOP_LIMIT};
+use crate::announce::tiers::{Due, Tiers};
+use crate::announce::{Answered, Job, http, spawn_announcer};
+use crate::protocol::InfoHash;
+use crate::protocol::peer::PeerId;
+use crate::protocol::tracker::http::Request;
+use crate::swarm::event::Moment;
+use crossbeam_channel::{Sender, unbounded};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Addresses asked for in one announce.
+const NUM_WANT: u32 = 80;
+
+/// The totals that an announce tells the tracker, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Totals {
+    /// Payload served in this run.
+    pub(super) uploaded: u64,
+    /// Payload fetched in this run.
+    pub(super) downloaded: u64,
+    /// Missing bytes.
+    pub(super) left: u64,
+}
+
+/// Who announces: the parts of a request that never change in a run.
+#[derive(Debug, Clone)]
+pub(super) struct Announcer {
+    pub(super) task: usize,
+    pub(super) info_hash: InfoHash,
+    pub(super) id: PeerId,
+    pub(super) port: u16,
+    pub(super) key: String,
+}
+
+/// One torrent's trackers.
+pub(super) struct Announcing {
+    who: Announcer,
+    tiers: Tiers,
+    answers: Sender<Answered>,
+    threads: Vec<Option<Sender<Job>>>,
+    asking: usize,
+}
+
+impl Announcing {
+    /// Joins `tiers` to the coordinator's channel of answers. Threads start when first needed.
+    pub(super) fn new(who: Announcer, tiers: Tiers, answers: Sender<Answered>) -> Announcing {
+        Announcing {
+            who,
+            tiers,
+            answers,
+            threads: Vec::new(),
+            asking: 0,
+        }
+    }
+
+    /// When `ask_what_is_due` has something to do.
+    pub(super) fn wake_at(&self) -> Option<Moment> {
+        self.tiers.wake_at()
+    }
+
+    /// Sends out what is due.
+    pub(super) fn ask_what_is_due(&mut self, totals: Totals, now: Moment) {
+        for due in self.tiers.due(now) {
+            self.ask(due, totals, ANNOUNCE_LIMIT);
+        }
+    }
+
+    /// Tells every tracker that knows us that we leave; what it answers is of no interest.
+    pub(super) fn say_stopped(&mut self, totals: Totals) {
+        for due in self.tiers.stop() {
+            self.ask(due, totals, STOP_LIMIT);
+        }
+    }
+
+    /// The download became complete in this run.
+    pub(super) fn completed(&mut self) {
+        self.tiers.completed();
+    }
+
+    /// More addresses are wanted, as soon as the trackers allow.
+    pub(super) fn ask_soon(&mut self) {
+        self.tiers.ask_soon();
+    }
+
+    /// Whether the swarm lacks peers, so that asking early makes sense.
+    pub(super) fn hungry(&mut self, hungry: bool) {
+        self.tiers.hungry(hungry);
+    }
+
+    /// Whether no answer is outstanding.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.asking == 0
+    }
+
+    /// Whether there is no tracker that could ever answer.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.tiers.hopeless()
+    }
+
+    /// A tracker has answered or failed; returns the addresses it gave.
+    pub(super) fn answered(
+        &mut self,
+        answered: Answered,
+        board: &Noticeboard,
+        now: Moment,
+    ) -> Vec<SocketAddr> {
+        self.asking = self.asking.saturating_sub(1);
+        self.tiers.answered(answered.tier, &answered.outcome, now);
+        let tracker = http::shown(&answered.url);
+        if let Ok(answer) = &answered.outcome
+            && let Some(warning) = &answer.warning
+        {
+            let text = format!("the tracker {tracker} warns: {warning}");
+            board.post(Notice::Warning {
+                task: Some(self.who.task),
+                text,
+            });
+        }
+        let outcome = match &answered.outcome {
+            Ok(answer) => Ok(answer.peers.len()),
+            Err(error) => Err(error.to_string()),
+        };
+        board.post(Notice::Tracker {
+            task: self.who.task,
+            tracker,
+            outcome,
+        });
+        answered
+            .outcome
+            .map(|answer| answer.peers)
+            .unwrap_or_default()
+    }
+
+    fn ask(&mut self, due: Due, totals: Totals, limit: Duration) {
+        let request = Request {
+            info_hash: self.who.info_hash,
+            peer_id: self.who.id,
+            port: self.who.port,
+            uploaded: totals.uploaded,
+            downloaded: totals.downloaded,
+            left: totals.left,
+            event: due.event,
+            num_want: Some(NUM_WANT),
+            key: Some(self.who.key.clone()),
+            compact: true,
+            no_peer_id: true,
+            tracker_id: due.tracker_id,
+        };
+        let job = Job {
+            task: self.who.task,
+            tier: due.tier,
+            url: due.url,
+            request,
+            limit,
+        };
+        self.asking += 1;
+        let unsent = match self.thread(due.tier) {
+            Ok(jobs) => jobs
+                .send(job)
+                .err()
+                .map(|failed| (failed.into_inner(), "its thread has ended".to_owned())),
+            Err(error) => Some((job, format!("no thread for it: {error}"))),
+        };
+        if let Some((job, cause)) = unsent {
+            // No answer will come from a thread that is not there; the schedule tries again later.
+            let error = AnnounceError::Unreachable(cause);
+            let answered = Answered {
+                task: job.task,
+                tier: job.tier,
+                url: job.url,
+                outcome: Err(error),
+            };
+            let _ = self.answers.try_send(answered);
+        }
+    }
+
+    fn thread(&mut self, tier: usize) -> std::io::Result<&Sender<Job>> {
+        if self.threads.len() <= tier {
+            self.threads.resize(tier + 1, None);
+        }
+        if self.threads[tier].is_none() {
+            // Bound: the schedule has one announce a tier under way, and a `stopped` for each tracker at the end.
+            let (sender, jobs) = unbounded();
+            spawn_announcer(&format!("tier {tier}"), jobs, self.answers.clone())?;
+            self.threads[tier] = Some(sender);
+        }
+        self.threads[tier]
+            .as_ref()
+            .ok_or_else(|| std::io::Error::other("no thread"))
+    }
+}

@@ -1,0 +1,104 @@
+//! What the torrents of a client share: the lines to peers, the open files, the keeper, the checker,
+//! and the board on which users read what happens.
+
+use super::noticeboard::Noticeboard;
+use super::switchboard::Switchboard;
+use crate::announce::Answered;
+use crate::net::peer_thread::{self, Surroundings};
+use crate::net::{Command, Introduction};
+use crate::protocol::Block;
+use crate::storage::check::Checker;
+use crate::storage::keeper::Keeper;
+use crate::storage::layout::{Access, Layout};
+use crate::storage::open_files::OpenFiles;
+use crate::storage::slot::Source;
+use crate::swarm::event::{Action, Farewell, PeerKey, Way};
+use crossbeam_channel::Sender;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+
+/// Everything a torrent may use and does not own.
+pub(super) struct Hands {
+    /// The lines to peer threads.
+    pub(super) switchboard: Switchboard,
+    /// Files in use.
+    pub(super) files: OpenFiles,
+    /// Surveys, allocates, syncs, keeps the records.
+    pub(super) keeper: Keeper,
+    /// Hashes.
+    pub(super) checker: Checker,
+    /// Where announcers send their answers.
+    pub(super) answers: Sender<Answered>,
+    /// To whoever watches.
+    pub(super) noticeboard: Noticeboard,
+    /// What every peer thread gets.
+    pub(super) surroundings: Surroundings,
+    /// Dial from this address only.
+    pub(super) bind: Option<IpAddr>,
+    /// Connections at a time.
+    pub(super) peers_max: usize,
+    /// The port we listen on.
+    pub(super) port: Option<u16>,
+    /// Verified bytes of a torrent that may wait for a sync.
+    pub(super) unsynced_max: u64,
+    /// Where the brains' dice begin.
+    pub(super) seed: u64,
+    /// The list that brains write their actions into, kept so that it is allocated once.
+    pub(super) actions: Vec<Action>,
+}
+
+impl Hands {
+    /// Starts a connection to `address` about `torrent`.
+    pub(super) fn dial(
+        &mut self,
+        torrent: usize,
+        address: SocketAddr,
+        introduction: Introduction,
+    ) -> Result<(), Farewell> {
+        if self.switchboard.len() >= self.peers_max {
+            return Err(Farewell::NoRoom);
+        }
+        let key = self.switchboard.mint();
+        let line = peer_thread::dial(
+            key,
+            address,
+            self.bind,
+            introduction,
+            self.surroundings.clone(),
+        )
+        .map_err(|error| Farewell::Unreachable(format!("no thread for it: {error}")))?;
+        self.switchboard
+            .connect(key, line, address, Way::Dialled, Some(torrent));
+        Ok(())
+    }
+
+    /// Gives a caller its thread, or closes the connection by dropping it where there is no room.
+    pub(super) fn answer(&mut self, stream: TcpStream, address: SocketAddr) {
+        if self.switchboard.len() >= self.peers_max.saturating_add(SPARE_CALLERS)
+            || !self.switchboard.admit_caller(address.ip())
+        {
+            return;
+        }
+        let key = self.switchboard.mint();
+        if let Ok(line) = peer_thread::answer(key, stream, address, self.surroundings.clone()) {
+            self.switchboard
+                .connect(key, line, address, Way::Accepted, None);
+        }
+    }
+
+    /// Tells a peer thread something at the end of this turn.
+    pub(super) fn tell(&mut self, peer: PeerKey, command: Command) {
+        self.switchboard.tell(peer, command);
+    }
+
+    /// A block of a torrent as something that can be read.
+    pub(super) fn source(&mut self, layout: &Layout, block: Block) -> Source {
+        Source {
+            block,
+            places: self.files.places(layout, block, Access::Read),
+        }
+    }
+}
+
+/// Callers let in above the limit of connections until it is known what they want: silent ones must
+/// not keep talking ones out.
+const SPARE_CALLERS: usize = 8;

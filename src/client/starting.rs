@@ -1,0 +1,237 @@
+//! Starts a client: counts what the system allows, opens the port, starts the threads.
+
+use super::announcing::{Announcer, Announcing};
+use super::coordinator::{Coordinator, Inbox};
+use super::hands::Hands;
+use super::noticeboard::Noticeboard;
+use super::switchboard::Switchboard;
+use super::torrent::Torrent;
+use super::{Client, Notice, Settings, StartError, Task};
+use crate::announce::tiers::Tiers;
+use crate::net::listen::{self, Listener};
+use crate::net::peer_thread::{Deadlines, Surroundings};
+use crate::protocol::peer::PeerId;
+use crate::storage::check::Checker;
+use crate::storage::keeper::Keeper;
+use crate::storage::open_files::OpenFiles;
+use crate::storage::slot::MapBudget;
+use crossbeam_channel::{bounded, unbounded};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// Descriptors in use beside peers and data files: standard streams, listeners, record, trackers.
+const DESCRIPTORS_BESIDE: u64 = 20;
+
+/// Descriptors of one connection: its socket and its wake-up.
+const DESCRIPTORS_PER_PEER: u64 = 2;
+
+/// Data files kept open where descriptors abound.
+const FILES_MAX: u64 = 32;
+
+/// Verified bytes that may wait for a sync before requests pause, on small machines too.
+const UNSYNCED_MIN: u64 = 256 << 20;
+
+/// How the file descriptors that the system allows are divided.
+#[derive(Debug, PartialEq, Eq)]
+struct Descriptors {
+    files: usize,
+    peers: usize,
+}
+
+impl Descriptors {
+    fn divide(allowed: u64, peers_wanted: usize) -> Result<Descriptors, StartError> {
+        let needed = DESCRIPTORS_BESIDE + 4 + 2 * DESCRIPTORS_PER_PEER;
+        if allowed < needed {
+            return Err(StartError::Descriptors { allowed, needed });
+        }
+        let left = allowed - DESCRIPTORS_BESIDE;
+        let files = (left / 4).clamp(4, FILES_MAX);
+        let peers = usize::try_from((left - files) / DESCRIPTORS_PER_PEER).unwrap_or(usize::MAX);
+        Ok(Descriptors {
+            files: files as usize,
+            peers: peers.min(peers_wanted),
+        })
+    }
+}
+
+/// Bytes that may wait for a sync: 5 % of memory, and never less than the minimum.
+fn unsynced_max() -> u64 {
+    let info = rustix::system::sysinfo();
+    let memory = info.totalram as u64 * u64::from(info.mem_unit.max(1));
+    (memory / 20).max(UNSYNCED_MIN)
+}
+
+impl Client {
+    /// Starts the threads and the work on every task.
+    pub fn start(settings: Settings, tasks: Vec<Task>) -> Result<Client, StartError> {
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = tasks
+            .iter()
+            .map(|task| task.metainfo.info_hash)
+            .find(|hash| !seen.insert(*hash))
+        {
+            return Err(StartError::Twice(twice));
+        }
+        let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+            .current
+            .unwrap_or(u64::MAX);
+        let descriptors = Descriptors::divide(allowed, settings.max_peers)?;
+        let (noticeboard, notices) = Noticeboard::new();
+        // Bound: one entry a signal or call; the coordinator empties it every turn.
+        let (control, control_inbox) = unbounded();
+        // Bound: 256 turns of peer threads; full, it makes them wait, and TCP slows their senders.
+        let (reports, reports_inbox) = bounded(256);
+        let (callers, callers_inbox) = listen::callers();
+        // Bound: one outcome a job, and the coordinator has few jobs out.
+        let (outcomes, kept) = unbounded();
+        // Bound: one answer a check, and the coordinator sends a piece to be checked once.
+        let (done, checked) = unbounded();
+        // Bound: one announce a tier is under way.
+        let (answers, answers_inbox) = unbounded();
+
+        let thread = |thread: &'static str| {
+            move |error: std::io::Error| StartError::Thread {
+                thread,
+                cause: error.to_string(),
+            }
+        };
+        let keeper =
+            Keeper::start(move |done| outcomes.send(done).is_ok()).map_err(thread("keeper"))?;
+        let checker = Checker::start(move |it| done.send(it).is_ok()).map_err(thread("checker"))?;
+        let listener = match Listener::open(settings.port, settings.bind) {
+            Ok(listener) => Some(listener),
+            Err(error) if settings.port.is_some_and(|port| port != 0) => {
+                let port = settings.port.unwrap_or_default();
+                return Err(StartError::Port {
+                    port,
+                    cause: error.to_string(),
+                });
+            }
+            Err(error) => {
+                let text = format!("nobody can connect to us: no port to listen on ({error})");
+                noticeboard.post(Notice::Warning { task: None, text });
+                None
+            }
+        };
+        let port = listener.as_ref().map(Listener::port);
+        let listening = match listener.map(|listener| listener.start(callers)) {
+            Some(Ok(listening)) => Some(listening),
+            Some(Err(error)) => return Err(thread("listener")(error)),
+            None => None,
+        };
+        noticeboard.post(Notice::Listening { port });
+        let mut rng = fastrand::Rng::with_seed(settings.seed);
+        let mut hands = Hands {
+            switchboard: Switchboard::default(),
+            files: OpenFiles::new(descriptors.files),
+            keeper,
+            checker,
+            answers,
+            noticeboard,
+            surroundings: Surroundings {
+                inbox: reports,
+                trace: settings.trace,
+                budget: MapBudget::default(),
+                deadlines: Deadlines::default(),
+            },
+            bind: settings.bind,
+            peers_max: descriptors.peers,
+            port,
+            unsynced_max: unsynced_max(),
+            seed: settings.seed,
+            actions: Vec::new(),
+        };
+        let clock = Instant::now();
+        let torrents = tasks
+            .into_iter()
+            .enumerate()
+            .map(|(number, task)| begin(number, task, &mut hands, &mut rng))
+            .collect();
+        let inbox = Inbox {
+            reports: reports_inbox,
+            checked,
+            kept,
+            answers: answers_inbox,
+            callers: callers_inbox,
+            control: control_inbox,
+        };
+        let coordinator = Coordinator {
+            inbox,
+            hands,
+            torrents,
+            clock,
+        };
+        let thread = std::thread::Builder::new()
+            .name("coordinator".to_owned())
+            .spawn(move || {
+                let _listening_until_the_end = listening;
+                coordinator.run();
+            })
+            .map_err(thread("coordinator"))?;
+        Ok(Client {
+            notices,
+            control,
+            thread: Some(thread),
+        })
+    }
+}
+
+/// Begins the work on one task.
+fn begin(number: usize, task: Task, hands: &mut Hands, rng: &mut fastrand::Rng) -> Torrent {
+    let id = PeerId::new(std::array::from_fn(|_| rng.alphanumeric() as u8));
+    let trackers: &[Vec<String>] = if task.trackers {
+        &task.metainfo.trackers
+    } else {
+        &[]
+    };
+    let tiers = Tiers::new(trackers, rng.fork());
+    for text in tiers.skipped() {
+        hands.noticeboard.post(Notice::Warning {
+            task: Some(number),
+            text: text.clone(),
+        });
+    }
+    let who = Announcer {
+        task: number,
+        info_hash: task.metainfo.info_hash,
+        id,
+        port: hands.port.unwrap_or(1),
+        key: format!("{:08x}", rng.u32(..)),
+    };
+    let announcing = Announcing::new(who, tiers, hands.answers.clone());
+    Torrent::start(number, task, id, announcing, hands, Duration::ZERO)
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixteen_descriptors_are_too_few_and_sixty_four_are_enough() {
+        assert!(matches!(
+            Descriptors::divide(16, 50),
+            Err(StartError::Descriptors { allowed: 16, .. })
+        ));
+        let few = Descriptors::divide(64, 50).unwrap();
+        assert!(few.peers >= 8 && few.files >= 4);
+        assert!(
+            few.files as u64 + few.peers as u64 * DESCRIPTORS_PER_PEER + DESCRIPTORS_BESIDE <= 64
+        );
+        assert_eq!(
+            Descriptors::divide(1 << 20, 50).unwrap(),
+            Descriptors {
+                files: 32,
+                peers: 50
+            }
+        );
+    }
+}
