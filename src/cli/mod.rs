@@ -1,6 +1,84 @@
-//! The roof: commands, progress, complaints.
+//! The roof: commands, progress, complaints. The only floor that prints.
+//!
+//! ```text
+//! words --arguments--> Command --get, seed, show, verify, lab--> ExitStatus
+//! ```
+//!
+//! [`arguments`] (with [`words`] and [`values`]) says what the user wants; each command has its file;
+//! [`complaint`] is where errors become sentences, [`status`] what the shell sees. [`output`] is the
+//! only file that writes to standard output or standard error (a bar apart, [`progress`]), [`shown`]
+//! what makes text from strangers safe to show, [`events`] what `--json` writes.
+
+pub mod arguments;
+pub mod complaint;
+pub mod events;
+pub mod figures;
+pub mod hook;
+pub mod lab;
+pub mod output;
+pub mod progress;
+pub mod show;
+pub mod shown;
+pub mod signals;
+pub mod status;
+pub mod torrent;
+pub mod transfer;
+pub mod values;
+pub mod verify;
+pub mod words;
+
+use crate::client::Role;
+use arguments::Command;
+use complaint::Complaint;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use status::ExitStatus;
+use std::process::ExitCode;
 
 /// Runs the command that the arguments name; what it returns is what the shell sees.
-pub fn main() -> std::process::ExitCode {
-    todo!("the roof's author is at work")
+pub fn main() -> ExitCode {
+    let words = std::env::args_os().skip(1).collect::<Vec<_>>();
+    run(&words).into()
+}
+
+fn run(words: &[std::ffi::OsString]) -> ExitStatus {
+    let command = match arguments::parse(words) {
+        Ok(command) => command,
+        Err(complaint) => return fail(&complaint),
+    };
+    prepare_process();
+    let outcome = match command {
+        Command::Print(text) => output::line(text.trim_end()).map(|()| ExitStatus::Done),
+        Command::Get(options) => return transfer::run(Role::Get, options),
+        Command::Seed(options) => return transfer::run(Role::Seed, options),
+        Command::Show { json, torrent } => show::run(json, &torrent),
+        Command::Verify {
+            json,
+            quiet,
+            torrent,
+            folder,
+        } => verify::run(json, quiet, &torrent, &folder),
+        Command::Lab { json, quiet } => lab::run(json, quiet),
+    };
+    outcome.unwrap_or_else(|complaint| fail(&complaint))
+}
+
+fn fail(complaint: &Complaint) -> ExitStatus {
+    complaint.say();
+    complaint.status
+}
+
+/// Each peer and each file is a descriptor, and the soft limit is made for programs that use
+/// `select`: take what the hard limit gives.
+fn prepare_process() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit.maximum,
+                ..limit
+            },
+        );
+    }
+    signals::survive_file_size_limit();
 }

@@ -1,0 +1,389 @@
+//! Everything that can go wrong, as a person reads it: one sentence that says what could not be
+//! done and why, and a hint that says what to try. The only place where errors become words.
+//!
+//! ```text
+//! ropewalk: cannot read ubuntu.torrent: byte 17: a string of 400 bytes runs past the end
+//!   hint: it is not a .torrent file, or it was cut short on its way
+//! ```
+
+use super::output;
+use super::shown::{shown, shown_path};
+use super::status::ExitStatus;
+use crate::client::{Ending, Snapshot, StartError};
+use crate::storage::slot::{StorageError, StorageTrouble};
+use std::fmt::{Display, Write};
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// The kinds of failure, as `reason` in JSON output tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The command line makes no sense.
+    Usage,
+    /// Something is not supported (yet).
+    Unsupported,
+    /// A file named on the command line cannot be read or written.
+    File,
+    /// What was read is no torrent.
+    Metainfo,
+    /// An address of a .torrent file gave none, or a host name has no address.
+    Network,
+    /// The listening port is not to be had.
+    Port,
+    /// The system gave too little: threads, open files.
+    Resources,
+    /// No space, no quota, or a size limit.
+    StorageFull,
+    /// Something that is not ours is where the data should go.
+    InTheWay,
+    /// The disk failed in another way.
+    Storage,
+    /// Nothing arrived for the time given with `--timeout`.
+    Timeout,
+    /// There is nobody to ask.
+    NoPeers,
+    /// Data does not match the torrent.
+    Data,
+    /// Stopped from outside before everything was done.
+    Interrupted,
+    /// The `--on-complete` command failed.
+    Hook,
+    /// Standard output takes no more.
+    Output,
+}
+
+impl Reason {
+    /// The word in JSON output.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::Usage => "usage",
+            Reason::Unsupported => "unsupported",
+            Reason::File => "file",
+            Reason::Metainfo => "metainfo",
+            Reason::Network => "network",
+            Reason::Port => "port",
+            Reason::Resources => "resources",
+            Reason::StorageFull => "storage-full",
+            Reason::InTheWay => "in-the-way",
+            Reason::Storage => "storage",
+            Reason::Timeout => "timeout",
+            Reason::NoPeers => "no-peers",
+            Reason::Data => "data",
+            Reason::Interrupted => "interrupted",
+            Reason::Hook => "hook",
+            Reason::Output => "output",
+        }
+    }
+}
+
+/// Why a command could not do what it was asked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    /// What could not be done and why, one line, safe to show. Empty: there is nobody to tell.
+    pub sentence: String,
+    /// What to try, one line; empty where nobody knows.
+    pub hint: String,
+    /// The kind.
+    pub reason: Reason,
+    /// What the shell shall see.
+    pub status: ExitStatus,
+}
+
+impl Complaint {
+    /// A failure with exit status 2. `sentence` must be safe to show.
+    pub fn new(reason: Reason, sentence: impl Into<String>, hint: impl Into<String>) -> Complaint {
+        Complaint {
+            sentence: sentence.into(),
+            hint: hint.into(),
+            reason,
+            status: ExitStatus::Failed,
+        }
+    }
+
+    /// The command line makes no sense: exit status 1.
+    pub fn usage(sentence: impl Into<String>, hint: impl Into<String>) -> Complaint {
+        Complaint {
+            status: ExitStatus::Usage,
+            ..Complaint::new(Reason::Usage, sentence, hint)
+        }
+    }
+
+    /// Something that will come one day, or never.
+    pub fn unsupported(sentence: impl Into<String>, hint: impl Into<String>) -> Complaint {
+        Complaint::new(Reason::Unsupported, sentence, hint)
+    }
+
+    /// Nobody reads what we write: end without a word.
+    pub fn silent() -> Complaint {
+        Complaint::new(Reason::Output, "", "")
+    }
+
+    /// Standard output takes no more.
+    pub fn output(error: &std::io::Error) -> Complaint {
+        Complaint::new(
+            Reason::Output,
+            format!("cannot write to standard output: {}", plain(error)),
+            "",
+        )
+    }
+
+    /// A file named on the command line could not be read.
+    pub fn reading(path: &Path, error: &std::io::Error) -> Complaint {
+        let hint = match error.kind() {
+            ErrorKind::NotFound => "check the spelling; names are looked up from where you are",
+            ErrorKind::PermissionDenied => "you are not allowed to read it",
+            _ => "",
+        };
+        Complaint::new(
+            Reason::File,
+            format!("cannot read {}: {}", shown_path(path), plain(error)),
+            hint,
+        )
+    }
+
+    /// A file named on the command line could not be written.
+    pub fn writing(path: &Path, error: &std::io::Error) -> Complaint {
+        Complaint::new(
+            Reason::File,
+            format!("cannot write {}: {}", shown_path(path), plain(error)),
+            "check that its folder exists and that you may write there",
+        )
+    }
+
+    /// What was read from `source` (safe to show) is no torrent.
+    pub fn metainfo(source: &str, error: &dyn Display) -> Complaint {
+        Complaint::new(
+            Reason::Metainfo,
+            format!("cannot read {source}: {}", shown(&error.to_string())),
+            "it is not a .torrent file, or it was damaged on its way",
+        )
+    }
+
+    /// A disk made trouble.
+    pub fn storage(error: &StorageError) -> Complaint {
+        let (reason, hint) = match error.kind {
+            StorageTrouble::Full => (
+                Reason::StorageFull,
+                "make room and run the same command again: what is there is kept",
+            ),
+            StorageTrouble::TooLarge => (
+                Reason::StorageFull,
+                "the file system or a limit (see `ulimit -f`) does not allow files of this size",
+            ),
+            StorageTrouble::Denied => (
+                Reason::Storage,
+                "choose another folder with --output, or change who may write there",
+            ),
+            StorageTrouble::InTheWay => (
+                Reason::InTheWay,
+                "choose another folder with --output, or replace what is there with --overwrite",
+            ),
+            StorageTrouble::Vanished => (
+                Reason::Storage,
+                "another program changed the file; run the same command again to fetch what is missing",
+            ),
+            StorageTrouble::Descriptors => (
+                Reason::Resources,
+                "raise the limit of open files (see `ulimit -n`) or lower --max-peers",
+            ),
+            StorageTrouble::Broken => (
+                Reason::Storage,
+                "look at the disk (`dmesg` may say more); what was recorded is kept",
+            ),
+        };
+        let sentence = format!(
+            "cannot {} {}: {}",
+            error.doing,
+            shown_path(&error.path),
+            shown(&error.cause)
+        );
+        Complaint::new(reason, sentence, hint)
+    }
+
+    /// The client did not start.
+    pub fn start(error: &StartError) -> Complaint {
+        let sentence = shown(&error.to_string());
+        match error {
+            StartError::Port { .. } => Complaint::new(
+                Reason::Port,
+                sentence,
+                "another program has it; choose another with --port, or --port 0 for any",
+            ),
+            StartError::Thread { .. } => Complaint::new(
+                Reason::Resources,
+                sentence,
+                "the system allows no more threads (see `ulimit -u`)",
+            ),
+            StartError::Descriptors { .. } => Complaint::new(
+                Reason::Resources,
+                sentence,
+                "raise the limit of open files (see `ulimit -n`)",
+            ),
+            StartError::Twice(_) => Complaint::usage(sentence, "name each torrent once"),
+        }
+    }
+
+    /// How work on the torrent `name` (safe to show) ended, if that was not well. `signal` is the
+    /// number of the signal that asked for the end, if one did.
+    pub fn ending(
+        name: &str,
+        ending: &Ending,
+        snapshot: &Snapshot,
+        signal: Option<u8>,
+    ) -> Option<Complaint> {
+        let again = "run the same command again to go on from here";
+        let complaint = match ending {
+            Ending::Done | Ending::StoppedSharing => return None,
+            Ending::Interrupted => Complaint {
+                status: signal.map_or(ExitStatus::Failed, ExitStatus::Signal),
+                ..Complaint::new(
+                    Reason::Interrupted,
+                    format!("{name}: stopped before it was complete{}", there(snapshot)),
+                    again,
+                )
+            },
+            Ending::TimedOut => Complaint::new(
+                Reason::Timeout,
+                format!(
+                    "{name}: gave up, nothing arrived for too long{}",
+                    there(snapshot)
+                ),
+                "run the same command again later, name a peer with --peer, or allow more with --timeout",
+            ),
+            Ending::NobodyToAsk => Complaint::new(
+                Reason::NoPeers,
+                format!(
+                    "{name}: there is nobody to ask: no tracker and no peer{}",
+                    there(snapshot)
+                ),
+                "name a peer with --peer HOST:PORT; peers are not found without a tracker yet",
+            ),
+            Ending::Storage(error) => {
+                let complaint = Complaint::storage(error);
+                Complaint {
+                    sentence: format!("{name}: {}", complaint.sentence),
+                    ..complaint
+                }
+            }
+            Ending::NothingToSeed => Complaint {
+                status: ExitStatus::Mismatch,
+                ..Complaint::new(
+                    Reason::Data,
+                    format!("{name}: none of its data is here"),
+                    "name the folder that holds it: ropewalk seed TORRENT DIR",
+                )
+            },
+            Ending::BadPieces(pieces) => Complaint {
+                status: ExitStatus::Mismatch,
+                ..Complaint::new(
+                    Reason::Data,
+                    format!(
+                        "{name}: no peer sends these pieces as the torrent describes them: {}",
+                        list(pieces.iter().map(|piece| piece.get()))
+                    ),
+                    "wait for other peers and run the same command again, or look for another torrent",
+                )
+            },
+        };
+        Some(complaint)
+    }
+
+    /// Says it on standard error.
+    pub fn say(&self) {
+        if self.sentence.is_empty() {
+            return;
+        }
+        output::say(&self.text());
+    }
+
+    /// The sentence behind the program's name, and the hint on a second line.
+    fn text(&self) -> String {
+        let mut text = format!("ropewalk: {}", self.sentence);
+        if !self.hint.is_empty() {
+            let _ = write!(text, "\n  hint: {}", self.hint);
+        }
+        text
+    }
+}
+
+/// The system's words without Rust's number behind them.
+pub fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let words = text.split(" (os error").next().unwrap_or_default();
+    shown(words)
+}
+
+fn there(snapshot: &Snapshot) -> String {
+    format!(
+        " ({} of {} are here)",
+        super::figures::size(snapshot.have),
+        super::figures::size(snapshot.size)
+    )
+}
+
+/// The first few numbers of a list that may be long.
+pub fn list(numbers: impl ExactSizeIterator<Item = u32>) -> String {
+    const SHOWN: usize = 8;
+    let more = numbers.len().saturating_sub(SHOWN);
+    let mut text = numbers
+        .take(SHOWN)
+        .map(|number| number.to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
+    if more > 0 {
+        let _ = write!(text, " and {more} more");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    #[test]
+    fn a_full_disk_is_told_apart_from_a_broken_one() {
+        let error = |kind| StorageError {
+            kind,
+            doing: "write",
+            path: PathBuf::from("a\u{1b}[2Jb"),
+            cause: "No space left on device".into(),
+        };
+        let full = Complaint::storage(&error(StorageTrouble::Full));
+        let broken = Complaint::storage(&error(StorageTrouble::Broken));
+        assert_eq!(
+            (full.reason, full.status),
+            (Reason::StorageFull, ExitStatus::Failed)
+        );
+        assert_eq!(broken.reason, Reason::Storage);
+        assert!(!full.text().contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_stop_before_the_end_has_the_signals_status() {
+        let status = |ending, signal| {
+            Complaint::ending("x", &ending, &Snapshot::default(), signal).map(|c| c.status.code())
+        };
+        assert_eq!(status(Ending::Interrupted, Some(15)), Some(143));
+        assert_eq!(status(Ending::StoppedSharing, Some(15)), None);
+        assert_eq!(status(Ending::NothingToSeed, None), Some(3));
+        assert_eq!(status(Ending::TimedOut, None), Some(2));
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        assert_eq!(list([1, 2].into_iter()), "1, 2");
+        assert_eq!(
+            list(vec![7; 10].into_iter()),
+            "7, 7, 7, 7, 7, 7, 7, 7 and 2 more"
+        );
+    }
+
+    #[test]
+    fn the_systems_words_come_without_a_number() {
+        assert_eq!(
+            plain(&std::io::Error::from_raw_os_error(2)),
+            "No such file or directory"
+        );
+    }
+}

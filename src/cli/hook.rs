@@ -1,0 +1,97 @@
+//! `--on-complete CMD`: a shell command that is run when a torrent is complete and on disk.
+//!
+//! What a torrent says about itself never becomes part of the command's text: it is handed over in
+//! the environment, where a shell does not look for commands.
+
+use super::complaint::{Complaint, Reason};
+use crossbeam_channel::{Receiver, bounded};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+
+/// What a command is told about the torrent.
+pub struct Facts {
+    /// ROPEWALK_NAME.
+    pub name: String,
+    /// ROPEWALK_PATH: the file or folder.
+    pub path: PathBuf,
+    /// ROPEWALK_INFO_HASH: 40 hex digits.
+    pub info_hash: String,
+    /// ROPEWALK_SIZE: bytes.
+    pub size: u64,
+}
+
+/// Starts `command` and waits for it on a thread of its own; what is received is how it ended.
+pub fn start(command: &OsStr, facts: Facts, name: String) -> Receiver<Result<(), Complaint>> {
+    // Bound: one, each command ends once.
+    let (tell, told) = bounded(1);
+    let command: OsString = command.into();
+    let failed = name.clone();
+    let tell_failure = tell.clone();
+    let thread = std::thread::Builder::new().name("hook".into());
+    let started = thread.spawn(move || {
+        let outcome = run(&command, &facts);
+        let _ = tell.send(judge(&name, outcome));
+    });
+    if let Err(error) = started {
+        let _ = tell_failure.send(judge(&failed, Err(error)));
+    }
+    told
+}
+
+fn run(command: &OsStr, facts: &Facts) -> std::io::Result<ExitStatus> {
+    // Standard output belongs to our own results, JSON lines above all.
+    let screen = std::io::stderr().as_fd().try_clone_to_owned()?;
+    Command::new("sh")
+        .arg("-c")
+        .arg(command)
+        .env("ROPEWALK_NAME", &facts.name)
+        .env("ROPEWALK_PATH", &facts.path)
+        .env("ROPEWALK_INFO_HASH", &facts.info_hash)
+        .env("ROPEWALK_SIZE", facts.size.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(screen))
+        .status()
+}
+
+fn judge(name: &str, outcome: std::io::Result<ExitStatus>) -> Result<(), Complaint> {
+    let why = match outcome {
+        Ok(status) if status.success() => return Ok(()),
+        Ok(status) => status.to_string(),
+        Err(error) => super::complaint::plain(&error),
+    };
+    Err(Complaint::new(
+        Reason::Hook,
+        format!("{name}: the --on-complete command failed: {why}"),
+        "the torrent itself is complete",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(command: &str) -> Option<Result<(), Complaint>> {
+        let facts = Facts {
+            name: "$(touch /nowhere/x)".into(),
+            path: PathBuf::from("/nowhere/a b"),
+            info_hash: "00".repeat(20),
+            size: 7,
+        };
+        start(OsStr::new(command), facts, "x".into()).recv().ok()
+    }
+
+    #[test]
+    fn the_facts_are_in_the_environment() {
+        let test = "test \"$ROPEWALK_NAME\" = '$(touch /nowhere/x)' \
+            && test \"$ROPEWALK_PATH\" = '/nowhere/a b' && test $ROPEWALK_SIZE = 7";
+        assert_eq!(outcome(test), Some(Ok(())));
+    }
+
+    #[test]
+    fn a_failing_command_is_told() {
+        let complaint = outcome("exit 9").and_then(Result::err);
+        assert!(complaint.is_some_and(|c| c.reason == Reason::Hook && c.sentence.contains('9')));
+    }
+}

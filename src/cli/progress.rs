@@ -1,0 +1,298 @@
+//! How far it is, on standard error: a bar where a terminal is, a line every few seconds elsewhere,
+//! nothing with `--quiet`.
+
+use super::figures;
+use super::output;
+use crate::client::Snapshot;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::Duration;
+
+/// Between two lines about the same torrent where there is no bar.
+const BETWEEN_LINES: Duration = Duration::from_secs(5);
+
+/// The longest name in a bar, in characters: the figures matter more.
+const NAME_LENGTH: usize = 24;
+
+/// The cells of the bar.
+const CELLS: usize = 20;
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Not at all.
+    Silent,
+    /// A line now and then.
+    Lines,
+    /// One line that is drawn again and again.
+    Bar,
+}
+
+impl Style {
+    /// What fits the place where standard error goes. `busy`: something else writes there as well.
+    pub fn fitting(quiet: bool, busy: bool) -> Style {
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        if quiet {
+            Style::Silent
+        } else if std::io::stderr().is_terminal() && !dumb && !busy {
+            Style::Bar
+        } else {
+            Style::Lines
+        }
+    }
+}
+
+/// What is known of one torrent.
+#[derive(Debug, Clone, Default)]
+struct Row {
+    name: String,
+    snapshot: Snapshot,
+    checking: Option<(u32, u32)>,
+    last_line: Option<Duration>,
+    ended: bool,
+}
+
+/// The display of all torrents of a run.
+pub struct Progress {
+    style: Style,
+    bar: Option<ProgressBar>,
+    rows: Vec<Row>,
+}
+
+impl Progress {
+    /// A display of torrents with these names (safe to show).
+    pub fn new(style: Style, names: &[String]) -> Progress {
+        let rows = names
+            .iter()
+            .map(|name| Row {
+                name: name.clone(),
+                ..Row::default()
+            })
+            .collect();
+        let bar = (style == Style::Bar).then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            // The whole line is a message that is cut at the terminal's width, however narrow it gets.
+            if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Progress { style, bar, rows }
+    }
+
+    /// So many pieces of what lies on disk have been looked at.
+    pub fn checking(&mut self, now: Duration, task: usize, done: u32, of: u32) {
+        if let Some(row) = self.rows.get_mut(task) {
+            row.checking = (done < of).then_some((done, of));
+        }
+        self.show(now, task);
+    }
+
+    /// How things stand with a torrent.
+    pub fn update(&mut self, now: Duration, task: usize, snapshot: &Snapshot) {
+        if let Some(row) = self.rows.get_mut(task) {
+            row.snapshot = snapshot.clone();
+            row.checking = None;
+        }
+        self.show(now, task);
+    }
+
+    /// Nothing more will be heard of a torrent.
+    pub fn ended(&mut self, task: usize, snapshot: &Snapshot) {
+        if let Some(row) = self.rows.get_mut(task) {
+            row.snapshot = snapshot.clone();
+            row.checking = None;
+            row.ended = true;
+        }
+    }
+
+    /// Says a line that stays, above the bar.
+    pub fn say(&self, text: &str) {
+        self.suspend(|| output::say(text));
+    }
+
+    /// Takes the bar away while `write` writes to the terminal.
+    pub fn suspend(&self, write: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn show(&mut self, now: Duration, task: usize) {
+        match (self.style, &self.bar) {
+            (Style::Bar, Some(bar)) => {
+                bar.set_message(bar_text(&self.rows));
+                bar.tick();
+            }
+            (Style::Lines, _) => {
+                let Some(row) = self.rows.get_mut(task) else {
+                    return;
+                };
+                let last = *row.last_line.get_or_insert(now);
+                if now.saturating_sub(last) >= BETWEEN_LINES {
+                    row.last_line = Some(now);
+                    output::say(&line_text(row));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// One torrent as a line of a log.
+fn line_text(row: &Row) -> String {
+    let snapshot = &row.snapshot;
+    if let Some((done, of)) = row.checking {
+        let percent = figures::percent(done.into(), of.into());
+        return format!("{}: checking what is here: {percent}%", row.name);
+    }
+    if snapshot.sharing.is_some() {
+        return format!(
+            "{}: sharing, {} given at {}, ratio {:.2}, {}",
+            row.name,
+            figures::size(snapshot.uploaded),
+            figures::rate(snapshot.up_rate),
+            snapshot.ratio(),
+            figures::count(snapshot.peers as u64, "peer"),
+        );
+    }
+    format!(
+        "{}: {}%, {} of {} at {}, {}{}",
+        row.name,
+        figures::percent(snapshot.have, snapshot.size),
+        figures::size(snapshot.have),
+        figures::size(snapshot.size),
+        figures::rate(snapshot.down_rate),
+        figures::count(snapshot.peers as u64, "peer"),
+        left(
+            snapshot.size.saturating_sub(snapshot.have),
+            snapshot.down_rate
+        ),
+    )
+}
+
+/// All torrents together, on one line; what matters most stands first, as the end may be cut off.
+fn bar_text(rows: &[Row]) -> String {
+    let mut at_work = rows.iter().filter(|row| !row.ended);
+    let name = match (at_work.next(), at_work.count()) {
+        (Some(row), 0) => short(&row.name),
+        (Some(_), more) => format!("{} torrents", more + 1),
+        (None, _) => String::new(),
+    };
+    if let Some((done, of)) = rows.iter().find_map(|row| row.checking) {
+        let percent = figures::percent(done.into(), of.into());
+        return format!("{percent:>3}% {} checking  {name}", cells(percent));
+    }
+    let sum = |figure: fn(&Snapshot) -> u64| {
+        rows.iter()
+            .map(|row| figure(&row.snapshot))
+            .fold(0, u64::saturating_add)
+    };
+    let (have, size) = (sum(|s| s.have), sum(|s| s.size));
+    let (down, up) = (sum(|s| s.down_rate), sum(|s| s.up_rate));
+    let peers = sum(|s| s.peers as u64);
+    let percent = figures::percent(have, size);
+    if have >= size {
+        return format!(
+            "sharing {} given  {}  ratio {:.2}  {}  {name}",
+            figures::size(sum(|s| s.uploaded)),
+            figures::rate(up),
+            rows.first().map_or(0.0, |row| row.snapshot.ratio()),
+            figures::count(peers, "peer"),
+        );
+    }
+    format!(
+        "{percent:>3}% {} {} of {}  {}  {}{}  {name}",
+        cells(percent),
+        figures::size(have),
+        figures::size(size),
+        figures::rate(down),
+        figures::count(peers, "peer"),
+        left(size - have, down),
+    )
+}
+
+fn left(bytes: u64, rate: u64) -> String {
+    figures::time_left(bytes, rate)
+        .map(|time| format!(", {} left", figures::duration(time)))
+        .unwrap_or_default()
+}
+
+fn cells(percent: u64) -> String {
+    let full = (percent as usize * CELLS / 100).min(CELLS);
+    format!("[{}{}]", "=".repeat(full), " ".repeat(CELLS - full))
+}
+
+fn short(name: &str) -> String {
+    if name.chars().count() <= NAME_LENGTH {
+        return name.to_owned();
+    }
+    let head = name.chars().take(NAME_LENGTH - 3).collect::<String>();
+    format!("{head}...")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(snapshot: Snapshot) -> Row {
+        Row {
+            name: "a".repeat(60),
+            snapshot,
+            ..Row::default()
+        }
+    }
+
+    #[test]
+    fn figures_of_any_size_make_a_line() {
+        let extremes = [
+            Snapshot::default(),
+            Snapshot {
+                size: u64::MAX,
+                have: 1 << 63,
+                down_rate: 1,
+                ..Snapshot::default()
+            },
+            Snapshot {
+                size: 10,
+                have: 20,
+                sharing: Some(Duration::MAX),
+                uploaded_ever: u64::MAX,
+                ..Snapshot::default()
+            },
+        ];
+        for snapshot in extremes {
+            let row = row(snapshot);
+            for text in [line_text(&row), bar_text(&[row.clone(), row])] {
+                assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
+                assert!(!text.contains('\n'));
+            }
+        }
+        assert_eq!(bar_text(&[]).matches("NaN").count(), 0);
+    }
+
+    #[test]
+    fn the_bar_says_how_long_it_will_take() {
+        let text = bar_text(&[row(Snapshot {
+            size: 4 << 20,
+            have: 1 << 20,
+            down_rate: 1 << 20,
+            peers: 1,
+            ..Snapshot::default()
+        })]);
+        assert!(
+            text.starts_with(
+                " 25% [=====               ] 1.0 MiB of 4.0 MiB  1.0 MiB/s  1 peer, 3.0 s left"
+            ),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,209 @@
+//! `show`: what is in a .torrent file, for people or as one JSON object.
+
+use super::complaint::Complaint;
+use super::shown::shown;
+use super::status::ExitStatus;
+use super::{events, figures, output, torrent};
+use crate::protocol::metainfo::Metainfo;
+use serde::Serialize;
+use std::ffi::OsStr;
+use std::fmt::Write;
+
+/// Runs `show`.
+pub fn run(json: bool, torrent: &OsStr) -> Result<ExitStatus, Complaint> {
+    let metainfo = torrent::load(torrent)?;
+    for oddity in &metainfo.oddities {
+        output::say(&format!("warning: {}", shown(oddity)));
+    }
+    let text = if json {
+        events::json(&Shown::from(&metainfo))
+    } else {
+        page(&metainfo)
+    };
+    output::line(&text)?;
+    Ok(ExitStatus::Done)
+}
+
+/// The keys of `show --json`.
+#[derive(Serialize)]
+struct Shown<'a> {
+    name: &'a str,
+    info_hash: Option<String>,
+    info_hash_v2: Option<String>,
+    total_size: u64,
+    piece_length: u32,
+    pieces: u32,
+    private: bool,
+    files: Vec<ShownFile<'a>>,
+    trackers: &'a [Vec<String>],
+    webseeds: &'a [String],
+    comment: Option<&'a str>,
+    created_by: Option<&'a str>,
+    creation_date: Option<i64>,
+    magnet: String,
+}
+
+#[derive(Serialize)]
+struct ShownFile<'a> {
+    path: &'a str,
+    length: u64,
+    padding: bool,
+}
+
+impl<'a> From<&'a Metainfo> for Shown<'a> {
+    fn from(metainfo: &'a Metainfo) -> Shown<'a> {
+        Shown {
+            name: &metainfo.name,
+            info_hash: Some(metainfo.info_hash.to_string()),
+            info_hash_v2: metainfo.info_hash_v2.map(hex),
+            total_size: metainfo.geometry.total(),
+            piece_length: metainfo.geometry.piece_length(),
+            pieces: metainfo.geometry.pieces(),
+            private: metainfo.private,
+            files: metainfo
+                .files
+                .iter()
+                .map(|file| ShownFile {
+                    path: &file.path,
+                    length: file.length,
+                    padding: file.padding,
+                })
+                .collect(),
+            trackers: &metainfo.trackers,
+            webseeds: &metainfo.webseeds,
+            comment: metainfo.comment.as_deref(),
+            created_by: metainfo.created_by.as_deref(),
+            creation_date: metainfo.creation_date,
+            magnet: metainfo.magnet(),
+        }
+    }
+}
+
+fn hex(digest: [u8; 32]) -> String {
+    digest.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The page for people. Everything in it but figures comes from strangers.
+fn page(metainfo: &Metainfo) -> String {
+    let mut page = Page(String::new());
+    let real = metainfo.files.iter().filter(|file| !file.padding);
+    page.row("name", &metainfo.name);
+    page.row("info-hash", &metainfo.info_hash.to_string());
+    if let Some(digest) = metainfo.info_hash_v2 {
+        page.row("info-hash v2", &hex(digest));
+    }
+    let total = metainfo.geometry.total();
+    let files = figures::count(real.clone().count() as u64, "file");
+    page.row(
+        "size",
+        &format!("{} ({total} bytes) in {files}", figures::size(total)),
+    );
+    let length = u64::from(metainfo.geometry.piece_length());
+    page.row(
+        "pieces",
+        &format!(
+            "{} of {}",
+            metainfo.geometry.pieces(),
+            figures::size(length)
+        ),
+    );
+    if metainfo.private {
+        page.row("private", "yes: peers come from its trackers alone");
+    }
+    for (number, tier) in metainfo.trackers.iter().enumerate() {
+        page.row(&format!("trackers {}", number + 1), &tier.join("  "));
+    }
+    for address in &metainfo.webseeds {
+        page.row("web seed", address);
+    }
+    let optional = [
+        ("comment", metainfo.comment.as_deref()),
+        ("source", metainfo.source.as_deref()),
+        ("created by", metainfo.created_by.as_deref()),
+    ];
+    for (key, value) in optional {
+        if let Some(value) = value {
+            page.row(key, value);
+        }
+    }
+    if let Some(seconds) = metainfo.creation_date {
+        page.row("created", &date(seconds));
+    }
+    page.row("magnet", &metainfo.magnet());
+    if !metainfo.single_file {
+        page.0.push_str("\nfiles\n");
+        for file in real {
+            let _ = writeln!(
+                page.0,
+                "{:>12}  {}",
+                figures::size(file.length),
+                shown(&file.path)
+            );
+        }
+    }
+    page.0.truncate(page.0.trim_end().len());
+    page.0
+}
+
+struct Page(String);
+
+impl Page {
+    fn row(&mut self, key: &str, value: &str) {
+        let _ = writeln!(self.0, "{key:<14}{}", shown(value));
+    }
+}
+
+/// Seconds since 1970 as `2026-11-21 12:00:00 UTC`; a year that no calendar has, as seconds.
+fn date(seconds: i64) -> String {
+    const YEAR_10000: i64 = 253_402_300_800;
+    if !(0..YEAR_10000).contains(&seconds) {
+        return format!("{seconds} seconds after 1970");
+    }
+    let (mut day, second) = (seconds / 86_400, seconds % 86_400);
+    let mut year = 1970;
+    let leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    while day >= 365 + i64::from(leap(year)) {
+        day -= 365 + i64::from(leap(year));
+        year += 1;
+    }
+    let february = 28 + i64::from(leap(year));
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if day < length {
+            break;
+        }
+        day -= length;
+        month += 1;
+    }
+    format!(
+        "{year:04}-{month:02}-{:02} {:02}:{:02}:{:02} UTC",
+        day + 1,
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let table = [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (1_709_251_199, "2024-02-29 23:59:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+            (253_402_300_799, "9999-12-31 23:59:59 UTC"),
+            (-1, "-1 seconds after 1970"),
+        ];
+        for (seconds, text) in table {
+            assert_eq!(date(seconds), text);
+        }
+        assert!(date(i64::MAX).ends_with("after 1970"));
+    }
+}

@@ -1,0 +1,56 @@
+//! Signals: the first one asks for an orderly end, the second one gets a sudden one.
+
+use crossbeam_channel::{Receiver, bounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::iterator::Signals;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Starts a thread that waits for SIGINT, SIGTERM and SIGHUP. At the first one `stop` is called and
+/// its number can be received; at the second one the process ends at once with 128 + its number.
+///
+/// A signal that was ignored when the program started (`nohup`) stays ignored.
+pub fn watch(stop: impl FnOnce() + Send + 'static) -> Receiver<u8> {
+    // Bound: one, only the first signal is told.
+    let (tell, told) = bounded(1);
+    let ignored = ignored();
+    let wanted = [SIGINT, SIGTERM, SIGHUP]
+        .into_iter()
+        .filter(|signal| ignored & (1 << (signal - 1)) == 0);
+    // Without a handler the signals end the process as they always do; the record is good even then.
+    let Ok(mut signals) = Signals::new(wanted) else {
+        return told;
+    };
+    let _ = std::thread::Builder::new()
+        .name("signals".into())
+        .stack_size(64 * 1024)
+        .spawn(move || {
+            let mut stop = Some(stop);
+            for signal in signals.forever() {
+                match stop.take() {
+                    Some(stop) => {
+                        let _ = tell.try_send(signal as u8);
+                        stop();
+                    }
+                    None => signal_hook::low_level::exit(128 + signal),
+                }
+            }
+        });
+    told
+}
+
+/// Lets a write past the allowed file size (`ulimit -f`) fail with an error instead of killing the
+/// process: a handler takes SIGXFSZ. Unlike "ignore", handlers are not inherited by hooks.
+pub fn survive_file_size_limit() {
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
+}
+
+/// The signals ignored by this process, one bit each, as Linux tells; none where it cannot be known.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
+}

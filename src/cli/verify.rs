@@ -1,0 +1,189 @@
+//! `verify`: a line for each file, exit status 3 where something is missing or wrong.
+
+use super::complaint::{Complaint, Reason, list, plain};
+use super::progress::{Progress, Style};
+use super::shown::{shown, shown_path};
+use super::status::ExitStatus;
+use super::{events, figures, output, torrent};
+use crate::protocol::PieceIndex;
+use crate::protocol::metainfo::Metainfo;
+use crate::storage::survey::Flaw;
+use crate::verify::{FileReport, FileState, Report, Verification};
+use serde::Serialize;
+use std::ffi::OsStr;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Instant;
+
+/// Runs `verify`.
+pub fn run(
+    json: bool,
+    quiet: bool,
+    torrent: &OsStr,
+    folder: &Path,
+) -> Result<ExitStatus, Complaint> {
+    let metainfo = torrent::load(torrent)?;
+    let report = hash(&metainfo, folder, quiet)?;
+    if json {
+        output::line(&events::json(&Verified::new(&metainfo, &report)))?;
+        return Ok(status(&report));
+    }
+    for file in &report.files {
+        if !(quiet && file.state == FileState::Complete) {
+            let (word, detail) = words(&file.state);
+            let path = shown_path(&file.path);
+            output::line(&format!("{word:<10}  {path}{}", behind_colon(&detail)))?;
+        }
+    }
+    if !quiet {
+        output::say(&summary(&report));
+    }
+    Ok(status(&report))
+}
+
+fn hash(metainfo: &Metainfo, folder: &Path, quiet: bool) -> Result<Report, Complaint> {
+    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let mut work = Verification::start(metainfo, folder, threads).map_err(|error| {
+        Complaint::new(
+            Reason::Resources,
+            format!("cannot start a thread: {}", plain(&error)),
+            "the system allows no more threads (see `ulimit -u`)",
+        )
+    })?;
+    let clock = Instant::now();
+    let mut progress = Progress::new(Style::fitting(quiet, false), &[shown(&metainfo.name)]);
+    let of = work.pieces();
+    for (done, _) in (1..).zip(&mut work) {
+        progress.checking(clock.elapsed(), 0, done, of);
+    }
+    progress.finish();
+    Ok(work.report())
+}
+
+/// Wrong data is 3; where nothing is known to be wrong but something could not be read, it is 2.
+fn status(report: &Report) -> ExitStatus {
+    let unreadable = |file: &FileReport| {
+        matches!(
+            file.state,
+            FileState::Unreadable(_) | FileState::Flawed(Flaw::Unreadable(_))
+        )
+    };
+    let mut bad = report
+        .files
+        .iter()
+        .filter(|file| file.state != FileState::Complete)
+        .peekable();
+    if bad.peek().is_none() {
+        ExitStatus::Done
+    } else if bad.all(unreadable) {
+        ExitStatus::Failed
+    } else {
+        ExitStatus::Mismatch
+    }
+}
+
+/// The state as a word and what more there is to say, safe to show.
+fn words(state: &FileState) -> (&'static str, String) {
+    match state {
+        FileState::Complete => ("ok", String::new()),
+        FileState::Flawed(flaw) => match flaw {
+            Flaw::Missing => ("missing", String::new()),
+            Flaw::Short(bytes) => ("short", format!("it has only {bytes} bytes")),
+            Flaw::Long(bytes) => ("long", format!("it has {bytes} bytes, too many")),
+            Flaw::NotAFile(what) => ("not-a-file", (*what).to_owned()),
+            Flaw::Unreadable(error) => ("unreadable", shown(&error.cause)),
+        },
+        FileState::Wrong { bad } => (
+            "wrong",
+            format!(
+                "{} wrong: {}",
+                figures::count(bad.len() as u64, "piece"),
+                list(bad.iter().map(|piece| piece.get()))
+            ),
+        ),
+        FileState::Untold { pieces } => (
+            "untold",
+            format!(
+                "it shares {} with files that are not right, so nobody can tell",
+                figures::count(pieces.len() as u64, "piece")
+            ),
+        ),
+        FileState::Unreadable(error) => ("unreadable", shown(&error.cause)),
+    }
+}
+
+fn behind_colon(detail: &str) -> String {
+    if detail.is_empty() {
+        String::new()
+    } else {
+        format!(": {detail}")
+    }
+}
+
+fn summary(report: &Report) -> String {
+    let complete = report
+        .files
+        .iter()
+        .filter(|file| file.state == FileState::Complete)
+        .count();
+    format!(
+        "{complete} of {} complete, {} of {} right",
+        figures::count(report.files.len() as u64, "file"),
+        report.good.count(),
+        figures::count(report.geometry.pieces().into(), "piece"),
+    )
+}
+
+/// The keys of `verify --json`.
+#[derive(Serialize)]
+struct Verified<'a> {
+    name: &'a str,
+    info_hash: String,
+    ok: bool,
+    pieces: u32,
+    pieces_good: u32,
+    files: Vec<VerifiedFile<'a>>,
+}
+
+#[derive(Serialize)]
+struct VerifiedFile<'a> {
+    path: &'a str,
+    length: u64,
+    ok: bool,
+    state: &'static str,
+    text: Option<String>,
+    bad_pieces: Vec<u32>,
+}
+
+impl<'a> Verified<'a> {
+    fn new(metainfo: &'a Metainfo, report: &Report) -> Verified<'a> {
+        let on_disk = metainfo.files.iter().filter(|file| !file.padding);
+        let files = on_disk.zip(&report.files).map(|(file, found)| {
+            let (state, detail) = words(&found.state);
+            VerifiedFile {
+                path: &file.path,
+                length: file.length,
+                ok: found.state == FileState::Complete,
+                state,
+                text: (!detail.is_empty()).then_some(detail),
+                bad_pieces: bad(&found.state).iter().map(|piece| piece.get()).collect(),
+            }
+        });
+        Verified {
+            name: &metainfo.name,
+            info_hash: metainfo.info_hash.to_string(),
+            ok: report.is_complete(),
+            pieces: report.geometry.pieces(),
+            pieces_good: report.good.count(),
+            files: files.collect(),
+        }
+    }
+}
+
+fn bad(state: &FileState) -> &[PieceIndex] {
+    match state {
+        FileState::Wrong { bad } => bad,
+        FileState::Untold { pieces } => pieces,
+        _ => &[],
+    }
+}

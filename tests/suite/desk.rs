@@ -1,0 +1,206 @@
+//! A folder to work in, and the binary run in it.
+
+use assert_cmd::Command;
+use ropewalk::protocol::Digest;
+use ropewalk::protocol::metainfo::{Draft, FileEntry};
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Nothing in this suite takes as long.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// What a run left behind.
+#[derive(Debug)]
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Outcome {
+    /// Standard output as one JSON value.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Standard output as JSON lines.
+    pub fn events(&self) -> Vec<serde_json::Value> {
+        self.out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+            .collect()
+    }
+
+    /// Checks the exit status; shows everything if it is another one.
+    pub fn expect(self, code: i32) -> Outcome {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        self
+    }
+}
+
+/// A folder of its own for one test.
+pub struct Desk {
+    folder: TempDir,
+}
+
+impl Desk {
+    pub fn new() -> Desk {
+        Desk {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub fn path(&self, name: impl AsRef<OsStr>) -> PathBuf {
+        self.folder.path().join(name.as_ref())
+    }
+
+    /// Writes a file, and the folders it lies in.
+    pub fn write(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap()
+    }
+
+    pub fn command<S: AsRef<OsStr>>(&self, words: &[S]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ropewalk"));
+        command
+            .args(words)
+            .current_dir(self.folder.path())
+            .env_remove("http_proxy")
+            .env("TMPDIR", self.folder.path())
+            .timeout(DEADLINE);
+        command
+    }
+
+    pub fn run<S: AsRef<OsStr>>(&self, words: &[S]) -> Outcome {
+        outcome(&mut self.command(words))
+    }
+
+    pub fn run_with_input<S: AsRef<OsStr>>(&self, words: &[S], input: &[u8]) -> Outcome {
+        outcome(self.command(words).write_stdin(input))
+    }
+
+    /// Starts the binary and goes on; what it tells as JSON lines can be waited for.
+    pub fn start(&self, words: &[&str]) -> Running {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_ropewalk"))
+            .args(words)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Running { child, lines }
+    }
+}
+
+fn outcome(command: &mut Command) -> Outcome {
+    let output = command.output().unwrap();
+    Outcome {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A run that is still going on. Killed when dropped.
+pub struct Running {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Running {
+    /// The next JSON line with this event; panics where the output ends before.
+    pub fn wait_for(&mut self, event: &str) -> serde_json::Value {
+        let mut line = String::new();
+        while self.lines.read_line(&mut line).unwrap() > 0 {
+            let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if value["event"] == event {
+                return value;
+            }
+            line.clear();
+        }
+        panic!("the output ended without the event {event}");
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the end.
+    pub fn end(&mut self) -> std::process::ExitStatus {
+        std::io::copy(&mut self.lines, &mut std::io::sink()).unwrap();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Bytes that look like nothing and are the same in every run.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut dice = fastrand::Rng::with_seed(seed);
+    std::iter::repeat_with(|| dice.u8(..))
+        .take(length)
+        .collect()
+}
+
+/// The torrent of one file.
+pub fn single(name: &str, bytes: &[u8], piece_length: u32) -> Draft {
+    Draft {
+        name: name.into(),
+        piece_length,
+        single_file: true,
+        files: vec![FileEntry::plain(name, bytes.len() as u64)],
+        piece_digests: digests(bytes, piece_length),
+        ..Draft::default()
+    }
+}
+
+/// The torrent of a folder with these files.
+pub fn folder(name: &str, files: &[(&str, Vec<u8>)], piece_length: u32) -> Draft {
+    let bytes = files
+        .iter()
+        .flat_map(|(_, bytes)| bytes.iter().copied())
+        .collect::<Vec<_>>();
+    Draft {
+        name: name.into(),
+        piece_length,
+        single_file: false,
+        files: files
+            .iter()
+            .map(|(path, bytes)| FileEntry::plain(path, bytes.len() as u64))
+            .collect(),
+        piece_digests: digests(&bytes, piece_length),
+        ..Draft::default()
+    }
+}
+
+fn digests(bytes: &[u8], piece_length: u32) -> Vec<Digest> {
+    bytes
+        .chunks(piece_length as usize)
+        .map(Digest::of)
+        .collect()
+}
+
+/// Whether `text` could move a cursor: anything below a space but the line's end.
+pub fn is_calm(text: &str) -> bool {
+    !text
+        .chars()
+        .any(|letter| letter != '\n' && letter.is_control() || letter == '\u{202e}')
+}

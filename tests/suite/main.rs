@@ -1,0 +1,14 @@
+//! The built binary, seen from outside: what it prints, what it leaves on disk, what the shell sees.
+//!
+//! Every test runs `ropewalk` in a folder of its own, on loopback and port 0. Waiting is for an event
+//! with a deadline: the binary's own JSON lines, or its end.
+
+#![allow(clippy::unwrap_used)]
+
+mod arguments;
+mod desk;
+mod lab;
+mod screen;
+mod show;
+mod transfer;
+mod verify;

@@ -1,0 +1,89 @@
+//! `verify`: data on disk against a torrent.
+
+use crate::desk::{Desk, folder, noise, single};
+
+fn album(desk: &Desk) {
+    let files = [
+        ("one.bin", noise(1, 40_000)),
+        ("deep/two.bin", noise(2, 20_000)),
+        ("empty", Vec::new()),
+        ("three.bin", noise(3, 50_000)),
+    ];
+    desk.write("a.torrent", &folder("album", &files, 16384).compose());
+    for (name, bytes) in &files {
+        desk.write(format!("data/album/{name}"), bytes);
+    }
+}
+
+#[test]
+fn right_data_is_status_0_and_a_line_for_each_file() {
+    let desk = Desk::new();
+    album(&desk);
+    let outcome = desk.run(&["verify", "a.torrent", "data"]).expect(0);
+    for name in ["one.bin", "deep/two.bin", "empty", "three.bin"] {
+        assert!(
+            outcome.out.lines().any(|line| line.contains(name)),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn one_wrong_byte_is_status_3_and_names_the_file() {
+    let desk = Desk::new();
+    album(&desk);
+    let mut bytes = desk.read("data/album/three.bin");
+    bytes[49_999] ^= 1;
+    desk.write("data/album/three.bin", &bytes);
+    let value = desk
+        .run(&["verify", "--json", "a.torrent", "data"])
+        .expect(3)
+        .json();
+    let bad = value["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|file| file["ok"] == false)
+        .map(|file| file["path"].as_str().unwrap().to_owned())
+        .collect::<Vec<_>>();
+    assert_eq!(bad, ["three.bin"]);
+}
+
+#[test]
+fn missing_files_are_status_3() {
+    let desk = Desk::new();
+    album(&desk);
+    std::fs::remove_file(desk.path("data/album/empty")).unwrap();
+    let outcome = desk.run(&["verify", "a.torrent", "data"]).expect(3);
+    assert!(outcome.out.contains("empty"), "{}", outcome.out);
+
+    std::fs::remove_dir_all(desk.path("data")).unwrap();
+    desk.run(&["verify", "a.torrent", "data"]).expect(3);
+}
+
+#[test]
+fn nothing_is_written_while_verifying() {
+    let desk = Desk::new();
+    desk.write(
+        "s.torrent",
+        &single("s.bin", &noise(4, 30_000), 16384).compose(),
+    );
+    desk.run(&["verify", "s.torrent"]).expect(3);
+    assert!(!desk.path("s.bin").exists());
+}
+
+#[test]
+fn with_quiet_only_what_is_wrong_is_named() {
+    let desk = Desk::new();
+    album(&desk);
+    assert_eq!(
+        desk.run(&["verify", "-q", "a.torrent", "data"])
+            .expect(0)
+            .out,
+        ""
+    );
+    std::fs::remove_file(desk.path("data/album/one.bin")).unwrap();
+    let outcome = desk.run(&["verify", "-q", "a.torrent", "data"]).expect(3);
+    assert!(outcome.out.contains("one.bin"));
+    assert!(!outcome.out.contains("three.bin"));
+}
