@@ -284,3 +284,87 @@ impl Drop for Verification {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::test_torrent::{Author, noise};
+
+    fn verify(author: &Author, folder: &Path, threads: usize) -> Report {
+        let threads = NonZeroUsize::new(threads).unwrap();
+        let mut work = Verification::start(&author.metainfo(), folder, threads).unwrap();
+        let pieces = work.pieces() as usize;
+        assert_eq!(work.by_ref().count(), pieces);
+        work.report()
+    }
+
+    fn author() -> Author {
+        let mut author = Author::new("book", 16_384);
+        author.file("cover", &noise(40_000));
+        author.file("empty", b"");
+        author.padding(9152);
+        for number in 0..40 {
+            author.file(&format!("pages/{number}"), &noise(1000 + number));
+        }
+        author.file("index", &noise(100_000));
+        author
+    }
+
+    #[test]
+    fn everything_is_complete_where_everything_was_published() {
+        for threads in [1, 3] {
+            let folder = tempfile::tempdir().unwrap();
+            author().publish(folder.path());
+            let report = verify(&author(), folder.path(), threads);
+            assert!(report.is_complete() && report.bad().count() == 0);
+            assert_eq!(report.files.len(), 43);
+        }
+    }
+
+    #[test]
+    fn each_kind_of_flaw_is_told_of_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let author = author();
+        author.publish(folder.path());
+        let at = |name: &str| folder.path().join("book").join(name);
+        std::fs::remove_file(at("empty")).unwrap();
+        std::fs::write(at("pages/3"), b"short").unwrap();
+        std::fs::remove_file(at("pages/5")).unwrap();
+        std::fs::create_dir(at("pages/5")).unwrap();
+        let mut index = author.contents()[43].to_vec();
+        index[99_999] ^= 1;
+        std::fs::write(at("index"), &index).unwrap();
+        let mut cover = author.contents()[0].to_vec();
+        cover.push(b'!');
+        std::fs::write(at("cover"), &cover).unwrap();
+
+        let report = verify(&author, folder.path(), 2);
+        let state = |name: &str| {
+            let mut files = report.files.iter();
+            let found = files.find(|file| file.path == at(name));
+            found.unwrap().state.clone()
+        };
+        assert_eq!(state("empty"), FileState::Flawed(Flaw::Missing));
+        assert_eq!(state("pages/3"), FileState::Flawed(Flaw::Short(5)));
+        let folder = FileState::Flawed(Flaw::NotAFile("it is a folder"));
+        assert_eq!(state("pages/5"), folder);
+        assert_eq!(state("cover"), FileState::Flawed(Flaw::Long(40_001)));
+        assert!(matches!(state("pages/4"), FileState::Untold { .. }));
+        assert_eq!(state("pages/39"), FileState::Complete);
+        let last = report.geometry.all_pieces().last().unwrap();
+        assert_eq!(state("index"), FileState::Wrong { bad: vec![last] });
+        let bad: Vec<_> = report.bad().map(PieceIndex::get).collect();
+        assert_eq!(bad, [3, last.get()]);
+        assert!(!report.is_complete());
+    }
+
+    #[test]
+    fn a_check_can_be_dropped_half_way() {
+        let folder = tempfile::tempdir().unwrap();
+        author().publish(folder.path());
+        let two = NonZeroUsize::new(2).unwrap();
+        let mut work = Verification::start(&author().metainfo(), folder.path(), two).unwrap();
+        assert!(work.next().unwrap().good);
+        drop(work);
+    }
+}

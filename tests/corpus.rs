@@ -10,6 +10,8 @@
 use ropewalk::protocol::bencode::{self, Limits, Problem};
 use ropewalk::protocol::filenames::NAME_BYTES_MAX;
 use ropewalk::protocol::metainfo::{Metainfo, MetainfoError};
+use ropewalk::protocol::peer::{Decoder, PeerId, Rules, Step};
+use ropewalk::protocol::tracker::http::{Answer, AnswerError};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -239,6 +241,109 @@ fn no_fuzz_row_of_a_file_does_harm() {
         tally.check(&row[0], Ok(()));
     }
     tally.report(10);
+}
+
+#[test]
+#[ignore = "needs ROPEWALK_CORPUS, the folder of real torrents"]
+fn no_fuzz_row_of_a_peer_does_harm() {
+    let mut tally = Tally::default();
+    for row in rows("vectors/fuzz.tsv") {
+        let input = bytes(&row[2]);
+        match row[1].as_str() {
+            "peer-stream" => tally.check(&row[0], stream_is_bounded(&input)),
+            "peer-id" => {
+                let name = PeerId(input.try_into().unwrap()).client_name();
+                let plain = name.chars().all(|it| it == ' ' || it.is_ascii_graphic());
+                tally.check(&row[0], plain.then_some(()).ok_or(name));
+            }
+            _ => {}
+        }
+    }
+    tally.report(5);
+}
+
+/// Decodes as far as it goes, for connections that agreed on everything and on nothing.
+fn stream_is_bounded(input: &[u8]) -> Result<(), String> {
+    for agreed in [false, true] {
+        let decoder = Decoder::new(Rules {
+            fast: agreed,
+            extended: agreed,
+            pieces: 1000,
+        });
+        let mut rest = input;
+        while let Ok(step) = decoder.step(rest) {
+            let used = match step {
+                Step::Need(bytes) if bytes > decoder.head_max() => {
+                    return Err(format!("{bytes} bytes are asked for"));
+                }
+                Step::Need(_) => break,
+                Step::Message { used, .. } => used,
+                Step::Payload { block, used } => used + block.length as usize,
+                Step::Skip { used, skip } => used + skip as usize,
+            };
+            rest = rest.get(used..).unwrap_or_default();
+        }
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs ROPEWALK_CORPUS, the folder of real torrents"]
+fn every_tracker_answer_row_holds() {
+    let mut tally = Tally::default();
+    for row in rows("vectors/tracker.tsv") {
+        let (name, kind, verdict, expected) = (&row[0], row[1].as_str(), &row[2], &row[5]);
+        if kind.starts_with("udp") || kind.contains("scrape") {
+            tally.unsupported.push(format!("{name}: {kind}"));
+            continue;
+        }
+        let answer = Answer::decode(&bytes(&row[3]));
+        let outcome = match verdict.as_str() {
+            "must-accept" => answer_holds(&answer, expected),
+            // What is left of a bad answer may be an answer, but never a wrong peer.
+            _ if answer.as_ref().is_ok_and(|it| !it.peers.is_empty()) => Err(format!("{answer:?}")),
+            _ => Ok(()),
+        };
+        tally.check(name, outcome);
+    }
+    tally.report(12);
+}
+
+/// Holds what a row says of an answer: numbers by their names, and exactly the addresses it lists.
+fn answer_holds(answer: &Result<Answer, AnswerError>, expected: &str) -> Result<(), String> {
+    if let Some(quoted) = expected.strip_prefix("failure \"") {
+        let (wanted, _) = quoted.split_once('"').unwrap();
+        let matches =
+            matches!(answer, Err(AnswerError::Refused { reason, .. }) if reason == wanted);
+        return matches.then_some(()).ok_or(format!("{answer:?}"));
+    }
+    let answer = answer.as_ref().map_err(|error| error.to_string())?;
+    let mut peers = Vec::new();
+    for fact in expected.split([',', ';']).map(str::trim) {
+        let fact = fact.split(" (").next().unwrap_or_default();
+        if let Ok(peer) = fact.parse() {
+            peers.push(peer);
+            continue;
+        }
+        let (name, value) = fact.rsplit_once(' ').unwrap_or((fact, ""));
+        let number = |found: Option<i64>| found.map(|it| it.to_string());
+        let count = |found: Option<u64>| found.map(|it| it.to_string());
+        let found = match name {
+            "interval" => number(answer.interval),
+            "min interval" => number(answer.min_interval),
+            "seeders" => count(answer.complete),
+            "leechers" => count(answer.incomplete),
+            "downloads" => count(answer.downloaded),
+            "external ip" => answer.external_ip.map(|ip| ip.to_string()),
+            "no" | "dict keys not" => continue,
+            _ => return Err(format!("the row says something unknown: {fact}")),
+        };
+        if found.as_deref() != Some(value) {
+            return Err(format!("{fact}, but found {found:?}"));
+        }
+    }
+    let found = &answer.peers;
+    (*found == peers).then_some(()).ok_or(format!("{found:?}"))
 }
 
 /// A row's input: hex, or a recipe for what is too long to write out.

@@ -211,7 +211,7 @@ impl Errand<'_> {
         let met_public = Arc::new(AtomicBool::new(false));
         let mut at = url.to_owned();
         check_address(&at)?;
-        for hop in 0..=REDIRECTS_MAX {
+        for _ in 0..=REDIRECTS_MAX {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(AnnounceError::TimedOut(self.limits.total));
@@ -221,7 +221,7 @@ impl Errand<'_> {
                 // Whoever can be reached from everywhere may not send us where only we can go.
                 public_only: met_public.load(Relaxed),
                 met_public: met_public.clone(),
-                loopback_allowed: !self.announce || hop > 0 || path_announces(&at),
+                loopback_allowed: !self.announce || path_announces(&at),
             };
             let agent = Agent::with_parts(self.config(left), DefaultConnector::default(), resolver);
             let response = agent.get(&at).call();
@@ -595,14 +595,50 @@ mod tests {
     }
 
     #[test]
+    fn a_compressed_body_is_never_unpacked() {
+        let tracker = Tracker::start(|_, mut stream| {
+            let body = b"\x1f\x8b\x08\0\0\0\0\0\0\x03";
+            response(&mut stream, "200 OK\r\nContent-Encoding: gzip", body);
+        });
+        let outcome = ask(&tracker);
+        let refused = matches!(
+            outcome,
+            Err(AnnounceError::Answer(AnswerError::NotBencode(_)))
+        );
+        assert!(refused, "{outcome:?}");
+    }
+
+    #[test]
+    fn https_needs_tls_in_the_build() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}/announce", free.local_addr().unwrap());
+        drop(free);
+        let outcome = announce(&url, &request(), &direct(Duration::from_secs(20)));
+        if cfg!(feature = "tls") {
+            assert!(matches!(outcome, Err(AnnounceError::Unreachable(_))));
+        } else {
+            assert_eq!(outcome, Err(AnnounceError::NoTls));
+        }
+    }
+
+    #[test]
     fn silence_and_heads_without_end_have_an_end() {
         let limits = direct(Duration::from_millis(200));
         let timed_out = Err(AnnounceError::TimedOut(limits.total));
         // Bound: nothing is ever sent; it keeps the connection open until the test is over.
         let (done, wait) = crossbeam_channel::bounded::<()>(0);
+        let wait_too = wait.clone();
         let silent = Tracker::start(move |_, _stream| {
             let _ = wait.recv();
         });
+        let drip = Tracker::start(move |_, mut stream| {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nd");
+            let _ = wait_too.recv();
+        });
+        assert_eq!(
+            announce(&drip.url("/announce"), &request(), &limits),
+            timed_out
+        );
         assert_eq!(
             announce(&silent.url("/announce"), &request(), &limits),
             timed_out

@@ -14,6 +14,7 @@
 //! assert_eq!(due[0].url, "http://t.example/announce");
 //! // … announce it, then:
 //! tiers.answered(due[0].tier, &Ok(Default::default()), Duration::from_secs(1));
+//! tiers.hungry(false); // there are peers: no haste
 //! assert_eq!(tiers.wake_at(), Some(Duration::from_secs(1 + 1800)));
 //! ```
 

@@ -238,3 +238,76 @@ fn open_socket(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::io::Read;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn callers_of_both_families_arrive_on_one_port() {
+        let listener = Listener::open(Some(0), None).unwrap();
+        let port = listener.port();
+        let both = listener.sockets.len() == 2;
+        let (sender, inbox) = callers();
+        let _listening = listener.start(sender).unwrap();
+        let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let caller = TcpStream::connect(v4).unwrap();
+        let (_, address) = inbox.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(address, caller.local_addr().unwrap());
+        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+        if let (true, Ok(caller)) = (both, TcpStream::connect(v6)) {
+            let (_, address) = inbox.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(address, caller.local_addr().unwrap());
+        }
+    }
+
+    #[test]
+    fn dropping_it_stops_the_thread_and_frees_the_port() {
+        let listener = Listener::open(Some(0), Some(Ipv4Addr::LOCALHOST.into())).unwrap();
+        let port = listener.port();
+        let (sender, inbox) = callers();
+        drop(listener.start(sender).unwrap());
+        assert!(inbox.recv().is_err());
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        assert!(TcpStream::connect(address).is_err());
+    }
+
+    #[test]
+    fn a_port_in_use_is_an_error_and_without_a_wish_another_is_found() {
+        let taken = Listener::open(Some(0), None).unwrap();
+        let again = Listener::open(Some(taken.port()), None);
+        assert_eq!(again.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let first = Listener::open(None, None).unwrap();
+        let second = Listener::open(None, None).unwrap();
+        assert_ne!(first.port(), second.port());
+    }
+
+    #[test]
+    fn callers_beyond_what_the_coordinator_takes_wait_and_are_not_lost() {
+        let listener = Listener::open(Some(0), Some(Ipv4Addr::LOCALHOST.into())).unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, listener.port()));
+        let (sender, inbox) = callers();
+        let listening = listener.start(sender).unwrap();
+        let crowd = CALLERS_MAX + 8;
+        let callers: Vec<TcpStream> = (0..crowd)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
+        let mut known: Vec<SocketAddr> = callers
+            .iter()
+            .map(|caller| caller.local_addr().unwrap())
+            .collect();
+        for _ in 0..crowd {
+            let (_, address) = inbox.recv_timeout(PATIENCE).unwrap();
+            known.retain(|other| *other != address);
+        }
+        assert!(known.is_empty(), "{known:?} were lost");
+        // Who was accepted and dropped hears it.
+        drop(listening);
+        let mut first = &callers[0];
+        assert_eq!(first.read(&mut [0]).unwrap(), 0);
+    }
+}

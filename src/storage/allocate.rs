@@ -7,7 +7,7 @@
 //! allocating and 0.042 s for writing, against 0.093 s for writing alone) and keeps the promise.
 
 use super::layout::{LaidFile, Layout};
-use super::reach::{fault, in_the_way, open_or_create, open_to_read, unmake};
+use super::reach::{in_the_way, open_or_create, open_to_read, unmake};
 use super::record::FileFacts;
 use super::slot::{StorageError, StorageTrouble};
 use super::survey;
@@ -103,7 +103,9 @@ impl Order<'_> {
                         let free = space.free.unwrap_or(0);
                         return Err(full(&file.path, needed, free));
                     }
-                    Err(errno) => return Err(fault("allocate", &file.path, &errno.into())),
+                    Err(errno) => {
+                        return Err(StorageError::from_io("allocate", &file.path, &errno.into()));
+                    }
                 }
             }
             let facts = finish(&open, file)?;
@@ -181,7 +183,7 @@ impl Order<'_> {
     fn fit(&self, open: &File, file: &LaidFile, undo: &mut Undo) -> Result<(), StorageError> {
         let length = open
             .metadata()
-            .map_err(|error| fault("look at", &file.path, &error))?
+            .map_err(|error| StorageError::from_io("look at", &file.path, &error))?
             .len();
         if length > file.length && !self.overwrite {
             let cause = format!("it has {length} bytes and should have {}", file.length);
@@ -194,7 +196,7 @@ impl Order<'_> {
             return Ok(());
         }
         open.set_len(file.length).map_err(|error| {
-            let mut error = fault("allocate", &file.path, &error);
+            let mut error = StorageError::from_io("allocate", &file.path, &error);
             if error.kind == StorageTrouble::TooLarge {
                 error.cause = format!(
                     "its {} bytes are more than this file system or this process may hold in a file",
@@ -300,7 +302,7 @@ fn finish(open: &File, file: &LaidFile) -> Result<FileFacts, StorageError> {
         let _ = open.set_permissions(PermissionsExt::from_mode(mode | (mode & 0o444) >> 2));
     }
     let stat = rustix::fs::fstat(open);
-    let stat = stat.map_err(|errno| fault("look at", &file.path, &errno.into()))?;
+    let stat = stat.map_err(|errno| StorageError::from_io("look at", &file.path, &errno.into()))?;
     Ok(survey::facts(&stat))
 }
 

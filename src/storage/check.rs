@@ -205,9 +205,7 @@ impl Reader {
                 match open.read_at(&mut self.buffer[..room], offset) {
                     Ok(0) => {
                         let end = io::ErrorKind::UnexpectedEof.into();
-                        let mut error = super::reach::fault("read", file.path(), &end);
-                        error.kind = StorageTrouble::Vanished;
-                        error.cause = "it is shorter than it should be".to_owned();
+                        let error = StorageError::from_io("read", file.path(), &end);
                         return Err(Unread::Missing(error));
                     }
                     Ok(count) => {
@@ -217,7 +215,7 @@ impl Reader {
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => {
-                        let error = super::reach::fault("read", file.path(), &error);
+                        let error = StorageError::from_io("read", file.path(), &error);
                         return Err(Unread::Failed(error));
                     }
                 }

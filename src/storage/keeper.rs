@@ -94,7 +94,8 @@ pub enum Saved {
         /// One sentence.
         warning: Option<String>,
     },
-    /// The medium did not take all data, for the first time. The record on disk says what it said before.
+    /// The medium did not take all data, for the first time, or a file could not be opened for lack of
+    /// descriptors (then both lists are empty). The record on disk says what it said before; save again.
     Doubtful {
         /// What failed.
         error: StorageError,
@@ -311,7 +312,9 @@ impl Kept {
             overwrite,
             stop,
         })?;
-        self.facts = room.facts;
+        for (known, now) in self.facts.iter_mut().zip(room.facts) {
+            *known = now.or(*known); // a file not come to before we had to leave is as it was
+        }
         self.folders.extend(room.folders);
         self.open = room.open;
         if !have.is_full() {
@@ -351,6 +354,13 @@ impl Kept {
     }
 
     fn doubt(&mut self, claim: &Claim, failed: Unsynced) -> Saved {
+        if failed.error.kind == StorageTrouble::Descriptors {
+            return Saved::Doubtful {
+                error: failed.error,
+                check: Vec::new(),
+                forget: Vec::new(),
+            };
+        }
         let hopeless = !matches!(failed.error.kind, StorageTrouble::Broken);
         if hopeless || std::mem::replace(&mut self.has_failed, true) {
             return Saved::Failed(failed.error);
@@ -392,3 +402,7 @@ impl Kept {
         reach::unmake(&mut self.made); // only what is empty goes
     }
 }
+
+#[cfg(test)]
+#[path = "keeper_tests.rs"]
+mod tests;

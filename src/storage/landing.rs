@@ -1030,6 +1030,57 @@ mod tests {
         }
     }
 
+    /// A file system with room for next to nothing. Needs root.
+    struct Tiny(tempfile::TempDir);
+
+    impl Tiny {
+        fn mount(bytes: usize) -> Tiny {
+            let folder = tempfile::tempdir().unwrap();
+            let mount = std::process::Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
+                .arg(folder.path())
+                .status()
+                .unwrap();
+            assert!(mount.success());
+            Tiny(folder)
+        }
+    }
+
+    impl Drop for Tiny {
+        fn drop(&mut self) {
+            let umount = std::process::Command::new("umount")
+                .arg(self.0.path())
+                .status();
+            assert!(umount.is_ok_and(|status| status.success()));
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root: mounts a small tmpfs"]
+    fn a_full_disk_is_an_ordinary_error() {
+        both_stores(|budget| {
+            let tiny = Tiny::mount(512 * 1024);
+            let geometry = Geometry::new(200_000, 80_000).unwrap();
+            let mut scratch = ScratchFile::below(tiny.0.path(), geometry, 0);
+            // A hole where the file was, and nothing left to fill it with.
+            scratch.truncate(0);
+            scratch.truncate(200_000);
+            let filler = std::fs::write(tiny.0.path().join("filler"), vec![1; 1 << 20]);
+            assert!(filler.is_err());
+            let mut landing = Landing::new(budget);
+            let block = scratch.block(1, 0);
+            landing.hold(scratch.slot(block));
+            landing.begin(wire(block));
+            let (ours, mut theirs) = pair();
+            theirs.write_all(&payload(block)).unwrap();
+            let arrival = landing.receive(ours.as_fd(), &mut [0; 13], Instant::now());
+            let trouble = arrival.unwrap().trouble.unwrap();
+            assert_eq!(trouble.error.kind, StorageTrouble::Full);
+            drop(landing);
+            drop(scratch);
+        });
+    }
+
     #[test]
     fn a_spare_stays_in_memory_until_it_has_a_slot() {
         let mut scratch = scratch();

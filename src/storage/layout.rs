@@ -63,21 +63,12 @@ impl Layout {
         } else {
             folder
         };
-        let mut start = 0;
-        let files = metainfo.files.iter().map(|entry| {
-            let mut path = folder.join(&metainfo.name);
-            if !metainfo.single_file {
-                path.push(&entry.path);
-            }
-            let file = LaidFile {
-                path,
-                start,
-                length: entry.length,
-                padding: entry.padding,
-                executable: entry.executable,
-            };
-            start += entry.length;
-            file
+        let files = metainfo.files_with_starts().map(|(start, entry)| LaidFile {
+            path: folder.join(metainfo.disk_path(entry)),
+            start,
+            length: entry.length,
+            padding: entry.padding,
+            executable: entry.executable,
         });
         Layout {
             info_hash: metainfo.info_hash,

@@ -20,4 +20,6 @@ mod scratch_file;
 pub mod slot;
 pub mod survey;
 mod sync;
+#[cfg(test)]
+pub(crate) mod test_torrent;
 pub mod window;

@@ -40,13 +40,13 @@ impl OpenFiles {
     /// Where `block` lies, in order.
     pub fn places(&mut self, layout: &Layout, block: Block, access: Access) -> Vec<Place> {
         let runs = layout.runs_of(block).collect();
-        self.to_places(layout, runs, access)
+        self.at_hand(layout, runs, access)
     }
 
     /// Where all of `piece` lies, in order.
     pub fn piece(&mut self, layout: &Layout, piece: PieceIndex, access: Access) -> Vec<Place> {
         let runs = layout.runs_of_piece(piece).collect();
-        self.to_places(layout, runs, access)
+        self.at_hand(layout, runs, access)
     }
 
     /// Lets go of all files of a torrent: it has ended, or its files were replaced.
@@ -55,7 +55,7 @@ impl OpenFiles {
         self.by_use.retain(|_, key| key.0 != info_hash);
     }
 
-    fn to_places(&mut self, layout: &Layout, runs: Vec<Run>, access: Access) -> Vec<Place> {
+    fn at_hand(&mut self, layout: &Layout, runs: Vec<Run>, access: Access) -> Vec<Place> {
         // A piece over a thousand files would throw everything else out and be of no use itself.
         let keep = runs.len() <= self.capacity.div_ceil(2);
         let place = |run: Run| {

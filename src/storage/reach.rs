@@ -10,25 +10,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-/// What the system's error means for a file.
-pub(super) fn fault(doing: &'static str, path: &Path, error: &io::Error) -> StorageError {
-    let kind = match Errno::from_io_error(error) {
-        Some(Errno::NOSPC | Errno::DQUOT) => StorageTrouble::Full,
-        Some(Errno::FBIG) => StorageTrouble::TooLarge,
-        Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => StorageTrouble::Denied,
-        Some(Errno::EXIST | Errno::ISDIR | Errno::NOTDIR | Errno::LOOP) => StorageTrouble::InTheWay,
-        Some(Errno::NOENT | Errno::STALE) => StorageTrouble::Vanished,
-        Some(Errno::MFILE | Errno::NFILE) => StorageTrouble::Descriptors,
-        _ => StorageTrouble::Broken,
-    };
-    StorageError {
-        kind,
-        doing,
-        path: path.to_owned(),
-        cause: error.to_string(),
-    }
-}
-
 /// Something that is not what we need is at `path`.
 pub(super) fn in_the_way(doing: &'static str, path: &Path, cause: &str) -> StorageError {
     StorageError {
@@ -129,10 +110,11 @@ fn open_at(
         let what = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW);
         match what.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
             Ok(kind) if kind != FileType::RegularFile => not_a_file(kind),
-            _ => fault(doing, path, &errno.into()),
+            _ => StorageError::from_io(doing, path, &errno.into()),
         }
     })?;
-    let stat = rustix::fs::fstat(&opened).map_err(|errno| fault(doing, path, &errno.into()))?;
+    let stat = rustix::fs::fstat(&opened)
+        .map_err(|errno| StorageError::from_io(doing, path, &errno.into()))?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Ok(opened.into()),
         kind => Err(not_a_file(kind)),
@@ -152,7 +134,7 @@ fn folder_of<'a>(
         create_root(root, made)?;
     }
     let mut folder = rustix::fs::open(root, A_FOLDER, Mode::empty())
-        .map_err(|errno| fault("open", root, &errno.into()))?;
+        .map_err(|errno| StorageError::from_io("open", root, &errno.into()))?;
     let mut here = root.to_owned();
     for part in below.parent().into_iter().flat_map(Path::components) {
         let Component::Normal(part) = part else {
@@ -163,7 +145,7 @@ fn folder_of<'a>(
             match rustix::fs::mkdirat(&folder, part, Mode::from_raw_mode(0o777)) {
                 Ok(()) => made.push(here.clone()),
                 Err(Errno::EXIST) => {}
-                Err(errno) => return Err(fault("create", &here, &errno.into())),
+                Err(errno) => return Err(StorageError::from_io("create", &here, &errno.into())),
             }
         }
         folder = rustix::fs::openat(&folder, part, A_FOLDER | OFlags::NOFOLLOW, Mode::empty())
@@ -173,7 +155,7 @@ fn folder_of<'a>(
                     Ok(kind) if kind != FileType::Directory => {
                         in_the_way("open", &here, kind_of_thing(kind))
                     }
-                    _ => fault("open", &here, &errno.into()),
+                    _ => StorageError::from_io("open", &here, &errno.into()),
                 }
             })?;
     }
@@ -197,7 +179,7 @@ pub(super) fn create_root(root: &Path, made: &mut Vec<PathBuf>) -> Result<(), St
             Ok(())
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && root.is_dir() => Ok(()),
-        Err(error) => Err(fault("create", root, &error)),
+        Err(error) => Err(StorageError::from_io("create", root, &error)),
     }
 }
 

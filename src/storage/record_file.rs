@@ -3,7 +3,7 @@
 //! The lock is on the file itself, which each save replaces. So the new file is locked before it takes
 //! the name, and whoever gets a lock looks whether the name still stands for the file they locked.
 
-use super::reach::{fault, in_the_way};
+use super::reach::in_the_way;
 use super::record;
 use super::slot::StorageError;
 use crate::protocol::Digest;
@@ -111,7 +111,7 @@ impl RecordFile {
     }
 
     fn replace(&mut self, beside: &Path, bytes: &[u8]) -> Result<(), StorageError> {
-        let write = |error: std::io::Error| fault("write", beside, &error);
+        let write = |error: std::io::Error| StorageError::from_io("write", beside, &error);
         // Left over from a run that was killed, or put there by a stranger: never opened, only removed.
         match std::fs::remove_file(beside) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(write(error)),
@@ -125,14 +125,16 @@ impl RecordFile {
         new.write_all(bytes).map_err(write)?;
         new.sync_all().map_err(write)?;
         let _ = lock(&new); // where locks are missing, `take` has said so
-        std::fs::rename(beside, &self.path).map_err(|error| fault("write", &self.path, &error))?;
+        std::fs::rename(beside, &self.path)
+            .map_err(|error| StorageError::from_io("write", &self.path, &error))?;
         self.locked = Some(new);
         sync_folder(&self.folder)
     }
 
     /// Removes the record: sharing has ended.
     pub(super) fn remove(self) -> Result<(), StorageError> {
-        std::fs::remove_file(&self.path).map_err(|error| fault("remove", &self.path, &error))?;
+        std::fs::remove_file(&self.path)
+            .map_err(|error| StorageError::from_io("remove", &self.path, &error))?;
         sync_folder(&self.folder)
     }
 
@@ -162,7 +164,6 @@ impl Taken {
             "the record {} cannot be read: everything is hashed, and it is replaced",
             path.display()
         ));
-        self.bytes = Some(b"unreadable".to_vec());
         self.file = Some(RecordFile {
             folder: folder.to_owned(),
             path,
@@ -225,7 +226,7 @@ pub(super) fn sync_folder(folder: &Path) -> Result<(), StorageError> {
                 Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS)
             ) =>
         {
-            Err(fault("sync", folder, &error))
+            Err(StorageError::from_io("sync", folder, &error))
         }
         _ => Ok(()),
     }

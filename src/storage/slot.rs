@@ -12,7 +12,7 @@
 
 pub use super::landing::{Arrival, Landed, Landing, Match, Revoked, Trouble, put};
 #[cfg(test)]
-pub(crate) use super::scratch_file::{CANARY, ScratchFile, payload};
+pub(crate) use super::scratch_file::{ScratchFile, payload};
 pub use super::window::MapBudget;
 
 use super::layout::Place;

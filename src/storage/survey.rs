@@ -11,7 +11,7 @@
 //! nothing was written any more: after a clean end, and in files that were complete.
 
 use super::layout::{Access, Layout, LazyFile};
-use super::reach::{fault, in_the_way, kind_of_thing, way_is_plain};
+use super::reach::{in_the_way, kind_of_thing, way_is_plain};
 use super::record::{FileFacts, LaidBlocks, Record};
 use super::slot::StorageError;
 use crate::protocol::bitfield::Bitfield;
@@ -111,7 +111,9 @@ pub fn look(layout: &Layout) -> Vec<Found> {
                 },
                 Err(Errno::NOENT) => Found::Nothing,
                 Err(Errno::NOTDIR) => Found::Other("a file is where its folder should be"),
-                Err(errno) => Found::Unknown(fault("look at", &file.path, &errno.into())),
+                Err(errno) => {
+                    Found::Unknown(StorageError::from_io("look at", &file.path, &errno.into()))
+                }
             }
         })
         .collect()

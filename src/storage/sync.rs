@@ -5,7 +5,7 @@
 //! the last good sync must be hashed again from the medium.
 
 use super::layout::Layout;
-use super::reach::{fault, open_to_read};
+use super::reach::open_to_read;
 use super::record::FileFacts;
 use super::record_file::sync_folder;
 use super::slot::{StorageError, StorageTrouble};
@@ -43,8 +43,14 @@ impl Sync<'_> {
     /// call is on the medium, or the error says of which files this is not sure.
     pub(super) fn carry_out(&self, facts: &mut [Option<FileFacts>]) -> Result<(), Unsynced> {
         let mut failed: Option<Unsynced> = None;
-        let mut fail = |files: BTreeSet<usize>, error| match &mut failed {
-            Some(failed) => failed.files.extend(files),
+        let mut fail = |files: BTreeSet<usize>, error: StorageError| match &mut failed {
+            Some(failed) => {
+                failed.files.extend(files);
+                // A lack of descriptors passes; it must not hide what does not.
+                if failed.error.kind == StorageTrouble::Descriptors {
+                    failed.error = error;
+                }
+            }
             None => failed = Some(Unsynced { error, files }),
         };
         let folder = self.layout.folder();
@@ -57,7 +63,10 @@ impl Sync<'_> {
             });
             match synced {
                 Ok(number) => device = Some(number),
-                Err(error) => fail(self.files.clone(), fault("sync", folder, &error)),
+                Err(error) => fail(
+                    self.files.clone(),
+                    StorageError::from_io("sync", folder, &error),
+                ),
             }
         }
         for &number in self.files {
@@ -101,11 +110,12 @@ impl Sync<'_> {
             if let Err(error) = synced {
                 // Best effort: pages that are mapped or dirty stay, and their blocks are forgotten anyway.
                 let _ = rustix::fs::fadvise(&open, 0, None, Advice::DontNeed);
-                return Err(fault("sync", &file.path, &error));
+                return Err(StorageError::from_io("sync", &file.path, &error));
             }
         }
         let stat = rustix::fs::fstat(&open);
-        let now = stat.map_err(|errno| fault("look at", &file.path, &errno.into()))?;
+        let now =
+            stat.map_err(|errno| StorageError::from_io("look at", &file.path, &errno.into()))?;
         let now = survey::facts(&now);
         let same = |then: FileFacts| (then.device, then.inode) == (now.device, now.inode);
         if !known.is_none_or(same) {

@@ -386,13 +386,12 @@ fn silence_ends_a_connection_and_ours_is_broken_by_keep_alives() {
 #[test]
 fn a_message_that_drips_is_too_slow_however_often_it_drips() {
     let finish = Duration::from_millis(200);
-    let mut table = Table::set(
-        true,
-        Deadlines {
-            finish,
-            ..Deadlines::default()
-        },
-    );
+    let deadlines = Deadlines {
+        finish,
+        pace: u32::MAX,
+        ..Deadlines::default()
+    };
+    let mut table = Table::set(true, deadlines);
     let block = table.block(0);
     table.ask(&[block]);
     let mut stream = Vec::new();
