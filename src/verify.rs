@@ -287,6 +287,8 @@ impl Drop for Verification {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
     use crate::storage::test_torrent::{Author, noise};
 

@@ -172,11 +172,11 @@ impl Complaint {
             ),
             StorageTrouble::Denied => (
                 Reason::Storage,
-                "choose another folder with --output, or change who may write there",
+                "choose another folder, or change who may write there",
             ),
             StorageTrouble::InTheWay => (
                 Reason::InTheWay,
-                "choose another folder with --output, or replace what is there with --overwrite",
+                "choose another folder, or let get replace what is there with --overwrite",
             ),
             StorageTrouble::Vanished => (
                 Reason::Storage,

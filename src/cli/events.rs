@@ -7,6 +7,7 @@ use super::shown::is_treacherous;
 use crate::client::{Ending, Notice, Snapshot};
 use serde::Serialize;
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The torrent that an event is about.
@@ -191,34 +192,17 @@ impl Event {
                 client,
             } => (
                 Some(*task),
-                Event::Peer {
-                    state: "joined",
-                    address: address.to_string(),
-                    client: Some(client.clone()),
-                    text: None,
-                },
+                Event::peer("joined", *address, Some(client.clone()), None),
             ),
             Notice::PeerLeft { task, address, why } => (
                 Some(*task),
-                Event::Peer {
-                    state: "left",
-                    address: address.to_string(),
-                    client: None,
-                    text: Some(why.to_string()),
-                },
+                Event::peer("left", *address, None, Some(why.to_string())),
             ),
             Notice::Tracker {
                 task,
                 tracker,
                 outcome,
-            } => (
-                Some(*task),
-                Event::Tracker {
-                    tracker: tracker.clone(),
-                    peers: outcome.as_ref().ok().copied(),
-                    error: outcome.as_ref().err().cloned(),
-                },
-            ),
+            } => (Some(*task), Event::tracker(tracker, outcome)),
             Notice::Piece { task, piece, good } => (
                 Some(*task),
                 Event::Piece {
@@ -250,6 +234,28 @@ impl Event {
                 snapshot,
                 ending,
             } => (Some(*task), Event::stopped(snapshot, ending, complaint)),
+        }
+    }
+
+    fn peer(
+        state: &'static str,
+        address: SocketAddr,
+        client: Option<String>,
+        text: Option<String>,
+    ) -> Event {
+        Event::Peer {
+            state,
+            address: address.to_string(),
+            client,
+            text,
+        }
+    }
+
+    fn tracker(tracker: &str, outcome: &Result<usize, String>) -> Event {
+        Event::Tracker {
+            tracker: tracker.to_owned(),
+            peers: outcome.as_ref().ok().copied(),
+            error: outcome.as_ref().err().cloned(),
         }
     }
 
@@ -304,7 +310,8 @@ pub fn json(value: &impl Serialize) -> String {
     safe
 }
 
-fn seconds(time: Duration) -> f64 {
+/// A time in seconds, to the millisecond.
+pub fn seconds(time: Duration) -> f64 {
     thousandths(time.as_secs_f64())
 }
 

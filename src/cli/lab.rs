@@ -10,7 +10,7 @@ use crate::client::Notice;
 use crate::lab::{self, LabError, LabEvent, Who};
 use crossbeam_channel::bounded;
 use serde::Serialize;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Of the first pieces every one is told, of the others every quarter.
 const PIECES_TOLD: u32 = 3;
@@ -269,7 +269,7 @@ impl Narrator {
                  among equally rare ones: so that leechers have different pieces to give each other."
             )),
             _ if here <= PIECES_TOLD => Some(format!("leecher: piece {piece} ({count}).")),
-            _ if here % quarter == 0 && here < self.pieces => {
+            _ if here.is_multiple_of(quarter) && here < self.pieces => {
                 Some(format!("leecher: {count} pieces are here."))
             }
             _ => None,
@@ -282,7 +282,7 @@ impl Narrator {
             LabEvent::Told { who, notice } => {
                 let (task, event) = Event::of(notice, None);
                 return output::line(&events::json(&Timed {
-                    time: seconds(time),
+                    time: events::seconds(time),
                     who: Some(who.name()),
                     subject: task.and(self.subject.as_ref()),
                     event,
@@ -325,14 +325,10 @@ impl Narrator {
             },
         };
         output::line(&events::json(&Timed {
-            time: seconds(time),
+            time: events::seconds(time),
             who: None,
             subject: None,
             event: line,
         }))
     }
-}
-
-fn seconds(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1000.0).round() / 1000.0
 }

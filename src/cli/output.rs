@@ -1,6 +1,6 @@
 //! Standard output and standard error, written by hand because `println!` panics where nobody reads
 //! any more. What goes to standard output is the result and must arrive; what goes to standard
-//! error is talk and may be lost.
+//! error is talk and may be lost. [`WholeLines`] is for a thread that writes beside the main one.
 
 use super::complaint::Complaint;
 use std::io::{ErrorKind, Write};
@@ -28,4 +28,66 @@ pub fn say(text: &str) {
     whole.push('\n');
     // A standard error that is full or closed is no reason to stop the work.
     let _ = std::io::stderr().lock().write_all(whole.as_bytes());
+}
+
+/// A writer that hands on whole lines only, so that what two threads write does not mix within a line.
+pub struct WholeLines<W: Write> {
+    out: W,
+    begun: Vec<u8>,
+}
+
+impl<W: Write> WholeLines<W> {
+    /// Lines for `out`, which must take one `write_all` in one piece, as the standard streams do.
+    pub fn new(out: W) -> WholeLines<W> {
+        WholeLines {
+            out,
+            begun: Vec::new(),
+        }
+    }
+}
+
+impl<W: Write> Write for WholeLines<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.begun.extend_from_slice(bytes);
+        if let Some(end) = self.begun.iter().rposition(|&byte| byte == b'\n') {
+            let rest = self.begun.split_off(end + 1);
+            let whole = std::mem::replace(&mut self.begun, rest);
+            self.out.write_all(&whole)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    struct Calls<'a>(&'a mut Vec<String>);
+
+    impl Write for Calls<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.push(String::from_utf8_lossy(bytes).into_owned());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_comes_in_parts_goes_on_in_one() {
+        let mut calls = Vec::new();
+        let mut lines = WholeLines::new(Calls(&mut calls));
+        for part in ["on", "e", "\ntwo\nthr", "ee", "\n"] {
+            lines.write_all(part.as_bytes()).unwrap();
+            lines.flush().unwrap();
+        }
+        assert_eq!(calls, ["one\ntwo\n", "three\n"]);
+    }
 }

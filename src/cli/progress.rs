@@ -15,7 +15,7 @@ const BETWEEN_LINES: Duration = Duration::from_secs(5);
 const NAME_LENGTH: usize = 24;
 
 /// The cells of the bar.
-const CELLS: usize = 20;
+const CELLS: usize = 12;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -290,7 +290,7 @@ mod tests {
         })]);
         assert!(
             text.starts_with(
-                " 25% [=====               ] 1.0 MiB of 4.0 MiB  1.0 MiB/s  1 peer, 3.0 s left"
+                " 25% [===         ] 1.0 MiB of 4.0 MiB  1.0 MiB/s  1 peer, 3.0 s left"
             ),
             "{text}"
         );

@@ -1,17 +1,20 @@
 //! `get` and `seed`: start a client, tell what it tells, and turn how it ended into an exit status.
 
 use super::arguments::Transfer;
-use super::complaint::{Complaint, Reason};
+use super::complaint::{Complaint, Reason, plain};
 use super::events::{self, Event, Subject};
 use super::figures;
 use super::hook;
+use super::output::WholeLines;
 use super::progress::{Progress, Style};
 use super::shown::shown;
 use super::status::ExitStatus;
 use super::{signals, torrent, values};
 use crate::client::{Client, Control, Ending, Notice, Role, Settings, Sharing, Snapshot, Task};
-use crate::net::trace::Tracer;
+use crate::net::trace::{self, TraceThread, Tracer};
 use crossbeam_channel::{Receiver, Sender};
+use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -69,16 +72,21 @@ fn work(role: Role, options: &Transfer, teller: &mut Teller) -> Result<(), Compl
     if tasks.is_empty() {
         return Ok(());
     }
+    let (tracer, trace_thread) = trace(options)?.unzip();
     let settings = Settings {
         port: options.port,
         bind: options.bind,
         max_peers: options.max_peers,
-        trace: trace(options)?,
+        trace: tracer,
         seed: fastrand::u64(..),
     };
-    let mut session = Session::new(role, options, &tasks, teller);
+    let mut session = Session::new(options, &tasks, teller);
     let client = Client::start(settings, tasks).map_err(|error| Complaint::start(&error))?;
     session.follow(&client);
+    drop(client);
+    if let Some(thread) = trace_thread {
+        thread.finish();
+    }
     Ok(())
 }
 
@@ -121,22 +129,39 @@ fn prepare_folder(role: Role, folder: &Path) -> Result<(), Complaint> {
     }
 }
 
-fn trace(options: &Transfer) -> Result<Option<Tracer>, Complaint> {
-    match &options.trace {
-        None => Ok(None),
-        Some(_) => Err(Complaint::unsupported("--trace is not supported yet", "")),
-    }
+/// Starts the trace, if one is wanted: into a file, or to the screen, which with `--json` is the stream
+/// of events.
+fn trace(options: &Transfer) -> Result<Option<(Tracer, TraceThread)>, Complaint> {
+    let Some(path) = &options.trace else {
+        return Ok(None);
+    };
+    let out: Box<dyn Write + Send> = match (path.as_os_str() == "-", options.json) {
+        (false, _) => {
+            Box::new(File::create(path).map_err(|error| Complaint::writing(path, &error))?)
+        }
+        (true, false) => Box::new(WholeLines::new(std::io::stderr())),
+        (true, true) => Box::new(WholeLines::new(std::io::stdout())),
+    };
+    let style = match options.json {
+        true => trace::Style::Json,
+        false => trace::Style::Words,
+    };
+    trace::start(out, style).map(Some).map_err(|error| {
+        Complaint::new(
+            Reason::Resources,
+            format!("cannot start the trace's thread: {}", plain(&error)),
+            "the system allows no more threads (see `ulimit -u`)",
+        )
+    })
 }
 
 /// A run of a client as it is told to the user.
 struct Session<'a> {
-    role: Role,
     options: &'a Transfer,
     teller: &'a mut Teller,
     subjects: Vec<Subject>,
     /// The names again, safe to show.
     names: Vec<String>,
-    sizes: Vec<u64>,
     progress: Progress,
     hooks: Vec<Receiver<Result<(), Complaint>>>,
     /// Standard output takes no more: nothing is told from here on.
@@ -144,12 +169,7 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(
-        role: Role,
-        options: &'a Transfer,
-        tasks: &[Task],
-        teller: &'a mut Teller,
-    ) -> Session<'a> {
+    fn new(options: &'a Transfer, tasks: &[Task], teller: &'a mut Teller) -> Session<'a> {
         let subjects = tasks.iter().enumerate().map(|(task, it)| Subject {
             task,
             name: it.metainfo.name.clone(),
@@ -161,16 +181,11 @@ impl<'a> Session<'a> {
             .collect::<Vec<_>>();
         let traced = options.trace.as_deref() == Some(Path::new("-")) && !options.json;
         Session {
-            role,
             options,
             teller,
             subjects: subjects.collect(),
             progress: Progress::new(Style::fitting(options.quiet, traced), &names),
             names,
-            sizes: tasks
-                .iter()
-                .map(|task| task.metainfo.geometry.total())
-                .collect(),
             hooks: Vec::new(),
             mute: false,
         }
@@ -184,11 +199,21 @@ impl<'a> Session<'a> {
             let _ = stop.send(Control::Stop);
         });
         let mut first = None;
+        let mut at_work = self.names.len();
         for notice in client.notices() {
             first = first.or_else(|| signal.try_recv().ok());
+            at_work -= usize::from(matches!(notice, Notice::Stopped { .. })).min(at_work);
             self.tell(&notice, first, &control);
         }
         self.progress.finish();
+        if at_work > 0 {
+            // Only a fault of ours ends a client before its torrents; never call that a success.
+            self.teller.complain(&Complaint::new(
+                Reason::Resources,
+                "the client ended before its work did",
+                "this is a fault in ropewalk: please report it; what was recorded is kept",
+            ));
+        }
         for hook in std::mem::take(&mut self.hooks) {
             if let Ok(Err(complaint)) = hook.recv() {
                 self.teller.complain(&complaint);
@@ -340,24 +365,18 @@ impl<'a> Session<'a> {
         } else if already {
             self.say(&what);
         }
-        if let Some(command) = &self.options.on_complete {
+        if let (Some(command), Some(subject)) = (&self.options.on_complete, self.subjects.get(task))
+        {
+            let path = self.options.folder.join(&subject.name);
             let facts = hook::Facts {
-                name: self
-                    .subjects
-                    .get(task)
-                    .map_or_else(String::new, |s| s.name.clone()),
-                path: self
-                    .options
-                    .folder
-                    .join(self.subjects.get(task).map_or("", |s| s.name.as_str())),
-                info_hash: self
-                    .subjects
-                    .get(task)
-                    .map_or_else(String::new, |s| s.info_hash.clone()),
-                size: self.sizes.get(task).copied().unwrap_or_default(),
+                name: subject.name.clone(),
+                // The command may change its folder.
+                path: std::path::absolute(&path).unwrap_or(path),
+                info_hash: subject.info_hash.clone(),
+                size: snapshot.size,
             };
-            self.hooks
-                .push(hook::start(command, facts, name.to_owned()));
+            let name = name.to_owned();
+            self.hooks.push(hook::start(command, facts, name));
         }
     }
 }

@@ -63,7 +63,6 @@ impl Torrent {
         });
         let standing = swarm.standing(now);
         let claim = Claim {
-            geometry: self.task.metainfo.geometry,
             laid: self.laid_blocks(),
             have,
             uploaded: self.totals_before.0 + standing.uploaded,

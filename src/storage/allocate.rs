@@ -71,11 +71,7 @@ impl Order<'_> {
         let needed = self.needed()?;
         super::reach::create_root(self.layout.folder(), &mut undo.made)?;
         let space = Space::of(self.layout.folder());
-        if let Some(free) = space.free
-            && needed.saturating_add(space.reserve(needed)) > free
-        {
-            return Err(full(self.layout.folder(), needed, free));
-        }
+        space.check(needed, self.layout.folder(), space.remote)?;
         let mut room = Room::default();
         let mut seen = HashMap::new();
         let mut sparse = space.remote;
@@ -98,10 +94,13 @@ impl Order<'_> {
                 undo.filled.push((file.path.clone(), missing.clone()));
                 match self.allocate(&open, &missing) {
                     Ok(()) => {}
-                    Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => sparse = true,
-                    Err(Errno::NOSPC | Errno::DQUOT) => {
+                    Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
+                        sparse = true;
+                        space.check(needed, self.layout.folder(), sparse)?;
+                    }
+                    Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => {
                         let free = space.free.unwrap_or(0);
-                        return Err(full(&file.path, needed, free));
+                        return Err(full(&file.path, errno, needed, free));
                     }
                     Err(errno) => {
                         return Err(StorageError::from_io("allocate", &file.path, &errno.into()));
@@ -306,13 +305,10 @@ fn finish(open: &File, file: &LaidFile) -> Result<FileFacts, StorageError> {
     Ok(survey::facts(&stat))
 }
 
-fn full(path: &Path, needed: u64, free: u64) -> StorageError {
-    StorageError {
-        kind: StorageTrouble::Full,
-        doing: "allocate",
-        path: path.to_owned(),
-        cause: format!("{needed} bytes are needed and {free} are free"),
-    }
+fn full(path: &Path, errno: Errno, needed: u64, free: u64) -> StorageError {
+    let mut error = StorageError::from_io("allocate", path, &errno.into());
+    error.cause += &format!("; {needed} bytes are needed and {free} are free");
+    error
 }
 
 /// What a file system offers.
@@ -337,15 +333,25 @@ impl Space {
         }
     }
 
-    /// What to leave free where space cannot be made sure of: file systems need some for themselves.
-    fn reserve(&self, needed: u64) -> u64 {
-        if self.remote {
-            (needed / 100).min(16 << 20)
+    /// Compares what is needed with what is free. File systems need some for themselves: where space
+    /// cannot be made sure of, a reserve stays free.
+    fn check(&self, needed: u64, folder: &Path, sparse: bool) -> Result<(), StorageError> {
+        let reserve = if sparse {
+            (needed / 100).min(RESERVE_MAX)
         } else {
             0
+        };
+        match self.free {
+            Some(free) if needed.saturating_add(reserve) > free => {
+                Err(full(folder, Errno::NOSPC, needed, free))
+            }
+            _ => Ok(()),
         }
     }
 }
+
+/// Bytes left free at most.
+const RESERVE_MAX: u64 = 16 << 20;
 
 /// statfs(2): NFS, SMB, CIFS, SMB2, FUSE, 9p, AFS (two), Ceph, Coda.
 const REMOTE: [u32; 10] = [

@@ -279,6 +279,8 @@ impl Blocks {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
     use crate::storage::layout::{Access, Layout};
     use crate::storage::open_files::OpenFiles;

@@ -104,7 +104,8 @@ pub enum Saved {
         /// Unfinished pieces with laid blocks that may not be on the medium: fetch these blocks again.
         forget: Vec<PieceIndex>,
     },
-    /// The medium fails again, is full, or a file is no longer ours. The record on disk is good.
+    /// The medium fails again, is full, or a file is no longer ours. The record on disk is good and stays as it
+    /// is: every later save of this task is answered the same.
     Failed(StorageError),
 }
 
@@ -184,7 +185,10 @@ struct Kept {
     folders: BTreeSet<PathBuf>,
     /// Folders made for the record.
     made: Vec<PathBuf>,
+    /// The medium did not take data once already.
     has_failed: bool,
+    /// Why nothing is believed any more: after that a sync may succeed and mean nothing.
+    given_up: Option<StorageError>,
 }
 
 fn carry_out(
@@ -295,6 +299,7 @@ fn begin(layout: Arc<Layout>, rules: Rules) -> Result<(Kept, Survey), StorageErr
         folders: BTreeSet::new(),
         made,
         has_failed: false,
+        given_up: None,
     };
     Ok((kept, survey))
 }
@@ -325,6 +330,9 @@ impl Kept {
     }
 
     fn save(&mut self, claim: Claim, touched: BTreeSet<usize>) -> Saved {
+        if let Some(error) = &self.given_up {
+            return Saved::Failed(error.clone());
+        }
         let mut files = std::mem::take(&mut self.unsynced);
         files.extend(touched);
         if claim.clean {
@@ -363,6 +371,7 @@ impl Kept {
         }
         let hopeless = !matches!(failed.error.kind, StorageTrouble::Broken);
         if hopeless || std::mem::replace(&mut self.has_failed, true) {
+            self.given_up = Some(failed.error.clone());
             return Saved::Failed(failed.error);
         }
         let touches = |piece: &PieceIndex| {
@@ -385,6 +394,7 @@ impl Kept {
         let record = self.record.as_mut()?;
         let bytes = Record {
             info_hash: self.layout.info_hash(),
+            geometry: *self.layout.geometry(),
             claim: self.safe.clone(),
             files: self.facts.clone(),
         }
@@ -404,5 +414,906 @@ impl Kept {
 }
 
 #[cfg(test)]
-#[path = "keeper_tests.rs"]
-mod tests;
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::storage::check::{CheckJob, Reader};
+    use crate::storage::layout::Access;
+    use crate::storage::open_files::OpenFiles;
+    use crate::storage::record::LaidBlocks;
+    use crate::storage::survey::Flaw;
+    use crate::storage::test_torrent::{Author, noise};
+    use crate::swarm::event::Verdict;
+    use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+    use std::path::Path;
+
+    const GET: Rules = Rules {
+        writable: true,
+        check: false,
+        overwrite: false,
+    };
+    const SEED: Rules = Rules {
+        writable: false,
+        ..GET
+    };
+
+    /// A keeper without its thread, and the coordinator's part played by hand.
+    struct Desk {
+        tasks: HashMap<usize, Kept>,
+        layout: Arc<Layout>,
+        author_bytes: Vec<u8>,
+        claim: Claim,
+        touched: BTreeSet<usize>,
+    }
+
+    impl Desk {
+        fn new(author: &Author, folder: &Path) -> Desk {
+            let layout = author.layout(folder);
+            Desk {
+                tasks: HashMap::new(),
+                claim: Claim::nothing(layout.geometry()),
+                layout,
+                author_bytes: author.bytes.clone(),
+                touched: BTreeSet::new(),
+            }
+        }
+
+        fn ask(&mut self, job: Job) -> Outcome {
+            carry_out(&mut self.tasks, 0, job, &AtomicBool::new(false))
+        }
+
+        fn survey(&mut self, rules: Rules) -> Result<Survey, StorageError> {
+            let layout = self.layout.clone();
+            match self.ask(Job::Survey { layout, rules }) {
+                Outcome::Surveyed(outcome) => {
+                    let survey = *outcome?;
+                    self.claim.have = survey.trusted.clone();
+                    self.claim.laid = survey.laid.clone();
+                    Ok(survey)
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+
+        /// Hashes what is unsure; how many pieces that were.
+        fn check(&mut self, survey: &Survey) -> usize {
+            let mut open_files = OpenFiles::new(8);
+            let pieces = self.layout.geometry().all_pieces();
+            let unsure: Vec<_> = pieces.filter(|piece| survey.unsure.has(*piece)).collect();
+            for &piece in &unsure {
+                let done = Reader::default().check(&CheckJob {
+                    task: 0,
+                    piece,
+                    places: open_files.piece(&self.layout, piece, Access::Read),
+                    expected: self.layout.piece_digest(piece),
+                    by_block: false,
+                    initial: true,
+                });
+                if done.verdict == Verdict::Good {
+                    self.claim.have.set(piece);
+                }
+            }
+            unsure.len()
+        }
+
+        fn prepare(&mut self, overwrite: bool) -> Result<(), StorageError> {
+            let have = self.claim.have.clone();
+            match self.ask(Job::Prepare { have, overwrite }) {
+                Outcome::Prepared(outcome) => outcome,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        /// Lays a piece as a peer thread would.
+        fn fetch(&mut self, index: u32) {
+            let piece = self.layout.geometry().piece(index).unwrap();
+            self.lay(index);
+            self.claim.have.set(piece);
+        }
+
+        fn lay(&mut self, index: u32) {
+            let piece = self.layout.geometry().piece(index).unwrap();
+            let mut at = self.layout.geometry().piece_start(piece) as usize;
+            for run in self.layout.runs_of_piece(piece) {
+                let bytes = &self.author_bytes[at..at + run.length as usize];
+                at += run.length as usize;
+                let file = &self.layout.files()[run.file];
+                if !file.padding {
+                    let open = reach::open_to_write(self.layout.folder(), &file.path).unwrap();
+                    open.write_all_at(bytes, run.offset).unwrap();
+                    self.touched.insert(run.file);
+                }
+            }
+        }
+
+        fn save(&mut self, clean: bool) -> Saved {
+            self.claim.clean = clean;
+            let claim = self.claim.clone();
+            let touched = std::mem::take(&mut self.touched);
+            match self.ask(Job::Save { claim, touched }) {
+                Outcome::Saved(saved) => saved,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn save_well(&mut self, clean: bool) {
+            match self.save(clean) {
+                Saved::Safe { warning: None } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+
+        /// Downloads everything, leaves in good order.
+        fn get_all(&mut self) {
+            let survey = self.survey(GET).unwrap();
+            self.check(&survey);
+            self.prepare(false).unwrap();
+            for piece in self.layout.geometry().all_pieces() {
+                self.fetch(piece.get());
+            }
+            self.save_well(true);
+            self.close();
+        }
+
+        fn close(&mut self) {
+            assert!(matches!(self.ask(Job::Close), Outcome::Closed));
+        }
+
+        /// What kill -9 does: nothing is tidied up, locks go.
+        fn kill(&mut self) {
+            self.tasks.clear();
+        }
+
+        fn record(&self) -> PathBuf {
+            let name = crate::storage::record::file_name(self.layout.name());
+            self.layout.folder().join(name)
+        }
+
+        fn path(&self, file: usize) -> &Path {
+            &self.layout.files()[file].path
+        }
+    }
+
+    fn mixed() -> Author {
+        let mut author = Author::new("mixed", 16_384);
+        author.file("empty", b"");
+        author.file("a/one", &noise(1));
+        author.file("a/odd", &noise(16_385));
+        author.padding(16_382);
+        author.file("big", &noise(100_000)).executable = true;
+        for number in 0..50 {
+            author.file(&format!("small/{number}"), &noise(100 + number));
+        }
+        author.file("last", b"");
+        author
+    }
+
+    fn entries(folder: &Path) -> usize {
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
+    #[test]
+    fn a_fresh_download_ends_with_the_authors_bytes_and_is_not_hashed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let author = mixed();
+        let mut desk = Desk::new(&author, folder.path());
+        let survey = desk.survey(GET).unwrap();
+        assert!(survey.trusted.is_empty() && survey.unsure.is_empty() && !survey.foreign);
+        assert_eq!(survey.flaws.len(), 55);
+        desk.close();
+        assert_eq!(
+            entries(folder.path()),
+            0,
+            "nothing was kept, nothing is left"
+        );
+
+        desk.get_all();
+        for (file, bytes) in desk.layout.files().iter().zip(author.contents()) {
+            match std::fs::read(&file.path) {
+                Ok(found) => assert!(found == bytes, "{}", file.path.display()),
+                Err(_) => assert!(file.padding),
+            }
+        }
+        let mode = desk.path(4).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o100, 0o100, "{mode:o}");
+
+        for rules in [GET, SEED] {
+            let survey = desk.survey(rules).unwrap();
+            assert!(survey.trusted.is_full() && survey.unsure.is_empty());
+            assert_eq!((survey.flaws, survey.warnings), (vec![], vec![]));
+            desk.close();
+        }
+        let everything = Rules { check: true, ..GET };
+        let survey = desk.survey(everything).unwrap();
+        assert!(survey.trusted.is_empty() && survey.unsure.is_full());
+        desk.close();
+        desk.survey(GET).unwrap();
+        assert!(matches!(desk.ask(Job::Remove), Outcome::Removed(Ok(()))));
+        assert_eq!(entries(folder.path()), 1, "the record is gone");
+    }
+
+    #[test]
+    fn files_of_every_odd_size_get_their_exact_length() {
+        for size in [1, 4095, 4096, 4097, 16383, 16384, 16385, 65_537] {
+            let folder = tempfile::tempdir().unwrap();
+            let author = Author::single("one", 32_768, size);
+            let mut desk = Desk::new(&author, folder.path());
+            desk.get_all();
+            assert!(
+                std::fs::read(desk.path(0)).unwrap() == author.bytes,
+                "{size}"
+            );
+        }
+    }
+
+    #[test]
+    fn after_a_kill_recorded_pieces_are_trusted_and_others_with_data_hashed() {
+        let folder = tempfile::tempdir().unwrap();
+        let author = Author::single("one", 16_384, 20 * 16_384);
+        let mut desk = Desk::new(&author, folder.path());
+        desk.survey(GET).unwrap();
+        desk.prepare(false).unwrap();
+        (0..5).for_each(|index| desk.fetch(index));
+        let unfinished = desk.layout.geometry().piece(9).unwrap();
+        let mut blocks = LaidBlocks::new(desk.layout.geometry(), unfinished);
+        blocks.set(0);
+        desk.claim.laid.push(blocks.clone());
+        desk.claim.uploaded = 77;
+        desk.save_well(false);
+        (5..8).for_each(|index| desk.fetch(index));
+        desk.kill();
+
+        let mut next = Desk::new(&author, folder.path());
+        let survey = next.survey(GET).unwrap();
+        assert_eq!(survey.trusted.count(), 5);
+        assert_eq!((survey.laid, survey.uploaded), (vec![blocks], 77));
+        assert!(!survey.foreign);
+        let survey = Survey {
+            laid: vec![],
+            ..survey
+        };
+        assert_eq!(next.check(&survey), 3, "what was never written is not read");
+        assert_eq!(next.claim.have.count(), 8);
+        next.prepare(false).unwrap();
+        // The three that an earlier run wrote and never synced are synced by this save, named or not.
+        assert_eq!(next.tasks[&0].unsynced, BTreeSet::from([0]));
+        next.save_well(true);
+        next.close();
+        assert_eq!(next.survey(GET).unwrap().trusted.count(), 8);
+    }
+
+    #[test]
+    fn a_file_that_was_changed_replaced_cut_or_deleted_is_not_trusted() {
+        let author = mixed();
+        let touch = |path: &Path| {
+            let bytes = std::fs::read(path).unwrap();
+            std::fs::write(path, bytes).unwrap();
+            let file = std::fs::File::options().write(true).open(path).unwrap();
+            let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
+            file.set_modified(later).unwrap();
+        };
+        let cut = |path: &Path| {
+            let file = std::fs::File::options().write(true).open(path).unwrap();
+            file.set_len(50_000).unwrap();
+        };
+        let delete = |path: &Path| std::fs::remove_file(path).unwrap();
+        type Case<'a> = (&'a dyn Fn(&Path), u32, u32);
+        let cases: [Case; 3] = [(&touch, 7, 0), (&cut, 3, 4), (&delete, 0, 7)];
+        for (number, (change, unsure, absent)) in cases.into_iter().enumerate() {
+            let folder = tempfile::tempdir().unwrap();
+            let mut desk = Desk::new(&author, folder.path());
+            desk.get_all();
+            change(desk.path(4));
+            let pieces = desk.layout.geometry().pieces();
+            let survey = desk.survey(GET).unwrap();
+            assert_eq!(survey.unsure.count(), unsure, "case {number}");
+            assert_eq!(
+                survey.trusted.count(),
+                pieces - unsure - absent,
+                "case {number}"
+            );
+            assert!(!survey.foreign);
+            desk.check(&survey);
+            assert_eq!(desk.claim.have.count(), pieces - absent);
+            desk.prepare(false).unwrap();
+            assert_eq!(desk.path(4).metadata().unwrap().len(), 100_000);
+        }
+    }
+
+    #[test]
+    fn after_a_kill_a_complete_file_with_a_new_time_is_hashed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut author = Author::new("two", 16_384);
+        author.file("complete", &noise(16_384));
+        author.file("unfinished", &noise(32_768));
+        let mut desk = Desk::new(&author, folder.path());
+        desk.survey(GET).unwrap();
+        desk.prepare(false).unwrap();
+        desk.fetch(0);
+        desk.fetch(1);
+        desk.save_well(false);
+        desk.kill();
+        for file in 0..2 {
+            let open = std::fs::File::options()
+                .write(true)
+                .open(desk.path(file))
+                .unwrap();
+            open.set_modified(std::time::SystemTime::UNIX_EPOCH)
+                .unwrap();
+        }
+        let survey = desk.survey(GET).unwrap();
+        let has = |field: &Bitfield, index| field.has(desk.layout.geometry().piece(index).unwrap());
+        assert!(has(&survey.unsure, 0) && has(&survey.trusted, 1));
+    }
+
+    #[test]
+    fn a_record_that_is_wrong_in_any_way_means_a_full_check_and_a_warning() {
+        let author = mixed();
+        let other = Author::single("mixed", 16_384, 5);
+        let folder = tempfile::tempdir().unwrap();
+        let mut desk = Desk::new(&author, folder.path());
+        desk.get_all();
+        let good = std::fs::read(desk.record()).unwrap();
+        let of_other = {
+            let folder = tempfile::tempdir().unwrap();
+            let mut desk = Desk::new(&other, folder.path());
+            desk.get_all();
+            std::fs::read(desk.record()).unwrap()
+        };
+        let mut older = good.clone();
+        older[9] = 0;
+        let half = good[..good.len() / 2].to_vec();
+        for bytes in [vec![], half, of_other, older, noise(3000)] {
+            std::fs::write(desk.record(), &bytes).unwrap();
+            let survey = desk.survey(GET).unwrap();
+            assert!(survey.trusted.is_empty() && survey.unsure.is_full());
+            assert_eq!(survey.warnings.len(), 1, "{:?}", survey.warnings);
+            desk.check(&survey);
+            desk.save_well(true);
+            desk.close();
+            assert!(
+                desk.survey(GET).unwrap().trusted.is_full(),
+                "replaced by a good one"
+            );
+            desk.close();
+        }
+        std::fs::remove_file(desk.record()).unwrap();
+        rustix::fs::symlinkat("/etc/passwd", rustix::fs::CWD, desk.record()).unwrap();
+        assert_eq!(desk.survey(GET).unwrap().warnings.len(), 1);
+        desk.claim.have = Bitfield::full(desk.layout.geometry());
+        desk.save_well(true);
+        desk.close();
+        assert!(desk.record().symlink_metadata().unwrap().is_file());
+        std::fs::remove_file(desk.record()).unwrap();
+        std::fs::create_dir(desk.record()).unwrap();
+        let survey = desk.survey(GET).unwrap();
+        assert!(survey.unsure.is_full() && survey.warnings.len() == 1);
+        desk.save_well(true);
+        assert!(matches!(desk.ask(Job::Remove), Outcome::Removed(Ok(()))));
+    }
+
+    #[test]
+    fn a_second_instance_is_refused_until_the_first_has_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let author = Author::single("one", 16_384, 100_000);
+        let mut first = Desk::new(&author, folder.path());
+        let mut second = Desk::new(&author, folder.path());
+        first.survey(GET).unwrap();
+        let refused = |second: &mut Desk| {
+            let error = second.survey(SEED).unwrap_err();
+            assert_eq!(error.kind, StorageTrouble::InTheWay);
+            assert_eq!(error.path, second.record());
+        };
+        refused(&mut second);
+        first.prepare(false).unwrap();
+        refused(&mut second);
+        first.fetch(0);
+        first.save_well(false);
+        refused(&mut second);
+        first.close();
+        assert_eq!(second.survey(GET).unwrap().unsure.count(), 0);
+    }
+
+    #[test]
+    fn holes_stay_holes_and_pieces_in_them_are_judged_without_reading() {
+        let folder = tempfile::tempdir().unwrap();
+        const PIECE: usize = 1 << 20;
+        let mut author = Author::new("disk.img", PIECE as u32);
+        let mut bytes = vec![0; 64 * PIECE];
+        bytes[..PIECE].copy_from_slice(&noise(PIECE));
+        bytes[62 * PIECE..].copy_from_slice(&noise(2 * PIECE));
+        author.file("image", &bytes);
+        let mut desk = Desk::new(&author, folder.path());
+        std::fs::create_dir(folder.path().join("disk.img")).unwrap();
+        std::fs::write(desk.path(0), &bytes[..PIECE]).unwrap();
+        let file = std::fs::File::options()
+            .write(true)
+            .open(desk.path(0))
+            .unwrap();
+        file.set_len(bytes.len() as u64).unwrap();
+
+        let survey = desk.survey(GET).unwrap();
+        assert_eq!(survey.trusted.count(), 61, "pieces of zeros");
+        assert_eq!(desk.check(&survey), 1, "the piece with data");
+        assert_eq!(desk.claim.have.count(), 62);
+        desk.prepare(false).unwrap();
+        let taken = desk.path(0).metadata().unwrap().blocks() * 512;
+        let expected = 3 * PIECE as u64;
+        assert!((expected..expected + 65_536).contains(&taken), "{taken}");
+        desk.fetch(62);
+        desk.fetch(63);
+        desk.save_well(true);
+        assert!(std::fs::read(desk.path(0)).unwrap() == bytes);
+        assert!(desk.path(0).metadata().unwrap().blocks() * 512 < expected + 65_536);
+    }
+
+    #[test]
+    fn a_sparse_file_of_twenty_gigabytes_costs_its_missing_pieces_only() {
+        const PIECE: u64 = 1 << 20;
+        let folder = tempfile::tempdir().unwrap();
+        let author = Author::single("disk.img", PIECE as u32, PIECE as usize);
+        let mut metainfo = author.metainfo();
+        let total = (20 << 30) + 5000;
+        metainfo.geometry = crate::protocol::Geometry::new(total, PIECE as u32).unwrap();
+        metainfo.files[0].length = total;
+        let zeros = crate::protocol::Digest::of(&vec![0; PIECE as usize]);
+        let mut digests = vec![zeros; metainfo.geometry.pieces() as usize];
+        let (last, missing) = (digests.len() - 1, digests.len() - 3);
+        let ours = metainfo.piece_digests[0];
+        digests[missing..].fill(ours);
+        metainfo.piece_digests = digests.into();
+        let mut desk = Desk::new(&author, folder.path());
+        desk.layout = Arc::new(Layout::new(&metainfo, folder.path()));
+        let sparse = std::fs::File::create(desk.path(0)).unwrap();
+        sparse.set_len(total).unwrap();
+
+        let survey = desk.survey(GET).unwrap();
+        assert_eq!(survey.trusted.count() as usize, missing);
+        assert!(survey.unsure.is_empty() && !survey.foreign);
+        desk.prepare(false).unwrap();
+        let taken = sparse.metadata().unwrap().blocks() * 512;
+        assert!(
+            (2 * PIECE + 5000..2 * PIECE + 65_536).contains(&taken),
+            "{taken}"
+        );
+        sparse
+            .write_all_at(&author.bytes, total - 5000 - PIECE)
+            .unwrap();
+        desk.claim
+            .have
+            .set(desk.layout.geometry().piece(last as u32 - 1).unwrap());
+        desk.touched.insert(0);
+        desk.save_well(false);
+        desk.kill();
+        let survey = desk.survey(GET).unwrap();
+        assert_eq!(survey.trusted.count() as usize, missing + 1);
+        assert!(survey.unsure.is_empty());
+    }
+
+    #[test]
+    fn data_of_somebody_else_is_told_apart_from_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let author = Author::single("one", 16_384, 50_000);
+        let mut desk = Desk::new(&author, folder.path());
+        std::fs::write(desk.path(0), noise(40_000)).unwrap();
+        let survey = desk.survey(GET).unwrap();
+        assert!(survey.foreign && desk.check(&survey) == 2);
+        assert!(desk.claim.have.is_empty());
+        desk.close();
+        assert!(!desk.record().exists());
+        // A run that was killed before it wrote anything into its record does not make the data ours.
+        desk.survey(GET).unwrap();
+        desk.kill();
+        assert!(desk.survey(GET).unwrap().foreign);
+        desk.close();
+        std::fs::write(desk.path(0), b"").unwrap();
+        assert!(
+            !desk.survey(GET).unwrap().foreign,
+            "an empty file is nobody's data"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_refused_or_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let author = Author::single("one", 16_384, 50_000);
+        let mut desk = Desk::new(&author, folder.path());
+        let long = [&author.bytes[..], b"tail"].concat();
+        std::fs::write(desk.path(0), &long).unwrap();
+        let error = desk.survey(GET).unwrap_err();
+        assert_eq!(error.kind, StorageTrouble::InTheWay);
+        assert!(error.cause.contains("50004"), "{error}");
+        assert!(!desk.record().exists());
+        let survey = desk.survey(SEED).unwrap();
+        assert_eq!(survey.flaws, [(0, Flaw::Long(50_004))]);
+        assert!(survey.unsure.is_full());
+        desk.close();
+
+        let force = Rules {
+            overwrite: true,
+            ..GET
+        };
+        let survey = desk.survey(force).unwrap();
+        desk.check(&survey);
+        assert!(desk.claim.have.is_full());
+        assert!(desk.prepare(false).is_err());
+        assert_eq!(std::fs::read(desk.path(0)).unwrap(), long);
+        desk.prepare(true).unwrap();
+        assert_eq!(std::fs::read(desk.path(0)).unwrap(), author.bytes);
+        desk.save_well(true);
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_named_and_nothing_is_touched() {
+        let author = mixed();
+        for (place, cause) in [
+            ("mixed", "it is a file"),
+            ("mixed/a", "it is a file"),
+            ("mixed/a/odd", "it is a folder"),
+            ("mixed/big", "it is a symbolic link"),
+            ("mixed/small", "it is a symbolic link"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let outside = tempfile::tempdir().unwrap();
+            let path = folder.path().join(place);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match cause {
+                "it is a file" => std::fs::write(&path, "x").unwrap(),
+                "it is a folder" => std::fs::create_dir(&path).unwrap(),
+                _ => std::os::unix::fs::symlink(outside.path(), &path).unwrap(),
+            }
+            let mut desk = Desk::new(&author, folder.path());
+            let error = desk.survey(GET).unwrap_err();
+            assert_eq!((error.kind, &error.path), (StorageTrouble::InTheWay, &path));
+            assert_eq!(error.cause, cause);
+            let seeding = desk.survey(SEED).unwrap();
+            assert!(seeding.trusted.is_empty() && !seeding.flaws.is_empty());
+            // The way may be blocked after the survey too: then everything is as it was.
+            desk.close();
+            let blocked = tempfile::tempdir().unwrap();
+            let mut desk = Desk::new(&author, blocked.path());
+            desk.survey(GET).unwrap();
+            let pipe = blocked.path().join("mixed/small/30");
+            std::fs::create_dir_all(pipe.parent().unwrap()).unwrap();
+            std::fs::create_dir(&pipe).unwrap();
+            let error = desk.prepare(false).unwrap_err();
+            assert_eq!((error.kind, error.path), (StorageTrouble::InTheWay, pipe));
+            desk.close();
+            assert_eq!(entries(blocked.path()), 1);
+            assert_eq!(entries(&blocked.path().join("mixed")), 1);
+            assert_eq!(entries(outside.path()), 0);
+        }
+    }
+
+    #[test]
+    fn two_names_of_one_file_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut author = Author::new("twins", 16_384);
+        author.file("a", &noise(20_000));
+        author.file("b", &noise(20_000));
+        let mut desk = Desk::new(&author, folder.path());
+        desk.survey(GET).unwrap();
+        std::fs::create_dir(folder.path().join("twins")).unwrap();
+        std::fs::write(desk.path(0), b"").unwrap();
+        std::fs::hard_link(desk.path(0), desk.path(1)).unwrap();
+        let error = desk.prepare(false).unwrap_err();
+        assert_eq!(error.path, desk.path(1));
+        assert_eq!(desk.path(0).metadata().unwrap().len(), 0, "as it was");
+    }
+
+    #[test]
+    fn a_file_deleted_or_replaced_while_we_work_fails_the_save() {
+        let author = Author::single("one", 16_384, 50_000);
+        let changes: [&dyn Fn(&Path); 3] = [
+            &|path| std::fs::remove_file(path).unwrap(),
+            &|path| {
+                std::fs::rename(path, path.with_extension("old")).unwrap();
+                std::fs::write(path, noise(50_000)).unwrap();
+            },
+            &|path| {
+                let file = std::fs::File::options().write(true).open(path).unwrap();
+                file.set_len(100).unwrap();
+            },
+        ];
+        for change in changes {
+            let folder = tempfile::tempdir().unwrap();
+            let mut desk = Desk::new(&author, folder.path());
+            desk.survey(GET).unwrap();
+            desk.prepare(false).unwrap();
+            desk.fetch(0);
+            let before = std::fs::read(desk.record()).unwrap();
+            change(desk.path(0));
+            match desk.save(false) {
+                Saved::Failed(error) => assert_eq!(error.kind, StorageTrouble::Vanished),
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(std::fs::read(desk.record()).unwrap(), before);
+        }
+    }
+
+    #[test]
+    fn a_failed_sync_puts_new_pieces_in_doubt_once_and_then_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut author = Author::new("two", 16_384);
+        author.file("a", &noise(5 * 16_384));
+        author.file("b", &noise(5 * 16_384));
+        let mut desk = Desk::new(&author, folder.path());
+        desk.survey(GET).unwrap();
+        desk.prepare(false).unwrap();
+        desk.fetch(0);
+        desk.save_well(false);
+        [1, 2, 7].into_iter().for_each(|index| desk.fetch(index));
+        for index in [3, 8] {
+            let piece = desk.layout.geometry().piece(index).unwrap();
+            desk.claim
+                .laid
+                .push(LaidBlocks::new(desk.layout.geometry(), piece));
+        }
+        let failed = || Unsynced {
+            error: StorageError::from_io(
+                "sync",
+                Path::new("a"),
+                &io::Error::from_raw_os_error(libc::EIO),
+            ),
+            files: BTreeSet::from([0]),
+        };
+        let claim = desk.claim.clone();
+        let kept = desk.tasks.get_mut(&0).unwrap();
+        match kept.doubt(&claim, failed()) {
+            Saved::Doubtful { check, forget, .. } => {
+                let numbers = |pieces: Vec<PieceIndex>| -> Vec<u32> {
+                    pieces.iter().map(|piece| piece.get()).collect()
+                };
+                assert_eq!((numbers(check), numbers(forget)), (vec![1, 2], vec![3]));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(kept.doubt(&claim, failed()), Saved::Failed(_)));
+        assert_eq!(kept.safe.have.count(), 1);
+        // A sync that succeeds after that means nothing: the system has forgotten what it lost.
+        let before = std::fs::read(desk.record()).unwrap();
+        assert!(matches!(desk.save(true), Saved::Failed(_)));
+        assert_eq!(std::fs::read(desk.record()).unwrap(), before);
+    }
+
+    #[test]
+    fn more_than_sixty_four_files_are_synced_at_once_and_known_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut author = Author::new("many", 16_384);
+        for number in 0..200 {
+            author.file(&format!("{}/{number}", number % 3), &noise(500 + number));
+        }
+        let mut desk = Desk::new(&author, folder.path());
+        desk.get_all();
+        assert!(desk.survey(GET).unwrap().trusted.is_full());
+    }
+
+    #[test]
+    fn a_torrent_of_empty_files_is_made_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut author = Author::new("nothing", 16_384);
+        (0..5).for_each(|number| drop(author.file(&format!("{number}"), b"").clone()));
+        let mut desk = Desk::new(&author, folder.path());
+        assert!(desk.survey(GET).unwrap().trusted.is_full());
+        desk.prepare(false).unwrap();
+        desk.save_well(true);
+        assert_eq!(entries(&folder.path().join("nothing")), 5);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_hold_a_record_is_still_seeded_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let author = mixed();
+        let nowhere = folder.path().join("nowhere");
+        let mut desk = Desk::new(&author, &nowhere);
+        let survey = desk.survey(SEED).unwrap();
+        assert_eq!(survey.warnings.len(), 1);
+        assert!(survey.trusted.is_empty() && survey.unsure.is_empty());
+        desk.save_well(true);
+        assert!(!nowhere.exists());
+    }
+
+    /// A file system of its own for a test, unmounted at its end. `None` where that is not allowed.
+    struct Small {
+        folder: tempfile::TempDir,
+        _image: Option<tempfile::NamedTempFile>,
+    }
+
+    impl Small {
+        fn mount(size: &str) -> Option<Small> {
+            let folder = tempfile::tempdir().unwrap();
+            let options = format!("size={size}");
+            let mounted = std::process::Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &options, "ropewalk"])
+                .arg(folder.path())
+                .stderr(std::process::Stdio::null())
+                .status();
+            if mounted.is_ok_and(|status| status.success()) {
+                return Some(Small {
+                    folder,
+                    _image: None,
+                });
+            }
+            println!("SKIPPED: mounting a small tmpfs is not allowed here");
+            None
+        }
+    }
+
+    impl Small {
+        /// A file system in a file, made by `mkfs.KIND`.
+        fn in_a_file(kind: &str, megabytes: u64) -> Small {
+            let (folder, image) = (
+                tempfile::tempdir().unwrap(),
+                tempfile::NamedTempFile::new().unwrap(),
+            );
+            image.as_file().set_len(megabytes << 20).unwrap();
+            let run = |program: &str, args: &[&str], last: &Path| {
+                let status = std::process::Command::new(program)
+                    .args(args)
+                    .arg(last)
+                    .status();
+                assert!(status.unwrap().success(), "{program}");
+            };
+            run(&format!("mkfs.{kind}"), &["-q"], image.path());
+            let path = image.path().to_str().unwrap();
+            run("mount", &["-o", "loop", path], folder.path());
+            Small {
+                folder,
+                _image: Some(image),
+            }
+        }
+    }
+
+    impl Drop for Small {
+        fn drop(&mut self) {
+            let _ = std::process::Command::new("umount")
+                .arg(self.folder.path())
+                .status();
+        }
+    }
+
+    #[test]
+    fn a_disk_that_is_too_small_is_refused_before_the_first_byte_without_debris() {
+        let Some(small) = Small::mount("4m") else {
+            return;
+        };
+        let folder = small.folder.path();
+        let author = Author::single("one", 1 << 20, 6 << 20);
+        let mut desk = Desk::new(&author, folder);
+        desk.survey(GET).unwrap();
+        let error = desk.prepare(false).unwrap_err();
+        assert_eq!(error.kind, StorageTrouble::Full);
+        assert!(error.cause.contains("6291456 bytes are needed"), "{error}");
+        desk.close();
+        assert_eq!(entries(folder), 0);
+
+        // What is there already counts: two of six megabytes leave four, and the record a page.
+        std::fs::write(desk.path(0), &author.bytes[..2 << 20]).unwrap();
+        let survey = desk.survey(GET).unwrap();
+        desk.check(&survey);
+        assert_eq!(desk.claim.have.count(), 2);
+        assert!(desk.prepare(false).is_err());
+        assert_eq!(desk.path(0).metadata().unwrap().len(), 2 << 20);
+        desk.close();
+
+        // Space that is allocated to the file is not asked for a second time.
+        let author = Author::single("two", 1 << 20, 3 << 20);
+        std::fs::remove_file(desk.path(0)).unwrap();
+        let mut desk = Desk::new(&author, folder);
+        for _ in 0..2 {
+            desk.survey(GET).unwrap();
+            desk.prepare(false).unwrap();
+            desk.kill();
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root and loop mounts"]
+    fn on_file_systems_with_and_without_allocation_a_full_disk_leaves_no_debris() {
+        for kind in ["ext4", "ext2", "xfs"] {
+            let small = Small::in_a_file(kind, if kind == "xfs" { 320 } else { 24 });
+            let folder = &small.folder.path().join("data");
+            std::fs::create_dir(folder).unwrap();
+            let free = || {
+                let found = rustix::fs::statvfs(folder).unwrap();
+                found.f_bavail * found.f_frsize
+            };
+            let before = free();
+            // Fits by the count of free bytes and not by what the file system needs beside them.
+            for too_large in [before - 4096, before + (1 << 20)] {
+                let author = Author::single("large", 1 << 20, too_large as usize);
+                let mut desk = Desk::new(&author, folder);
+                desk.survey(GET).unwrap();
+                let outcome = desk.prepare(false);
+                desk.close();
+                if too_large > before {
+                    assert_eq!(outcome.unwrap_err().kind, StorageTrouble::Full, "{kind}");
+                }
+                if desk.path(0).exists() {
+                    std::fs::remove_file(desk.path(0)).unwrap();
+                    std::fs::remove_file(desk.record()).unwrap();
+                }
+                assert_eq!(entries(folder), 0, "{kind}");
+            }
+            rustix::fs::syncfs(std::fs::File::open(folder).unwrap()).unwrap();
+            assert!(free() + 65_536 >= before, "{kind}: {} of {before}", free());
+            let author = Author::single("fits", 1 << 18, 8 << 20);
+            let mut desk = Desk::new(&author, folder);
+            desk.get_all();
+            assert!(desk.survey(GET).unwrap().trusted.is_full(), "{kind}");
+        }
+    }
+
+    #[test]
+    #[ignore = "takes a while"]
+    fn ten_thousand_files_are_made_saved_and_known_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut author = Author::new("many", 65_536);
+        for number in 0..10_000 {
+            author.file(&format!("{}/{number}", number % 100), &noise(number % 3000));
+        }
+        let mut desk = Desk::new(&author, folder.path());
+        desk.get_all();
+        assert!(desk.survey(GET).unwrap().trusted.is_full());
+    }
+
+    #[test]
+    fn an_allocation_that_fails_half_way_leaves_what_was_there() {
+        let Some(small) = Small::mount("4m") else {
+            return;
+        };
+        let folder = small.folder.path();
+        let mut author = Author::new("pair", 1 << 20);
+        author.file("a", &noise(1 << 20));
+        author.file("b", &noise(1 << 20));
+        let layout = author.layout(folder);
+        std::fs::create_dir(folder.join("pair")).unwrap();
+        let sparse = std::fs::File::create(&layout.files()[0].path).unwrap();
+        sparse.set_len(1 << 19).unwrap();
+        std::fs::create_dir(&layout.files()[1].path).unwrap();
+        let have = Bitfield::new(layout.geometry());
+        let order = Order {
+            layout: &layout,
+            have: &have,
+            overwrite: false,
+            stop: &AtomicBool::new(false),
+        };
+        allocate::make_room(order).unwrap_err();
+        let found = sparse.metadata().unwrap();
+        assert_eq!((found.len(), found.blocks()), (1 << 19, 0));
+    }
+
+    #[test]
+    fn the_thread_answers_each_job_and_leaves_no_lock_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let author = Author::single("one", 16_384, 50_000);
+        let layout = author.layout(folder.path());
+        // Bound: three answers come.
+        let (tell, told) = crossbeam_channel::bounded(3);
+        let keeper = Keeper::start(move |done| tell.send(done).is_ok()).unwrap();
+        let survey = Job::Survey {
+            layout: layout.clone(),
+            rules: GET,
+        };
+        keeper.ask(7, survey);
+        keeper.ask(
+            7,
+            Job::Prepare {
+                have: Bitfield::new(layout.geometry()),
+                overwrite: false,
+            },
+        );
+        let claim = Claim::nothing(layout.geometry());
+        let touched = BTreeSet::new();
+        keeper.ask(7, Job::Save { claim, touched });
+        let outcomes: Vec<Done> = told.iter().take(3).collect();
+        assert!(outcomes.iter().all(|done| done.task == 7));
+        assert!(matches!(
+            outcomes[2].outcome,
+            Outcome::Saved(Saved::Safe { warning: None })
+        ));
+        drop(keeper);
+        Desk::new(&author, folder.path()).survey(GET).unwrap();
+    }
+}

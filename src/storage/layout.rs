@@ -293,6 +293,8 @@ pub enum Place {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
     use crate::storage::test_torrent::Author;
     use proptest::prelude::*;

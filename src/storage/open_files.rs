@@ -110,6 +110,8 @@ impl OpenFiles {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
     use crate::storage::test_torrent::Author;
     use std::path::Path;

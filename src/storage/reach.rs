@@ -197,6 +197,8 @@ pub(super) fn unmake(made: &mut Vec<PathBuf>) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
     use std::os::unix::fs::symlink;
 

@@ -34,6 +34,8 @@ const DIGEST_LENGTH: usize = 20;
 pub struct Record {
     /// The torrent.
     pub info_hash: InfoHash,
+    /// The torrent's cut.
+    pub geometry: Geometry,
     /// What is claimed to be on disk.
     pub claim: Claim,
     /// Each file as it was when this was written, after the sync. `None`: it was not there.
@@ -43,8 +45,6 @@ pub struct Record {
 /// What is claimed to be on disk, and what was done for it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claim {
-    /// The torrent's cut.
-    pub geometry: Geometry,
     /// The pieces that are good.
     pub have: Bitfield,
     /// The blocks of unfinished pieces that are laid, in the order of their pieces.
@@ -102,7 +102,6 @@ impl Claim {
     /// The claim of nothing.
     pub fn nothing(geometry: &Geometry) -> Claim {
         Claim {
-            geometry: *geometry,
             have: Bitfield::new(geometry),
             laid: Vec::new(),
             downloaded: 0,
@@ -155,8 +154,8 @@ impl Record {
         out.extend(VERSION.to_be_bytes());
         out.push(u8::from(claim.clean));
         out.extend(self.info_hash.0);
-        out.extend(claim.geometry.total().to_be_bytes());
-        out.extend(claim.geometry.piece_length().to_be_bytes());
+        out.extend(self.geometry.total().to_be_bytes());
+        out.extend(self.geometry.piece_length().to_be_bytes());
         out.extend(claim.downloaded.to_be_bytes());
         out.extend(claim.uploaded.to_be_bytes());
         out.extend(claim.have.as_bytes());
@@ -271,8 +270,8 @@ impl<'a> Fields<'a> {
         }
         Ok(Record {
             info_hash,
+            geometry: *geometry,
             claim: Claim {
-                geometry: *geometry,
                 have,
                 laid,
                 downloaded,
@@ -328,6 +327,8 @@ pub fn file_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
     use proptest::prelude::*;
 
@@ -378,6 +379,7 @@ mod tests {
                 }
                 Record {
                     info_hash: HASH,
+                    geometry,
                     claim,
                     files,
                 }
@@ -385,7 +387,7 @@ mod tests {
     }
 
     fn decode(bytes: &[u8], like: &Record) -> Result<Record, RecordError> {
-        Record::decode(bytes, HASH, &like.claim.geometry, like.files.len())
+        Record::decode(bytes, HASH, &like.geometry, like.files.len())
     }
 
     proptest! {
@@ -423,6 +425,7 @@ mod tests {
         let geometry = Geometry::new(100, 10).unwrap();
         let record = Record {
             info_hash: HASH,
+            geometry,
             claim: Claim::nothing(&geometry),
             files: vec![None],
         };
@@ -458,6 +461,7 @@ mod tests {
         claim.have.set(geometry.piece(1).unwrap());
         let bytes = Record {
             info_hash: HASH,
+            geometry,
             claim,
             files: vec![None],
         }

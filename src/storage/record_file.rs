@@ -23,7 +23,7 @@ pub(super) struct RecordFile {
     path: PathBuf,
     folder: PathBuf,
     locked: Option<File>,
-    /// We made it and nothing was ever saved.
+    /// It is empty: nothing was ever saved.
     blank: bool,
     written: Option<Digest>,
 }
@@ -82,7 +82,7 @@ impl RecordFile {
                 folder: folder.to_owned(),
                 path,
                 locked: Some(file),
-                blank,
+                blank: blank || taken.bytes.as_ref().is_some_and(Vec::is_empty),
                 written: None,
             });
             return Ok(taken);
@@ -133,8 +133,12 @@ impl RecordFile {
 
     /// Removes the record: sharing has ended.
     pub(super) fn remove(self) -> Result<(), StorageError> {
-        std::fs::remove_file(&self.path)
-            .map_err(|error| StorageError::from_io("remove", &self.path, &error))?;
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StorageError::from_io("remove", &self.path, &error));
+            }
+            _ => {}
+        }
         sync_folder(&self.folder)
     }
 

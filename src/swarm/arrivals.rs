@@ -250,7 +250,7 @@ impl Swarm {
             self.addresses.left(address, why, now);
             self.keep_joined(address, now);
         }
-        self.feed_the_hungry(None, now, actions);
+        self.feed_the_hungry(now, actions);
     }
 
     /// An address whose peer is connected otherwise is not called, whatever became of one call.
@@ -259,5 +259,164 @@ impl Swarm {
         if here.any(|peer| peer.listens == Some(address)) {
             self.addresses.joined(address, Origin::Tracker, now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::event::Event;
+    use super::super::scene::*;
+    use super::*;
+    use crate::protocol::peer::PeerId;
+
+    fn dials(actions: &[Action]) -> usize {
+        let dials = actions.iter();
+        dials.filter(|it| matches!(it, Action::Dial { .. })).count()
+    }
+
+    #[test]
+    fn we_begin_with_what_we_have() {
+        let first = |mut scene: Scene| scene.connect(1).into_iter().next();
+        assert_eq!(first(Scene::complete()), Some(say(1, Message::HaveAll)));
+        assert_eq!(first(Scene::having(&[])), Some(say(1, Message::HaveNone)));
+        let field = Message::Bitfield([0x40, 0x40].into());
+        assert_eq!(first(Scene::having(&[1, 9])), Some(say(1, field.clone())));
+        assert_eq!(Scene::having(&[1, 9]).connect_plain(1), [say(1, field)]);
+        assert_eq!(Scene::having(&[]).connect_plain(1), []);
+    }
+
+    #[test]
+    fn who_speaks_bep_10_is_told_our_port_first() {
+        let mut scene = Scene::having(&[]);
+        let greeting = Greeting {
+            extended: true,
+            ..greeting(1)
+        };
+        let peer = PeerKey(1);
+        let actions = scene.event(Event::Connected { peer, greeting });
+        let Action::Say {
+            message: Message::Extended { id: 0, payload },
+            ..
+        } = &actions[0]
+        else {
+            panic!("{actions:?}");
+        };
+        let ours = ExtensionHandshake::decode(payload).unwrap();
+        assert_eq!((ours.listen_port, ours.reqq), (Some(6881), Some(2000)));
+    }
+
+    #[test]
+    fn our_own_voice_is_hung_up_and_its_address_never_called_again() {
+        let mut scene = Scene::having(&[]);
+        let address = greeting(1).address;
+        let addresses = vec![address];
+        let origin = Origin::User;
+        assert_eq!(dials(&scene.event(Event::Found { addresses, origin })), 1);
+        let greeting = Greeting {
+            id: OUR_ID,
+            way: Way::Dialled,
+            ..greeting(1)
+        };
+        let peer = PeerKey(1);
+        let actions = scene.event(Event::Connected { peer, greeting });
+        assert_eq!(farewell(&actions, 1), Some(Farewell::Ourselves));
+        scene.lose(1, Farewell::Ourselves);
+        assert!(scene.swarm.hopeless());
+        assert_eq!(dials(&scene.wait(Duration::from_secs(600))), 0);
+    }
+
+    #[test]
+    fn of_two_connections_between_two_peers_both_sides_close_the_same() {
+        // Ours is 0x80…: against a lower id our call stays, against a higher one theirs.
+        for (their_id, stays) in [(1u8, Way::Dialled), (0xff, Way::Accepted)] {
+            for order in [[Way::Dialled, Way::Accepted], [Way::Accepted, Way::Dialled]] {
+                let mut scene = Scene::having(&[]);
+                let mut closed = Vec::new();
+                for (key, way) in [(1, order[0]), (2, order[1])] {
+                    let greeting = Greeting {
+                        id: PeerId([their_id; 20]),
+                        way,
+                        ..greeting(9)
+                    };
+                    let peer = PeerKey(key);
+                    let actions = scene.event(Event::Connected { peer, greeting });
+                    closed.extend((1..3).filter(|key| farewell(&actions, *key).is_some()));
+                }
+                let closed_way = order[closed[0] as usize - 1];
+                assert_eq!(closed.len(), 1);
+                assert_ne!(closed_way, stays);
+            }
+        }
+    }
+
+    #[test]
+    fn an_id_stolen_by_somebody_elsewhere_costs_its_owner_nothing() {
+        let mut scene = Scene::having(&[]);
+        scene.connect(0xff);
+        let thief = Greeting {
+            id: PeerId([0xff; 20]),
+            ..greeting(1)
+        };
+        let peer = PeerKey(1);
+        let actions = scene.event(Event::Connected {
+            peer,
+            greeting: thief,
+        });
+        assert_eq!(farewell(&actions, 0xff), None);
+    }
+
+    #[test]
+    fn a_full_table_takes_nobody_unless_somebody_is_of_no_use() {
+        let few = |setup: &mut super::super::Setup| setup.limits.peers = 2;
+        let mut scene = Scene::of(10, &[], few);
+        scene.connect_seed(1);
+        scene.connect(2);
+        assert_eq!(farewell(&scene.connect(3), 3), Some(Farewell::NoRoom));
+        scene.lose(3, Farewell::NoRoom);
+        scene.now += Duration::from_secs(61);
+        let actions = scene.connect(4);
+        assert_eq!(farewell(&actions, 2), Some(Farewell::Replaced));
+        assert_eq!(farewell(&actions, 4), None);
+    }
+
+    #[test]
+    fn calls_and_connections_together_stay_within_the_limit() {
+        let few = |setup: &mut super::super::Setup| setup.limits.peers = 5;
+        let mut scene = Scene::of(10, &[], few);
+        scene.connect_seed(1);
+        let addresses = (10..30).map(|key| greeting(key).address).collect();
+        let origin = Origin::Tracker;
+        assert_eq!(dials(&scene.event(Event::Found { addresses, origin })), 4);
+        let why = Farewell::Unreachable("refused".into());
+        let address = greeting(99).address;
+        assert_eq!(dials(&scene.event(Event::Unreached { address, why })), 0);
+    }
+
+    #[test]
+    fn a_torrent_that_is_only_served_asks_for_nothing() {
+        let serve = |setup: &mut super::super::Setup| setup.downloads = false;
+        let mut scene = Scene::of(10, &[0, 1], serve);
+        scene.connect(1);
+        assert_eq!(scene.say(1, Message::Have { piece: 5 }), []);
+        assert_eq!(scene.say(1, Message::Unchoke), []);
+        assert_eq!(scene.say(1, Message::AllowedFast { piece: 5 }), []);
+    }
+
+    #[test]
+    fn a_lost_peers_blocks_are_asked_of_another() {
+        let mut scene = Scene::of(2, &[], |_| {});
+        let asked = scene.connect_seed(1);
+        assert_eq!(requests(&asked, 1).len(), 4);
+        assert_eq!(requests(&scene.connect_seed(2), 2), []);
+        let mut again = Vec::new();
+        for block in requests(&asked, 1) {
+            again.extend(requests(&scene.give_back(1, block), 2));
+        }
+        again.extend(requests(&scene.lose(1, Farewell::Closed), 2));
+        again.sort_unstable();
+        let mut asked = requests(&asked, 1);
+        asked.sort_unstable();
+        assert_eq!(again, asked);
     }
 }

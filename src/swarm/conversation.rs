@@ -36,7 +36,10 @@ impl Swarm {
                 | Message::Interested
                 | Message::NotInterested
                 | Message::Extended { .. }
-        );
+        ) || matches!(
+            message,
+            Message::Bitfield(_) | Message::HaveAll | Message::HaveNone
+        ) && peer.settled_in;
         if tiresome && !peer.manners.flip(now) {
             return self.senseless(key, "it changes its mind too often", actions);
         }
@@ -51,14 +54,26 @@ impl Swarm {
             Message::Choke => self.chokes_us(key, now, actions),
             Message::Unchoke => {
                 peer.chokes_us = false;
+                peer.resting = false;
                 peer.pipe.restart(now);
                 self.fill(key, now, actions);
             }
             Message::Interested => self.wants_us(key, true),
             Message::NotInterested => self.wants_us(key, false),
             Message::Have { piece } => self.got(key, piece, now, actions),
-            Message::HaveAll | Message::HaveNone | Message::Bitfield(_) if late => {
-                self.senseless(key, "it says what it has too late or twice", actions);
+            Message::Bitfield(bits) if late => {
+                match Bitfield::from_bytes(&bits, &self.facts.geometry) {
+                    Ok(field) => self.repeats_itself(key, &field, now, actions),
+                    Err(error) => self.senseless(key, &error.to_string(), actions),
+                }
+            }
+            Message::HaveAll if late => {
+                let all = Bitfield::full(&self.facts.geometry);
+                self.repeats_itself(key, &all, now, actions);
+            }
+            Message::HaveNone if late => {
+                let none = Bitfield::new(&self.facts.geometry);
+                self.repeats_itself(key, &none, now, actions);
             }
             Message::HaveAll => self.holds(key, Holding::Everything, now, actions),
             Message::HaveNone => {}
@@ -100,7 +115,7 @@ impl Swarm {
         self.hungry.remove(&key);
         self.drop_spares(key, None, actions);
         // What it was working on is anybody's now; pieces it still gives are asked of it (BEP 6).
-        self.feed_the_hungry(None, now, actions);
+        self.feed_the_hungry(now, actions);
         self.fill(key, now, actions);
     }
 
@@ -141,6 +156,30 @@ impl Swarm {
         if wanted {
             self.show_interest(key, actions);
             self.fill(key, now, actions);
+        }
+    }
+
+    /// A bitfield or have-all where haves are due. BEP 3 has it as the first message only, but aria2
+    /// sends another whenever we may have missed something, and have-all when it is complete. What is
+    /// new in it counts as haves; taking pieces back makes no sense.
+    fn repeats_itself(
+        &mut self,
+        key: PeerKey,
+        field: &Bitfield,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        let geometry = self.facts.geometry;
+        let Some(peer) = self.peers.get(&key) else {
+            return;
+        };
+        let mut all = geometry.all_pieces();
+        if all.any(|piece| peer.holds.has(piece) && !field.has(piece)) {
+            return self.senseless(key, "it takes back pieces that it had", actions);
+        }
+        let new = field.pieces(&geometry).filter(|it| !peer.holds.has(*it));
+        for piece in new.collect::<Vec<_>>() {
+            self.got(key, piece.get(), now, actions);
         }
     }
 
@@ -194,7 +233,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        while let Some(block) = peer.uploads.next() {
+        while let Some(block) = peer.uploads.hand_over() {
             actions.push(Action::Serve { peer: key, block });
         }
     }
@@ -334,4 +373,304 @@ fn is_fast(message: &Message) -> bool {
             | Message::Reject(_)
             | Message::AllowedFast { .. }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::event::{Event, Farewell};
+    use super::super::scene::*;
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn what_a_peer_has_is_said_once_and_first() {
+        let field = || Message::Bitfield([0x80, 0].into());
+        let late: [&[Message]; 5] = [
+            &[field(), field()],
+            &[Message::HaveAll, field()],
+            &[Message::Have { piece: 1 }, field()],
+            &[Message::HaveNone, Message::HaveAll],
+            &[Message::Unchoke, Message::HaveAll],
+        ];
+        for messages in late {
+            let mut scene = Scene::having(&[]);
+            scene.connect(1);
+            let last = messages.iter().map(|it| scene.say(1, it.clone())).last();
+            assert!(senseless(&last.unwrap(), 1), "{messages:?}");
+        }
+        let mut scene = Scene::having(&[]);
+        scene.connect(1);
+        scene.say(1, Message::KeepAlive);
+        scene.say(1, Message::Port { port: 1 });
+        let extended = Message::Extended {
+            id: 0,
+            payload: b"de".as_slice().into(),
+        };
+        scene.say(1, extended);
+        assert_eq!(scene.say(1, field()), [say(1, Message::Interested)]);
+    }
+
+    #[test]
+    fn what_does_not_exist_makes_no_sense() {
+        let messages = [
+            Message::Have { piece: 10 },
+            Message::Have { piece: u32::MAX },
+            Message::Request(wire(10, 0, 16_384)),
+            Message::Request(wire(0, u32::MAX, 2)),
+            Message::Request(wire(0, 0, 0)),
+            Message::Request(wire(0, 0, 131_073)),
+            Message::Request(wire(0, 16_385, 16_384)),
+            Message::Cancel(wire(0, 32_768, 1)),
+            Message::Suggest { piece: 10 },
+            Message::AllowedFast { piece: 10 },
+            Message::Bitfield([0].into()),
+            Message::Bitfield([0, 1].into()),
+        ];
+        for message in messages {
+            let mut scene = Scene::complete();
+            scene.connect(1);
+            let actions = scene.say(1, message.clone());
+            assert!(senseless(&actions, 1), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn the_fast_extension_is_not_spoken_where_it_was_not_agreed_on() {
+        for message in [
+            Message::HaveAll,
+            Message::HaveNone,
+            Message::Suggest { piece: 0 },
+            Message::AllowedFast { piece: 0 },
+            Message::Reject(wire(0, 0, 16_384)),
+        ] {
+            let mut scene = Scene::having(&[]);
+            scene.connect_plain(1);
+            assert!(senseless(&scene.say(1, message.clone()), 1), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn interest_is_said_when_it_changes_and_only_then() {
+        let mut scene = Scene::having(&[0]);
+        scene.connect(1);
+        let have = |piece| Message::Have { piece };
+        assert_eq!(scene.say(1, have(0)), []);
+        assert_eq!(scene.say(1, have(1)), [say(1, Message::Interested)]);
+        assert_eq!(scene.say(1, have(2)), []);
+        scene.say(1, Message::Unchoke);
+        let mut last = Vec::new();
+        for piece in [1, 2] {
+            for number in 0..2 {
+                scene.receive(1, scene.block(piece, number));
+            }
+            last = scene.event(Event::Checked {
+                piece: scene.piece(piece),
+                verdict: super::super::event::Verdict::Good,
+                blocks: Vec::new(),
+            });
+        }
+        assert!(last.contains(&say(1, Message::NotInterested)));
+    }
+
+    #[test]
+    fn floods_end_the_connection() {
+        let floods: [fn(u32) -> Message; 4] = [
+            |_| Message::KeepAlive,
+            |n| {
+                if n % 2 == 0 {
+                    Message::Choke
+                } else {
+                    Message::Unchoke
+                }
+            },
+            |n| {
+                if n % 2 == 0 {
+                    Message::Interested
+                } else {
+                    Message::NotInterested
+                }
+            },
+            |_| Message::Have { piece: 3 },
+        ];
+        for flood in floods {
+            let mut scene = Scene::having(&[]);
+            scene.connect(1);
+            let mut peer_is_here = (0..2_000).map(|n| scene.say(1, flood(n)));
+            assert!(peer_is_here.any(|actions| senseless(&actions, 1)));
+        }
+    }
+
+    #[test]
+    fn an_unchoked_peer_is_served_and_a_choked_one_refused() {
+        let mut scene = Scene::having(&[0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        scene.connect(1);
+        let ask = |piece| Message::Request(wire(piece, 0, 16_384));
+        // Piece 9 is not ours, whoever asks.
+        assert_eq!(
+            scene.say(1, ask(9)),
+            [say(1, Message::Reject(wire(9, 0, 16_384)))]
+        );
+        let actions = scene.say(1, Message::Interested);
+        assert_eq!(actions, [say(1, Message::Unchoke)]);
+        let block = scene.block(0, 0);
+        let peer = PeerKey(1);
+        assert_eq!(scene.say(1, ask(0)), [Action::Serve { peer, block }]);
+        assert_eq!(
+            scene.say(1, Message::Cancel(wire(0, 0, 16_384))),
+            [Action::Withhold { peer, block }]
+        );
+        scene.event(Event::Served { peer, block });
+        assert_eq!(scene.swarm.standing(scene.now).uploaded, 16_384);
+    }
+
+    #[test]
+    fn without_the_fast_extension_refusals_are_silent() {
+        let mut scene = Scene::having(&[0]);
+        scene.connect_plain(1);
+        assert_eq!(scene.say(1, Message::Request(wire(0, 0, 16_384))), []);
+        assert_eq!(scene.say(1, Message::Request(wire(9, 0, 16_384))), []);
+    }
+
+    #[test]
+    fn a_choke_refuses_what_is_queued_and_withholds_what_is_ahead() {
+        let pieces: Vec<_> = (0..100).collect();
+        let mut scene = Scene::of(100, &pieces, |_| {});
+        scene.connect(1);
+        for piece in 0..10 {
+            // A grown-up peer: no gifts.
+            scene.say(1, Message::Have { piece });
+        }
+        scene.say(1, Message::Interested);
+        let mut served = 0;
+        for piece in 10..50 {
+            for begin in [0, 16_384] {
+                let actions = scene.say(1, Message::Request(wire(piece, begin, 16_384)));
+                served += actions.len();
+            }
+        }
+        assert_eq!(served, 32);
+        let actions = scene.say(1, Message::NotInterested);
+        assert_eq!(actions[0], say(1, Message::Choke));
+        let gifts = scene.swarm.peers().next().unwrap().1.fast_to.clone();
+        let gift_blocks = gifts
+            .iter()
+            .filter(|it| (10..50).contains(&it.get()))
+            .count()
+            * 2;
+        assert_eq!(actions.len() - 1, 80 - gift_blocks);
+    }
+
+    #[test]
+    fn a_hundred_thousand_requests_are_two_thousand_and_a_farewell() {
+        let mut scene = Scene::complete();
+        scene.connect(1);
+        scene.say(1, Message::Interested);
+        let ask = || Message::Request(wire(0, 0, 16_384));
+        let said = (0..100_000).map(|_| scene.say(1, ask()));
+        let at = said.enumerate().find(|(_, actions)| senseless(actions, 1));
+        assert_eq!(at.map(|(n, _)| n), Some(6_000));
+    }
+
+    #[test]
+    fn a_newcomer_gets_its_allowed_pieces_while_choked_and_an_established_peer_does_not() {
+        let pieces: Vec<_> = (0..100).collect();
+        let narrow = |setup: &mut super::super::Setup| setup.limits.upload_slots = 1;
+        let mut scene = Scene::of(100, &pieces, narrow);
+        let greeting = scene.connect(1);
+        let allowed: Vec<_> = greeting
+            .iter()
+            .filter_map(|action| match action {
+                Action::Say {
+                    message: Message::AllowedFast { piece },
+                    ..
+                } => Some(*piece),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(allowed.len(), 10);
+        let ask = Message::Request(wire(allowed[3], 0, 16_384));
+        assert!(matches!(
+            scene.say(1, ask.clone())[..],
+            [Action::Serve { .. }]
+        ));
+        for piece in (0..100).filter(|piece| !allowed.contains(piece)).take(10) {
+            scene.say(1, Message::Have { piece });
+        }
+        assert_eq!(
+            scene.say(1, ask),
+            [say(1, Message::Reject(wire(allowed[3], 0, 16_384)))]
+        );
+    }
+
+    #[test]
+    fn what_a_peer_allows_is_asked_of_it_while_it_chokes_us() {
+        let mut scene = Scene::having(&[]);
+        scene.connect(1);
+        scene.say(1, Message::HaveAll);
+        let actions = scene.say(1, Message::AllowedFast { piece: 7 });
+        assert_eq!(
+            requests(&actions, 1),
+            [scene.block(7, 0), scene.block(7, 1)]
+        );
+    }
+
+    #[test]
+    fn no_more_than_sixteen_suggestions_are_kept_and_one_is_followed() {
+        let mut scene = Scene::of(100, &[], |_| {});
+        scene.connect(1);
+        scene.say(1, Message::HaveAll);
+        for piece in 0..100 {
+            scene.say(1, Message::Suggest { piece });
+        }
+        assert_eq!(scene.swarm.peers().next().unwrap().1.suggested.len(), 16);
+        let actions = scene.say(1, Message::Unchoke);
+        let first = requests(&actions, 1)[0];
+        assert!(first.piece().get() < 16, "{first:?}");
+    }
+
+    #[test]
+    fn haves_wait_for_company_and_spare_those_who_know() {
+        let mut scene = Scene::having(&[]);
+        scene.connect_seed(1);
+        scene.connect(2);
+        scene.connect(3);
+        scene.say(3, Message::Have { piece: 4 });
+        for piece in [4, 5] {
+            for number in 0..2 {
+                scene.receive(1, scene.block(piece, number));
+            }
+            let actions = scene.event(Event::Checked {
+                piece: scene.piece(piece),
+                verdict: super::super::event::Verdict::Good,
+                blocks: Vec::new(),
+            });
+            let told = |action: &Action| {
+                matches!(
+                    action,
+                    Action::Say {
+                        message: Message::Have { .. },
+                        ..
+                    }
+                )
+            };
+            assert!(!actions.iter().any(told));
+        }
+        let told = scene.wait(Duration::from_millis(250));
+        let have = |piece| Message::Have { piece };
+        assert_eq!(told, [say(2, have(4)), say(2, have(5)), say(3, have(5))]);
+    }
+
+    #[test]
+    fn when_both_have_everything_they_part() {
+        let mut scene = Scene::complete();
+        scene.connect(1);
+        let actions = scene.say(1, Message::HaveAll);
+        assert_eq!(farewell(&actions, 1), Some(Farewell::BothComplete));
+        scene.connect(2);
+        let last = (0..10)
+            .map(|piece| scene.say(2, Message::Have { piece }))
+            .last();
+        assert_eq!(farewell(&last.unwrap(), 2), Some(Farewell::BothComplete));
+    }
 }

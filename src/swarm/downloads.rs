@@ -65,6 +65,10 @@ impl Swarm {
             self.hungry.remove(&key);
             return;
         }
+        if peer.resting {
+            self.hungry.insert(key);
+            return;
+        }
         let asker = Asker {
             peer: key,
             holds: &peer.holds,
@@ -94,16 +98,10 @@ impl Swarm {
         }
     }
 
-    /// Blocks became free: those who have nothing to do get them, `last` after all others.
-    pub(super) fn feed_the_hungry(
-        &mut self,
-        last: Option<PeerKey>,
-        now: Moment,
-        actions: &mut Vec<Action>,
-    ) {
+    /// Blocks became free: those who have nothing to do get them.
+    pub(super) fn feed_the_hungry(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let hungry: Vec<_> = self.hungry.iter().copied().collect();
-        let others = hungry.into_iter().filter(|key| Some(*key) != last);
-        for key in others.chain(last) {
+        for key in hungry {
             if !self.picker.any_free() && !self.picker.is_endgame() {
                 return;
             }
@@ -124,6 +122,7 @@ impl Swarm {
             peer.pipe.received(block, now);
             peer.down.add(block.length(), now);
             peer.useful = now;
+            peer.resting = false;
         }
         let Some(last) = self.picker.lay(block, key) else {
             self.ledger.wasted(block.length());
@@ -150,13 +149,15 @@ impl Swarm {
     ) {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.pipe.returned(block);
+            peer.resting = true;
         }
         if !self.picker.free(block, key) {
             self.refuse_spare(key, block);
             return;
         }
         self.settle_spare(block, now, actions);
-        self.feed_the_hungry(Some(key), now, actions);
+        self.fill(key, now, actions);
+        self.feed_the_hungry(now, actions);
     }
 
     /// Payload was thrown away.
@@ -198,7 +199,8 @@ impl Swarm {
         now: Moment,
         actions: &mut Vec<Action>,
     ) {
-        if !self.wants(piece) {
+        // A verdict on a piece that is not waiting for one says nothing about what is under way now.
+        if !self.picker.is_full(piece) {
             return;
         }
         match verdict {
@@ -211,7 +213,7 @@ impl Swarm {
                 } else {
                     self.picker.retry(piece, false, Vec::new(), now);
                 }
-                self.feed_the_hungry(None, now, actions);
+                self.feed_the_hungry(now, actions);
             }
         }
         if !self.pace.told_complete && self.have.is_full() {
@@ -278,7 +280,7 @@ impl Swarm {
             }
             self.picker.retry(piece, true, stand_back, now);
         }
-        self.feed_the_hungry(None, now, actions);
+        self.feed_the_hungry(now, actions);
     }
 
     fn give_up(&mut self, piece: PieceIndex, actions: &mut Vec<Action>) {
@@ -320,6 +322,7 @@ impl Swarm {
             let Some(peer) = self.peers.get_mut(&key) else {
                 continue;
             };
+            peer.resting = false;
             if peer.leaving || peer.pipe.is_idle() {
                 continue;
             }
@@ -335,6 +338,186 @@ impl Swarm {
             }
             self.drop_spares(key, Some(now), actions);
         }
-        self.feed_the_hungry(None, now, actions);
+        self.feed_the_hungry(now, actions);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::event::Event;
+    use super::super::scene::*;
+    use super::*;
+    use std::time::Duration;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn checked(scene: &mut Scene, piece: u32, verdict: Verdict, texts: &[&str]) -> Vec<Action> {
+        let piece = scene.piece(piece);
+        let blocks = texts.iter().map(|it| Digest::of(it.as_bytes())).collect();
+        scene.event(Event::Checked {
+            piece,
+            verdict,
+            blocks,
+        })
+    }
+
+    fn check(scene: &Scene, piece: u32, by_block: bool) -> Action {
+        let piece = scene.piece(piece);
+        Action::Check { piece, by_block }
+    }
+
+    #[test]
+    fn a_piece_is_asked_for_received_checked_and_kept_and_completion_is_told_once() {
+        let mut scene = Scene::of(1, &[], |_| {});
+        let asked = requests(&scene.connect_seed(1), 1);
+        assert_eq!(asked, [scene.block(0, 0), scene.block(0, 1)]);
+        assert_eq!(scene.receive(1, asked[0]), []);
+        assert_eq!(scene.receive(1, asked[1]), [check(&scene, 0, false)]);
+        let actions = checked(&mut scene, 0, Verdict::Good, &[]);
+        let piece = scene.piece(0);
+        assert!(actions.starts_with(&[Action::Keep { piece }]));
+        assert!(actions.contains(&Action::Complete));
+        assert_eq!(farewell(&actions, 1), Some(Farewell::BothComplete));
+        assert_eq!(checked(&mut scene, 0, Verdict::Good, &[]), []);
+        assert!(scene.swarm.is_complete());
+        assert_eq!(scene.swarm.standing(scene.now).have, 32_768);
+    }
+
+    #[test]
+    fn blocks_of_a_former_run_are_not_asked_again_and_its_full_pieces_are_checked() {
+        let laid = Scene::of(2, &[], |_| {});
+        let laid = [laid.block(0, 0), laid.block(1, 0), laid.block(1, 1)];
+        let mut scene = Scene::of(2, &[], |setup| setup.laid = laid.into());
+        assert!(scene.swarm.wake_at().is_some());
+        assert_eq!(scene.wait(SECOND), [check(&scene, 1, false)]);
+        assert_eq!(scene.swarm.laid().collect::<Vec<_>>(), laid);
+        let asked = requests(&scene.connect_seed(1), 1);
+        assert_eq!(asked, [scene.block(0, 1)]);
+    }
+
+    #[test]
+    fn storage_that_cannot_follow_pauses_the_asking() {
+        let mut scene = Scene::having(&[]);
+        scene.event(Event::Congested(true));
+        assert_eq!(requests(&scene.connect_seed(1), 1), []);
+        let actions = scene.event(Event::Congested(false));
+        assert_eq!(requests(&actions, 1).len(), 20);
+    }
+
+    #[test]
+    fn the_only_sender_of_a_bad_piece_is_hung_up_and_the_piece_is_asked_of_another() {
+        let mut scene = Scene::of(1, &[], |_| {});
+        let asked = requests(&scene.connect_seed(1), 1);
+        scene.connect_seed(2);
+        asked.iter().for_each(|block| {
+            scene.receive(1, *block);
+        });
+        let actions = checked(&mut scene, 0, Verdict::Bad, &["a", "x"]);
+        let piece = scene.piece(0);
+        assert_eq!(actions[0], Action::Forget { piece });
+        assert_eq!(farewell(&actions, 1), Some(Farewell::Lied));
+        assert_eq!(requests(&actions, 2), asked);
+        assert_eq!(scene.swarm.standing(scene.now).wasted, 32_768);
+        scene.lose(1, Farewell::Lied);
+        let again = scene.connect(1);
+        assert_eq!(farewell(&again, 1), Some(Farewell::Lied));
+    }
+
+    #[test]
+    fn of_two_senders_the_liar_is_known_when_a_third_delivers_the_piece_whole() {
+        let mut scene = Scene::of(1, &[], |_| {});
+        let asked = requests(&scene.connect_seed(1), 1);
+        scene.receive(1, asked[0]);
+        scene.connect_seed(2);
+        let moved = scene.give_back(1, asked[1]);
+        assert_eq!(requests(&moved, 2), [asked[1]]);
+        scene.receive(2, asked[1]);
+        scene.connect_seed(3);
+        let actions = checked(&mut scene, 0, Verdict::Bad, &["a", "x"]);
+        // Nobody is accused yet, and neither of the two gets the next try.
+        assert!((1..4).all(|key| farewell(&actions, key).is_none()));
+        assert_eq!(requests(&actions, 3), asked);
+        scene.receive(3, asked[0]);
+        assert!(scene.receive(3, asked[1]).contains(&check(&scene, 0, true)));
+        let actions = checked(&mut scene, 0, Verdict::Good, &["a", "b"]);
+        assert_eq!(farewell(&actions, 2), Some(Farewell::Lied));
+        assert_ne!(farewell(&actions, 1), Some(Farewell::Lied));
+    }
+
+    #[test]
+    fn a_piece_that_five_peers_deliver_wrong_is_given_up_and_wanted_no_more() {
+        let mut scene = Scene::of(2, &[1], |_| {});
+        for key in 1..=5 {
+            let asked = requests(&scene.connect_seed(key), key);
+            assert_eq!(asked.len(), 2, "try {key}");
+            asked.iter().for_each(|block| {
+                scene.receive(key, *block);
+            });
+            checked(&mut scene, 0, Verdict::Bad, &["x", "y"]);
+            scene.lose(key, Farewell::Lied);
+        }
+        assert_eq!(scene.swarm.failed_pieces(), [scene.piece(0)]);
+        assert_eq!(scene.connect_seed(6), []);
+    }
+
+    #[test]
+    fn an_unreadable_piece_is_nobodys_fault() {
+        let mut scene = Scene::of(1, &[], |_| {});
+        let asked = requests(&scene.connect_seed(1), 1);
+        asked.iter().for_each(|block| {
+            scene.receive(1, *block);
+        });
+        let actions = checked(&mut scene, 0, Verdict::Unreadable, &[]);
+        assert_eq!(farewell(&actions, 1), None);
+        assert_eq!(requests(&actions, 1), asked);
+        assert_eq!(scene.swarm.laid().count(), 0);
+    }
+
+    #[test]
+    fn a_silent_peers_blocks_are_taken_back_after_half_a_minute_if_others_have_them() {
+        let mut scene = Scene::having(&[]);
+        let asked = requests(&scene.connect_seed(1), 1);
+        let lonely = scene.wait(SECOND * 40);
+        assert!(!lonely.iter().any(|it| matches!(it, Action::Revoke { .. })));
+        scene.connect(2);
+        scene.say(2, Message::HaveAll);
+        let actions = scene.wait(SECOND * 2);
+        let revoked: Vec<_> = actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Revoke { block, .. } => Some(*block),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(revoked, asked);
+        for block in revoked {
+            assert_eq!(requests(&scene.give_back(1, block), 1), []);
+        }
+        assert_eq!(requests(&scene.say(2, Message::Unchoke), 2).len(), 20);
+    }
+
+    #[test]
+    fn who_refuses_everything_is_asked_again_once_a_second_and_not_at_once() {
+        let mut scene = Scene::of(1, &[], |_| {});
+        let asked = requests(&scene.connect_seed(1), 1);
+        for block in &asked {
+            assert_eq!(scene.give_back(1, *block), []);
+        }
+        assert_eq!(requests(&scene.wait(SECOND), 1), asked);
+    }
+
+    #[test]
+    fn keys_that_left_and_blocks_nobody_has_harm_nothing() {
+        let mut scene = Scene::having(&[]);
+        scene.connect_seed(1);
+        let block = scene.block(0, 0);
+        scene.receive(7, block);
+        scene.give_back(7, block);
+        let peer = PeerKey(7);
+        scene.event(Event::Held { peer, block });
+        scene.event(Event::Served { peer, block });
+        scene.lose(7, Farewell::Closed);
+        checked(&mut scene, 0, Verdict::Bad, &[]);
     }
 }

@@ -61,7 +61,8 @@ impl Swarm {
 
     fn oldest_out(&self, key: PeerKey, now: Moment) -> Option<Block> {
         let peer = self.peers.get(&key)?;
-        let may = !peer.chokes_us && peer.may_be_asked() && !peer.pipe.is_snubbed();
+        let may = !peer.chokes_us && !peer.resting && peer.may_be_asked();
+        let may = may && !peer.pipe.is_snubbed();
         if !may || peer.pipe.spares.len() >= SPARES_MAX || peer.pipe.room() == 0 {
             return None;
         }
@@ -182,5 +183,94 @@ impl Swarm {
     /// The peer is gone and its spares with it.
     pub(super) fn forget_spares(&mut self, key: PeerKey) {
         self.endgame.spares.retain(|_, holder| *holder != key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::event::Event;
+    use super::super::scene::*;
+    use super::*;
+    use crate::protocol::peer::Message;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const ONE: PeerKey = PeerKey(1);
+    const TWO: PeerKey = PeerKey(2);
+
+    /// Peer 1 has all four blocks out, peer 2 has nothing to do but two spares.
+    fn endgame() -> (Scene, Vec<Block>, Vec<Block>) {
+        let mut scene = Scene::of(2, &[], |_| {});
+        let asked = requests(&scene.connect_seed(1), 1);
+        assert_eq!(asked.len(), 4);
+        let early = scene.connect_seed(2);
+        assert!(
+            !early
+                .iter()
+                .any(|it| matches!(it, Action::RequestSpare { .. }))
+        );
+        let spares = scene.wait(SECOND);
+        let spares = spares.iter().filter_map(|action| match action {
+            Action::RequestSpare { peer: TWO, block } => Some(*block),
+            _ => None,
+        });
+        let spares: Vec<_> = spares.collect();
+        assert_eq!(spares, asked[..2]);
+        (scene, asked, spares)
+    }
+
+    #[test]
+    fn a_spare_that_comes_first_gets_the_slot_of_the_slow_one() {
+        let (mut scene, _, spares) = endgame();
+        let block = spares[0];
+        let actions = scene.event(Event::Held { peer: TWO, block });
+        assert!(actions.contains(&Action::Revoke { peer: ONE, block }));
+        let actions = scene.give_back(1, block);
+        assert!(actions.contains(&Action::Settle { peer: TWO, block }));
+        scene.receive(2, block);
+        assert_eq!(scene.swarm.laid().collect::<Vec<_>>(), [block]);
+    }
+
+    #[test]
+    fn a_spare_that_comes_second_is_discarded() {
+        let (mut scene, _, spares) = endgame();
+        let block = spares[0];
+        scene.event(Event::Held { peer: TWO, block });
+        let actions = scene.receive(1, block);
+        assert!(actions.contains(&Action::Discard { peer: TWO, block }));
+        assert_eq!(scene.swarm.standing(scene.now).wasted, 16_384);
+    }
+
+    #[test]
+    fn a_spare_under_way_is_discarded_when_the_block_is_free_again() {
+        let (mut scene, _, spares) = endgame();
+        let block = spares[0];
+        let actions = scene.give_back(1, block);
+        assert!(actions.contains(&Action::Discard { peer: TWO, block }));
+        assert_eq!(requests(&actions, 2), [block]);
+    }
+
+    #[test]
+    fn spares_go_with_their_peer() {
+        for end in 0..3 {
+            let (mut scene, asked, spares) = endgame();
+            match end {
+                0 => scene.lose(2, super::super::event::Farewell::Closed),
+                1 => scene.say(2, Message::Choke),
+                _ => scene.say(2, Message::Reject(spares[0].into())),
+            };
+            asked.iter().for_each(|block| {
+                scene.receive(1, *block);
+            });
+            assert_eq!(scene.swarm.laid().count(), 4);
+        }
+    }
+
+    #[test]
+    fn a_copy_nobody_asked_for_is_thrown_away() {
+        let (mut scene, asked, _) = endgame();
+        let block = asked[3];
+        let actions = scene.event(Event::Held { peer: TWO, block });
+        assert!(actions.contains(&Action::Discard { peer: TWO, block }));
     }
 }

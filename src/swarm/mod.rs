@@ -28,6 +28,8 @@ pub mod news;
 pub mod peer;
 pub mod picker;
 pub mod pipeline;
+#[cfg(test)]
+mod scene;
 pub mod suspects;
 pub mod uploads;
 
@@ -328,6 +330,11 @@ impl Swarm {
         self.choker.set_slots(limits.upload_slots);
         self.facts.limits = limits;
         self.pace.choker_due = true;
+    }
+
+    /// Our own id.
+    pub fn id(&self) -> PeerId {
+        self.facts.id
     }
 
     /// Our verified pieces.

@@ -153,6 +153,9 @@ pub struct Peer {
     pub served: Option<Moment>,
     /// When either side last had a use for the other.
     pub useful: Moment,
+    /// A slot came home from it and nothing good since: it may be about to leave, or refuse everything.
+    /// It is asked again when it delivers, or a second later.
+    pub resting: bool,
     /// Hung up; only its slots are still awaited.
     pub leaving: bool,
 }
@@ -183,6 +186,7 @@ impl Peer {
             up: Rate::default(),
             served: None,
             useful: now,
+            resting: false,
             leaving: false,
         }
     }

@@ -149,6 +149,12 @@ impl Picker {
             .map_or(&[], |partial| &partial.blocks)
     }
 
+    /// Whether all blocks of `piece` are laid and its hash is waited for.
+    pub fn is_full(&self, piece: PieceIndex) -> bool {
+        let partial = self.partials.get(&piece);
+        partial.is_some_and(|partial| partial.laid as usize == partial.blocks.len())
+    }
+
     /// Pieces whose blocks are all laid and that wait for their hash.
     pub fn full(&self) -> impl Iterator<Item = PieceIndex> {
         self.partials
@@ -531,4 +537,143 @@ fn count_out(blocks: &[Where]) -> usize {
         .iter()
         .filter(|place| matches!(place, Where::Out(_)))
         .count()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A picker and what its peers keep for it.
+    struct Table {
+        geometry: Geometry,
+        picker: Picker,
+        rng: fastrand::Rng,
+        holds: Vec<Holding>,
+        current: Vec<Option<PieceIndex>>,
+    }
+
+    impl Table {
+        fn of(pieces: u64, blocks: u32, peers: usize) -> Table {
+            let length = blocks * 16_384;
+            let geometry = Geometry::new(pieces * u64::from(length), length).unwrap();
+            let mut rng = fastrand::Rng::with_seed(1);
+            let have = Bitfield::new(&geometry);
+            let mut picker = Picker::new(geometry, &have, &[], &mut rng);
+            let holds = vec![Holding::Everything; peers];
+            holds
+                .iter()
+                .for_each(|holds| picker.available().arrive(holds));
+            Table {
+                geometry,
+                picker,
+                rng,
+                holds,
+                current: vec![None; peers],
+            }
+        }
+
+        fn pick(&mut self, peer: usize, room: usize, eager: bool) -> Vec<Block> {
+            let mut blocks = Vec::new();
+            let asker = Asker {
+                peer: PeerKey(peer as u64),
+                holds: &self.holds[peer],
+                current: &mut self.current[peer],
+                suggested: &mut Vec::new(),
+                only: None,
+            };
+            let now = Moment::ZERO;
+            self.picker
+                .pick(asker, room, eager, now, &mut self.rng, &mut blocks);
+            blocks
+        }
+    }
+
+    #[test]
+    fn a_peer_is_given_adjacent_blocks_and_finishes_what_it_began() {
+        let mut table = Table::of(10, 16, 2);
+        let first = table.pick(0, 6, false);
+        assert!(first.windows(2).all(|pair| pair[0].touches(pair[1])));
+        let other = table.pick(1, 6, false);
+        assert_ne!(first[0].piece(), other[0].piece());
+        let next = table.pick(0, 10, false);
+        assert!(first[5].touches(next[0]));
+        assert_eq!(next[9].number(), 15);
+    }
+
+    #[test]
+    fn a_begun_piece_that_was_left_is_finished_before_another_is_begun() {
+        let mut table = Table::of(10, 16, 2);
+        let first = table.pick(0, 6, false);
+        let mut current = table.current[0].take();
+        table.picker.release(PeerKey(0), &mut current);
+        let next = table.pick(1, 10, false);
+        assert!(first[5].touches(next[0]));
+    }
+
+    #[test]
+    fn the_eager_help_with_a_begun_piece() {
+        let mut table = Table::of(10, 16, 2);
+        let first = table.pick(0, 6, true);
+        assert!(first[5].touches(table.pick(1, 6, true)[0]));
+    }
+
+    #[test]
+    fn a_piece_under_suspicion_is_one_peers_alone() {
+        let mut table = Table::of(1, 4, 3);
+        for block in table.pick(0, 4, false) {
+            table.picker.lay(block, PeerKey(0));
+        }
+        let piece = table.geometry.piece(0).unwrap();
+        let stand_back = vec![PeerKey(0)];
+        table.picker.retry(piece, true, stand_back, Moment::ZERO);
+        assert_eq!(table.pick(0, 4, false), []);
+        assert_eq!(table.pick(1, 2, false).len(), 2);
+        assert_eq!(table.pick(2, 2, false), []);
+        assert_eq!(table.pick(1, 2, false).len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn every_block_is_out_once_and_comes_in_whatever_happens(
+            steps in proptest::collection::vec((0u8..5, 0usize..4, 1usize..9), 1..120),
+        ) {
+            let mut table = Table::of(6, 5, 4);
+            let mut out: Vec<(usize, Block)> = Vec::new();
+            let mut laid = BTreeSet::new();
+            for (kind, peer, number) in steps {
+                match kind {
+                    0 | 1 => {
+                        for block in table.pick(peer, number, kind == 1) {
+                            prop_assert!(out.iter().all(|(_, other)| *other != block));
+                            prop_assert!(!laid.contains(&block));
+                            out.push((peer, block));
+                        }
+                    }
+                    2 if !out.is_empty() => {
+                        let (peer, block) = out.remove(number % out.len());
+                        let last = table.picker.lay(block, PeerKey(peer as u64));
+                        laid.insert(block);
+                        let mut all = table.geometry.blocks(block.piece());
+                        prop_assert_eq!(last, Some(all.all(|it| laid.contains(&it))));
+                    }
+                    3 if !out.is_empty() => {
+                        let (peer, block) = out.remove(number % out.len());
+                        prop_assert!(table.picker.free(block, PeerKey(peer as u64)));
+                    }
+                    4 => {
+                        let mut current = table.current[peer].take();
+                        table.picker.release(PeerKey(peer as u64), &mut current);
+                    }
+                    _ => {}
+                }
+                table.picker.check_invariants();
+                prop_assert_eq!(table.picker.out(), out.len());
+            }
+            // What is left comes, too: no block is lost.
+            let rest = table.pick(0, 1_000, false);
+            prop_assert_eq!(rest.len() + out.len() + laid.len(), 30);
+        }
+    }
 }

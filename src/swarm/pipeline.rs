@@ -71,6 +71,8 @@ pub struct Pipe {
     rate: f64,
     /// The shortest time an answer took.
     delay: Option<Duration>,
+    /// Nothing was under way when the last request left.
+    paused: bool,
     sample_bytes: u64,
     sample_since: Option<Moment>,
     /// When a block last came, or the first was asked for after a pause.
@@ -157,6 +159,7 @@ impl Pipe {
     fn start(&mut self, now: Moment) {
         if self.busy() == 0 {
             self.heard = now;
+            self.paused = true;
             // Idle time says nothing about how fast the peer is.
             self.sample_since = Some(now);
             self.sample_bytes = 0;
@@ -168,11 +171,11 @@ impl Pipe {
         self.heard = now;
         self.snubbed = false;
         let took = now.saturating_sub(at).max(Duration::from_micros(1));
-        // The shortest answer is the line itself; a little ageing follows a line that got longer.
-        self.delay = Some(
-            self.delay
-                .map_or(took, |least| took.min(least + least / 256)),
-        );
+        // The shortest answer is the line itself, the others waited behind their like. Only after a
+        // pause can a longer one mean that the line got longer.
+        let least = self.delay.filter(|_| !self.paused);
+        self.delay = Some(least.map_or(took, |least| took.min(least)));
+        self.paused = false;
         self.sample_bytes += u64::from(block.length());
         let since = *self.sample_since.get_or_insert(at);
         let elapsed = now.saturating_sub(since);
@@ -250,7 +253,7 @@ impl Pipe {
         if self.busy() == 0 {
             return Vec::new();
         }
-        let queue = self.asked.len() as f64 * f64::from(BLOCK_LENGTH);
+        let queue = self.asked.len().max(self.depth()) as f64 * f64::from(BLOCK_LENGTH);
         let expected = if self.rate > 0.0 {
             queue / self.rate
         } else {

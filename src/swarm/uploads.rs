@@ -2,7 +2,7 @@
 //! cancel or a choke can still withhold them.
 //!
 //! ```text
-//! uploads.request(block)? ; uploads.next() -> Serve ; uploads.served(block, now)
+//! uploads.request(block)? ; uploads.hand_over() -> Serve ; uploads.served(block, now)
 //! ```
 
 use super::event::Moment;
@@ -52,7 +52,7 @@ impl Uploads {
 
     /// The next block to hand to the peer's thread, if it has less than a quarter of a second's
     /// worth at the rate at which blocks have left lately.
-    pub fn next(&mut self) -> Option<Block> {
+    pub fn hand_over(&mut self) -> Option<Block> {
         if self.ahead_bytes >= self.window.clamp(AHEAD_MIN, AHEAD_MAX) {
             return None;
         }
@@ -140,11 +140,11 @@ mod tests {
         let (mut uploads, all) = (Uploads::default(), blocks(100));
         all.iter()
             .for_each(|block| assert!(uploads.request(*block)));
-        let ahead: Vec<_> = std::iter::from_fn(|| uploads.next()).collect();
+        let ahead: Vec<_> = std::iter::from_fn(|| uploads.hand_over()).collect();
         assert_eq!(ahead, all[..32]);
         uploads.served(all[0], Moment::ZERO);
-        assert_eq!(uploads.next(), Some(all[32]));
-        assert_eq!(uploads.next(), None);
+        assert_eq!(uploads.hand_over(), Some(all[32]));
+        assert_eq!(uploads.hand_over(), None);
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
         let (mut uploads, all) = (Uploads::default(), blocks(50));
         all.iter()
             .for_each(|block| assert!(uploads.request(*block)));
-        while uploads.next().is_some() {}
+        while uploads.hand_over().is_some() {}
         assert_eq!(uploads.cancel(all[40]), Cancelled::Queued);
         assert_eq!(uploads.cancel(all[3]), Cancelled::Ahead);
         assert_eq!(uploads.cancel(all[3]), Cancelled::Unknown);

@@ -193,7 +193,9 @@ fn the_hook_knows_the_facts_and_its_failure_is_status_2() {
         "f.torrent",
     );
     let outcome = desk.run(&words).expect(2);
-    assert_eq!(desk.read("facts"), b"f.bin copy/f.bin 50000");
+    let path = desk.path("copy/f.bin").canonicalize().unwrap();
+    let facts = format!("f.bin {} 50000", path.display());
+    assert_eq!(String::from_utf8(desk.read("facts")).unwrap(), facts);
     assert!(outcome.err.contains("--on-complete"), "{}", outcome.err);
 }
 

@@ -1,0 +1,146 @@
+//! Who calls: silent ones by the hundred, the same one twice. A real peer still gets in.
+
+use crate::fake_peer::{PLAIN, calls, companion, greeting, greeting_of, id, seeds_calling};
+use crate::gate::{Gate, Waiting};
+use crate::run::{Room, Run};
+use crate::torrent::Torrent;
+use std::net::{SocketAddr, TcpStream};
+
+fn torrent() -> Torrent {
+    Torrent::file(b"data", 300_000, 32_768)
+}
+
+/// A process that is kept waiting by a companion, and its port.
+fn waiting(room: &Room, torrent: &Torrent, files_max: Option<u32>) -> (Run, SocketAddr, Gate) {
+    let gate = Gate::closed();
+    let company = companion(torrent, gate.queue());
+    let mut order = room.get(torrent);
+    if let Some(files) = files_max {
+        order.files_max(files);
+    }
+    let mut run = order.peer(company.address).start();
+    run.event("says that the companion came", |event| {
+        event["event"] == "peer" && event["state"] == "joined"
+    });
+    let port = run.port();
+    (run, port, gate)
+}
+
+fn a_real_peer_gets_in(run: &mut Run, port: SocketAddr, room: &Room, torrent: &Torrent) {
+    seeds_calling(port, torrent, Waiting::not());
+    run.succeeds();
+    assert_eq!(room.read("data"), torrent.content[..]);
+}
+
+#[test]
+fn hundreds_of_silent_callers_do_not_keep_a_real_peer_out() {
+    let torrent = torrent();
+    let room = Room::new();
+    let (mut run, port, _gate) = waiting(&room, &torrent, None);
+    let silent: Vec<_> = (0..300)
+        .map(|_| TcpStream::connect(port).unwrap())
+        .collect();
+    a_real_peer_gets_in(&mut run, port, &room, &torrent);
+    drop(silent);
+}
+
+#[test]
+fn silent_callers_do_not_use_up_the_open_files() {
+    let torrent = torrent();
+    let room = Room::new();
+    let (mut run, port, _gate) = waiting(&room, &torrent, Some(64));
+    let silent: Vec<_> = (0..200)
+        .map(|_| TcpStream::connect(port).unwrap())
+        .collect();
+    a_real_peer_gets_in(&mut run, port, &room, &torrent);
+    drop(silent);
+}
+
+#[test]
+fn callers_that_hang_up_at_once_do_not_stop_the_listener() {
+    let torrent = torrent();
+    let room = Room::new();
+    let (mut run, port, _gate) = waiting(&room, &torrent, None);
+    for n in 0..500 {
+        let socket = TcpStream::connect(port).unwrap();
+        if n % 2 == 0 {
+            let reset = Some(std::time::Duration::ZERO);
+            socket2::SockRef::from(&socket).set_linger(reset).unwrap();
+        }
+    }
+    run.memory_is_flat();
+    a_real_peer_gets_in(&mut run, port, &room, &torrent);
+}
+
+#[test]
+fn a_caller_with_the_id_of_one_who_is_here_is_hung_up_on() {
+    let torrent = torrent();
+    let room = Room::new();
+    let (mut run, port, _gate) = waiting(&room, &torrent, None);
+    let first_gate = Gate::closed();
+    let twin = |queue: Waiting| {
+        let torrent = torrent.clone();
+        calls(port, move |line| {
+            let who = b"-FK0001-the same one";
+            line.say(&greeting_of(torrent.info_hash(), PLAIN, who));
+            if line.their_greeting().is_none() {
+                return false;
+            }
+            line.tell(id::BITFIELD, &[0; 2]);
+            line.stays_open_until(&queue)
+        })
+    };
+    let first = twin(first_gate.queue());
+    let address = first.address.to_string();
+    run.event("says that the first twin came", |event| {
+        event["state"] == "joined" && event["address"] == address
+    });
+    let second_gate = Gate::closed();
+    let second = twin(second_gate.queue());
+    assert!(!second.end("the second twin"), "both twins were let in");
+    first_gate.open();
+    assert!(first.end("the first twin"), "the first twin was hung up on");
+    a_real_peer_gets_in(&mut run, port, &room, &torrent);
+    second_gate.open();
+}
+
+#[test]
+fn callers_for_another_torrent_are_hung_up_on() {
+    let torrent = torrent();
+    let room = Room::new();
+    let (mut run, port, _gate) = waiting(&room, &torrent, None);
+    let lost = calls(port, |line| {
+        line.say(&greeting([7; 20], PLAIN));
+        line.until_closed();
+    });
+    lost.end("the lost caller");
+    a_real_peer_gets_in(&mut run, port, &room, &torrent);
+}
+
+#[test]
+fn more_callers_than_there_is_room_for_do_not_stop_the_download() {
+    let torrent = torrent();
+    let room = Room::new();
+    let gate = Gate::closed();
+    let mut order = room.get(&torrent);
+    let honest = crate::fake_peer::seeds(&torrent, gate.queue());
+    let mut run = order.args(["--max-peers", "8"]).peer(honest).start();
+    run.event("says that the seed came", |event| {
+        event["state"] == "joined"
+    });
+    let port = run.port();
+    let leaving = Gate::closed();
+    let mut crowd = Vec::new();
+    for _ in 0..60 {
+        let (torrent, queue) = (torrent.clone(), leaving.queue());
+        crowd.push(calls(port, move |line| {
+            line.say(&greeting(torrent.info_hash(), PLAIN));
+            line.stays_open_until(&queue)
+        }));
+    }
+    run.memory_is_flat();
+    gate.open();
+    run.succeeds();
+    assert_eq!(room.read("data"), torrent.content[..]);
+    leaving.open();
+}

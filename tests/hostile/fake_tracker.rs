@@ -1,0 +1,90 @@
+//! Trackers with a script: an HTTP server on 127.0.0.1 that answers what it likes.
+
+use crate::torrent::string;
+use crossbeam_channel::{Receiver, unbounded};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// A tracker that is being acted out.
+pub struct Tracker {
+    /// Its announce address.
+    pub url: String,
+    /// The first line of each request, as they came.
+    pub asked: Receiver<String>,
+}
+
+/// A tracker at `path` that hands each connection to `answer` once the request's head has come.
+pub fn tracker_at(path: &str, answer: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Tracker {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}{path}", listener.local_addr().unwrap());
+    // Bound: a handful of announces.
+    let (sender, asked) = unbounded();
+    let answer = Arc::new(answer);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(io::Result::ok) {
+            let (sender, answer) = (sender.clone(), answer.clone());
+            thread::spawn(move || {
+                let wait = Some(Duration::from_secs(30));
+                stream.set_write_timeout(wait).unwrap();
+                stream.set_read_timeout(wait).unwrap();
+                let _ = sender.send(head(&mut stream));
+                answer(&mut stream);
+            });
+        }
+    });
+    Tracker { url, asked }
+}
+
+/// [`tracker_at`] the usual path.
+pub fn tracker(answer: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Tracker {
+    tracker_at("/announce", answer)
+}
+
+/// A tracker that always gives this body.
+pub fn tracker_saying(body: Vec<u8>) -> Tracker {
+    tracker(move |stream| reply(stream, &body))
+}
+
+/// An honest tracker that knows these peers.
+pub fn tracker_knowing(peers: &[SocketAddr]) -> Tracker {
+    tracker_saying(answer(&compact(peers)))
+}
+
+/// Peers at six bytes each.
+pub fn compact(peers: &[SocketAddr]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for peer in peers {
+        let SocketAddr::V4(peer) = peer else { panic!() };
+        bytes.extend(peer.ip().octets());
+        bytes.extend(peer.port().to_be_bytes());
+    }
+    bytes
+}
+
+/// An announce answer with these compact peers.
+pub fn answer(peers: &[u8]) -> Vec<u8> {
+    [b"d8:intervali1800e5:peers", &string(peers)[..], b"e"].concat()
+}
+
+/// A proper HTTP answer.
+pub fn reply(stream: &mut TcpStream, body: &[u8]) {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    let _ = stream.write_all(head.as_bytes());
+    let _ = stream.write_all(body);
+}
+
+fn head(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while !bytes.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
+        bytes.push(byte[0]);
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    text.lines().next().unwrap_or_default().to_owned()
+}
