@@ -273,9 +273,7 @@ fn imports(path: &str, text: &str, packages: &[String]) -> Vec<String> {
         let allowed = match first {
             "crate" => {
                 let inside = |allowed: &&str| within(rest, allowed);
-                rest.is_empty()
-                    || within(rest, floor.module)
-                    || floor.may_import.iter().any(|allowed| inside(&allowed))
+                rest.is_empty() || within(rest, floor.module) || floor.may_import.iter().any(inside)
             }
             "std" | "core" | "alloc" => true,
             package => match floor.packages {

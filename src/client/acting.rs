@@ -4,14 +4,16 @@
 //! and the brain learn it in the same breath, so they never disagree about who may write a block.
 
 use super::hands::Hands;
+use super::switchboard::Stage;
 use super::torrent::Torrent;
 use super::{Ending, Notice};
 use crate::net::{Command, Happened, Introduction};
 use crate::protocol::Block;
 use crate::storage::layout::Access;
 use crate::storage::slot::BlockSlot;
-use crate::swarm::event::{Action, Event, Farewell, Moment, PeerKey, Verdict};
+use crate::swarm::event::{Action, Event, Farewell, Moment, PeerKey, Verdict, Way};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 impl Torrent {
     /// Tells the brain what happened and carries out what it decides.
@@ -161,28 +163,40 @@ impl Torrent {
         self.decide(event, hands, now);
     }
 
-    /// A connection of this torrent has ended; `met` says whether it ever was a peer.
-    pub(super) fn lost(
-        &mut self,
-        peer: PeerKey,
-        address: std::net::SocketAddr,
-        met: bool,
-        dialled: bool,
-        why: Farewell,
-        hands: &mut Hands,
-        now: Moment,
-    ) {
-        hands.noticeboard.post(Notice::PeerLeft {
+    /// A connection of this torrent has ended.
+    pub(super) fn lost(&mut self, peer: PeerKey, lost: Lost, hands: &mut Hands, now: Moment) {
+        let Lost {
+            address,
+            stage,
+            way,
+            why,
+        } = lost;
+        let left = Notice::PeerLeft {
             task: self.number,
             address,
             why: why.clone(),
-        });
-        if met {
+        };
+        hands.noticeboard.post(left);
+        self.note_progress(now);
+        if stage == Stage::Talking {
             self.peers -= 1;
             self.announcing.hungry(self.peers == 0);
             self.decide(Event::Gone { peer, why }, hands, now);
-        } else if dialled {
+        } else if way == Way::Dialled {
             self.decide(Event::Unreached { address, why }, hands, now);
         }
+        self.leave_on(hands, now);
     }
+}
+
+/// A connection that has ended.
+pub(super) struct Lost {
+    /// The other end.
+    pub(super) address: SocketAddr,
+    /// How far it had come.
+    pub(super) stage: Stage,
+    /// Who had opened it.
+    pub(super) way: Way,
+    /// Why it ended.
+    pub(super) why: Farewell,
 }

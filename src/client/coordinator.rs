@@ -5,6 +5,7 @@
 //! most one batch of commands. It waits for its channels and the clock and for nothing else: no
 //! socket, no file, no lock.
 
+use super::acting::Lost;
 use super::hands::Hands;
 use super::switchboard::Stage;
 use super::torrent::Torrent;
@@ -15,7 +16,7 @@ use crate::protocol::InfoHash;
 use crate::protocol::peer::PeerId;
 use crate::storage::check::CheckDone;
 use crate::storage::keeper::{Done, Outcome};
-use crate::swarm::event::{Farewell, Moment, PeerKey, Way};
+use crate::swarm::event::{Farewell, Moment, PeerKey};
 use crossbeam_channel::{Receiver, Select};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
@@ -157,18 +158,20 @@ impl Coordinator {
         let Some(connection) = self.hands.switchboard.disconnect(peer) else {
             return;
         };
-        let (address, met, dialled) = (
-            connection.address,
-            connection.stage == Stage::Talking,
-            connection.way == Way::Dialled,
-        );
+        let (address, stage, way) = (connection.address, connection.stage, connection.way);
+        let lost = Lost {
+            address,
+            stage,
+            way,
+            why,
+        };
         let Some(torrent) = connection.torrent.map(|number| &mut self.torrents[number]) else {
             return;
         };
         for slot in connection.into_unread_slots() {
             torrent.happened(peer, Happened::Returned(slot), &mut self.hands, now);
         }
-        torrent.lost(peer, address, met, dialled, why, &mut self.hands, now);
+        torrent.lost(peer, lost, &mut self.hands, now);
     }
 
     /// The keeper has done a job.
@@ -187,7 +190,7 @@ impl Coordinator {
     fn stop(&mut self, now: Moment) {
         self.hands.keeper.hurry();
         for torrent in &mut self.torrents {
-            let ending = if torrent.announced_complete {
+            let ending = if torrent.is_sharing() {
                 Ending::StoppedSharing
             } else {
                 Ending::Interrupted

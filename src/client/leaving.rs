@@ -272,7 +272,8 @@ impl Torrent {
                 self.saving.begin();
                 hands.keeper.ask(self.number, Job::Remove);
             } else {
-                self.send_save(true, hands, now);
+                // Late goodbyes mean that a slot may still be out, and its file written to.
+                self.send_save(!late, hands, now);
             }
         }
         let Phase::Closing(closing) = &mut self.phase else {

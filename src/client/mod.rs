@@ -13,6 +13,7 @@ mod coordinator;
 mod hands;
 mod leaving;
 mod noticeboard;
+mod opening;
 mod saving;
 mod starting;
 mod switchboard;

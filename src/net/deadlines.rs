@@ -129,3 +129,57 @@ impl Watch {
         Ok(self.keep_alive_at().is_some_and(|at| now >= at))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch() -> (Watch, Instant) {
+        let now = Instant::now();
+        (Watch::new(Deadlines::default(), now), now)
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn an_idle_peer_wakes_its_thread_for_keep_alives_alone() {
+        let (mut watch, now) = watch();
+        assert_eq!(watch.next(), Some(now + seconds(110)));
+        assert_eq!(watch.judge(now + seconds(109)), Ok(false));
+        assert_eq!(watch.judge(now + seconds(110)), Ok(true));
+        watch.wrote(now + seconds(110), true, false);
+        assert_eq!(watch.next(), Some(now + seconds(130)));
+    }
+
+    #[test]
+    fn bytes_that_drip_do_not_prolong_a_message() {
+        let (mut watch, now) = watch();
+        for second in 0..60 {
+            watch.heard(now + seconds(second), Some(1000), false);
+            assert_eq!(watch.judge(now + seconds(second)), Ok(false));
+        }
+        let late = Farewell::TooSlow(Slowness::Finish);
+        assert_eq!(watch.judge(now + seconds(60)), Err(late));
+    }
+
+    #[test]
+    fn a_long_message_may_take_as_long_as_its_pace_allows() {
+        let (mut watch, now) = watch();
+        watch.heard(now, Some(100 * 1024), false);
+        watch.heard(now + seconds(90), Some(100 * 1024), false);
+        assert_eq!(watch.judge(now + seconds(99)), Ok(false));
+        assert!(watch.judge(now + seconds(100)).is_err());
+    }
+
+    #[test]
+    fn a_night_asleep_is_nobodys_fault() {
+        let (mut watch, now) = watch();
+        let morning = now + seconds(8 * 3600);
+        watch.wrote(now, false, true);
+        assert_eq!(watch.judge(morning), Ok(true));
+        assert_eq!(watch.judge(morning + seconds(59)), Ok(false));
+        assert!(watch.judge(morning + seconds(60)).is_err());
+    }
+}

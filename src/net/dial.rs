@@ -10,7 +10,8 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// Bytes the kernel may hold for a peer beyond what is on its way: enough to keep a fast line busy
-/// between two wake-ups, little enough that a request queued behind it leaves soon.
+/// between two wake-ups, little enough that a request queued behind it leaves soon. Half of it has to
+/// leave before the socket counts as writable again, so a peer slower than about 1 KiB/s counts as stuck.
 const UNSENT_MAX: u32 = 128 * 1024;
 
 /// Connects to `address`, from `bind` if given. The stream is non-blocking and tuned.
@@ -20,7 +21,6 @@ pub(super) fn connect(
     wait: &mut Wait<'_>,
     patience: Duration,
 ) -> Result<TcpStream, Farewell> {
-    let unreachable = |error: io::Error| Farewell::Unreachable(error.to_string());
     let socket = begin(address, bind).map_err(unreachable)?;
     wait.until_ready(&socket, PollFlags::OUT, patience, Slowness::Connect)?;
     if let Some(error) = socket.take_error().map_err(unreachable)? {
@@ -29,6 +29,14 @@ pub(super) fn connect(
     let stream = TcpStream::from(socket);
     tune(&stream).map_err(unreachable)?;
     Ok(stream)
+}
+
+/// A lack of descriptors or memory is ours and says nothing about the address.
+fn unreachable(error: io::Error) -> Farewell {
+    match Errno::from_io_error(&error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Farewell::NoRoom,
+        _ => Farewell::Unreachable(error.to_string()),
+    }
 }
 
 fn begin(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<Socket> {

@@ -22,6 +22,10 @@ use std::time::Instant;
 /// Bytes read before the thread looks at its other duties again: a fast line reports too.
 const TURN: usize = 1024 * 1024;
 
+/// Events after which a turn ends. The attack: haves or keep-alives by the million, each a few bytes on
+/// the wire and many more in memory.
+const BATCH: usize = 1024;
+
 /// Bytes of messages read at a time while no block is due.
 const GULP: usize = 2048;
 
@@ -94,7 +98,7 @@ impl<'a> Intake<'a> {
     ) -> Result<Heard, Farewell> {
         let mut heard = Heard::default();
         self.finished = false;
-        while heard.bytes < TURN {
+        while heard.bytes < TURN && told.len() < BATCH {
             let (wanted, result) = match self.landing.under_way() {
                 Some(rest) => (rest as usize, self.read_payload(socket, now, told)),
                 None => self.read_head(socket),
@@ -216,10 +220,10 @@ impl<'a> Intake<'a> {
 
     /// Bytes wanted, and bytes that came.
     fn read_head(&mut self, mut socket: &TcpStream) -> (usize, io::Result<usize>) {
-        let upto = if self.is_due() && self.skip == 0 {
-            self.need.max(PIECE_HEAD)
-        } else {
-            self.need.max(GULP)
+        let upto = match (self.is_due(), self.skip) {
+            (true, 0) => self.need.max(PIECE_HEAD),
+            (true, skip) => skip as usize + PIECE_HEAD,
+            (false, _) => self.need.max(GULP),
         };
         let mut chunk = [0; GULP];
         let wanted = (upto - self.head.len()).min(GULP);
@@ -298,11 +302,10 @@ impl<'a> Intake<'a> {
                     spare.bytes.is_some()
                 });
             }
-            Message::Reject(block) => {
-                self.asked.take(*block);
-                if let Some(slot) = self.landing.refuse(*block) {
-                    told.push(Happened::Returned(slot));
-                }
+            // The answer to a cancel, if there was one: a request made again meanwhile stands.
+            Message::Reject(block) if !self.asked.take(*block) => {
+                let refused = self.landing.refuse(*block);
+                told.extend(refused.map(Happened::Returned));
                 self.spares
                     .retain(|spare| spare.bytes.is_some() || wire(spare.block) != *block);
             }
@@ -377,4 +380,129 @@ impl<'a> Intake<'a> {
 fn trouble(failed: Trouble, told: &mut Vec<Happened>) {
     told.push(Happened::Failed(failed.error));
     told.push(Happened::Returned(failed.slot));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::protocol::Geometry;
+    use crate::storage::slot::{MapBudget, ScratchFile, payload};
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    const RULES: Rules = Rules {
+        fast: true,
+        extended: true,
+        pieces: 3,
+    };
+
+    struct Bench {
+        ours: TcpStream,
+        theirs: TcpStream,
+        scratch: ScratchFile,
+        blocks: Vec<Block>,
+        stream: Vec<u8>,
+    }
+
+    impl Bench {
+        /// Three blocks of 50 bytes, and a stream with them and all kinds of messages between them.
+        fn new() -> Bench {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            theirs.set_nodelay(true).unwrap();
+            let (ours, _) = listener.accept().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let scratch = ScratchFile::new(Geometry::new(150, 50).unwrap(), 4090);
+            let blocks = vec![
+                scratch.block(0, 0),
+                scratch.block(2, 0),
+                scratch.block(1, 0),
+            ];
+            let mut stream = Vec::new();
+            for block in &blocks {
+                Message::Have { piece: 1 }.encode(&mut stream);
+                Message::Piece(wire(*block)).encode(&mut stream);
+                stream.extend(payload(*block));
+                Message::KeepAlive.encode(&mut stream);
+                stream.extend([0, 0, 0, 9, 99, 1, 2, 3, 4, 5, 6, 7, 8]);
+            }
+            Message::Unchoke.encode(&mut stream);
+            Bench {
+                ours,
+                theirs,
+                scratch,
+                blocks,
+                stream,
+            }
+        }
+
+        /// Feeds the stream part by part, each read before the next is sent.
+        fn feed(mut self, cuts: &[usize]) {
+            let mut landing = Landing::new(MapBudget::default());
+            let address = self.ours.peer_addr().unwrap();
+            let mut intake = Intake::new(&mut landing, RULES, address, None);
+            for block in &self.blocks {
+                intake.expect(self.scratch.slot(*block));
+            }
+            let mut told = Vec::new();
+            let mut from = 0;
+            for cut in cuts.iter().copied().chain([self.stream.len()]) {
+                self.theirs.write_all(&self.stream[from..cut]).unwrap();
+                let mut left = cut - from;
+                while left > 0 {
+                    let heard = intake.read(&self.ours, Instant::now(), &mut told).unwrap();
+                    left -= heard.bytes;
+                }
+                from = cut;
+            }
+            assert_eq!(intake.unfinished(), None);
+            let mut laid = Vec::new();
+            let mut said = Vec::new();
+            for happened in told {
+                match happened {
+                    Happened::Laid(slot) => laid.push(slot.block()),
+                    Happened::Said(message) => said.push(message),
+                    other => panic!("{other:?} was not expected"),
+                }
+            }
+            assert_eq!(laid, self.blocks);
+            let between = [Message::Have { piece: 1 }, Message::KeepAlive];
+            let mut expected: Vec<Message> = (0..3).flat_map(|_| between.clone()).collect();
+            expected.push(Message::Unchoke);
+            assert_eq!(said, expected);
+            assert!(self.scratch.bytes() == self.scratch.expected(&laid));
+        }
+    }
+
+    #[test]
+    fn a_stream_cut_at_any_byte_says_the_same_and_lands_the_same() {
+        let length = Bench::new().stream.len();
+        for cut in 1..length {
+            Bench::new().feed(&[cut]);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_comes_byte_by_byte_lands_too() {
+        let bench = Bench::new();
+        let cuts: Vec<usize> = (1..bench.stream.len()).collect();
+        bench.feed(&cuts);
+    }
+
+    #[test]
+    fn a_flood_of_small_messages_ends_the_turn() {
+        let mut bench = Bench::new();
+        let mut landing = Landing::new(MapBudget::default());
+        let address = bench.ours.peer_addr().unwrap();
+        let mut intake = Intake::new(&mut landing, RULES, address, None);
+        bench.theirs.write_all(&[0; 64 * 1024]).unwrap();
+        let (mut told, mut left) = (Vec::new(), 64 * 1024);
+        while left > 0 {
+            let heard = intake.read(&bench.ours, Instant::now(), &mut told).unwrap();
+            left -= heard.bytes;
+            assert!(told.len() <= BATCH + GULP / 4);
+            told.clear();
+        }
+    }
 }

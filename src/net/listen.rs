@@ -46,11 +46,11 @@ pub struct Listening {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Somebody who connected, and from where.
+pub type Caller = (TcpStream, SocketAddr);
+
 /// Opens the channel that brings callers to the coordinator.
-pub fn callers() -> (
-    Sender<(TcpStream, SocketAddr)>,
-    Receiver<(TcpStream, SocketAddr)>,
-) {
+pub fn callers() -> (Sender<Caller>, Receiver<Caller>) {
     // Bound: CALLERS_MAX; beyond that callers wait in the kernel's queue.
     crossbeam_channel::bounded(CALLERS_MAX)
 }
@@ -78,7 +78,7 @@ impl Listener {
     }
 
     /// Starts the thread that accepts. Every caller is sent with its address as seen by IPv4 where it is one.
-    pub fn start(self, callers: Sender<(TcpStream, SocketAddr)>) -> io::Result<Listening> {
+    pub fn start(self, callers: Sender<Caller>) -> io::Result<Listening> {
         let bell = Bell::new()?;
         let stop = bell.clone();
         let thread = thread::Builder::new()
@@ -109,8 +109,8 @@ impl Listener {
         }
     }
 
-    fn accept_all(self, callers: &Sender<(TcpStream, SocketAddr)>, stop: &Bell) {
-        let mut held: Option<(TcpStream, SocketAddr)> = None;
+    fn accept_all(self, callers: &Sender<Caller>, stop: &Bell) {
+        let mut held: Option<Caller> = None;
         loop {
             // While the coordinator has no room, and after a shortage, only the bell and the clock are heard.
             let mut deadline = held.is_some().then(|| Instant::now() + PAUSE / 20);
@@ -144,7 +144,7 @@ impl Listener {
     }
 
     /// Accepts everybody who waits.
-    fn accept_waiting(&self, callers: &Sender<(TcpStream, SocketAddr)>) -> Accepted {
+    fn accept_waiting(&self, callers: &Sender<Caller>) -> Accepted {
         for socket in &self.sockets {
             loop {
                 match socket.accept() {
@@ -185,7 +185,7 @@ enum Accepted {
     /// Nobody waits any more.
     All,
     /// The coordinator has no room for this one yet.
-    Full((TcpStream, SocketAddr)),
+    Full(Caller),
     /// Descriptors or memory have run out.
     Short,
     /// The coordinator has gone.

@@ -56,7 +56,7 @@ pub struct Line {
     bell: Bell,
 }
 
-/// The thread has left [`UNREAD_MAX`] batches unread. The batch comes back, with its slots.
+/// The thread has left 64 batches unread. The batch comes back, with its slots.
 #[derive(Debug)]
 pub struct Stuck(pub Vec<Command>);
 

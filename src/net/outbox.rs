@@ -9,7 +9,7 @@ use crate::protocol::Block;
 use crate::protocol::peer::message::PIECE_HEAD;
 use crate::protocol::peer::{Message, WireBlock};
 use crate::storage::slot::{Source, StorageError};
-use crate::swarm::event::Farewell;
+use crate::swarm::event::{Farewell, Slowness};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use std::collections::VecDeque;
@@ -79,10 +79,13 @@ impl Outbox {
 
     /// Queues a message.
     pub(super) fn say(&mut self, message: &Message) -> Result<(), Farewell> {
+        if self.left > WORDS_MAX / 16 {
+            self.words.drain(..std::mem::take(&mut self.left));
+        }
         message.encode(&mut self.words);
         // The attack: ask for something small again and again and never read the answers.
         if self.words.len() - self.left > WORDS_MAX {
-            return Err(Farewell::TooSlow(crate::swarm::event::Slowness::Read));
+            return Err(Farewell::TooSlow(Slowness::Read));
         }
         Ok(())
     }
@@ -257,11 +260,23 @@ impl Sending {
                 *sent += more;
                 Ok(more)
             }
-            Sending::Plain { source, sent, .. } => {
-                let done = *sent - PIECE_HEAD;
-                let more = send_file(socket, source, done)?;
-                *sent += more;
-                Ok(more)
+            Sending::Plain { source, head, sent } => {
+                match send_file(socket, source, *sent - PIECE_HEAD)? {
+                    Some(more) => {
+                        *sent += more;
+                        Ok(more)
+                    }
+                    None => {
+                        let mut bytes = head.to_vec();
+                        source.read(&mut bytes).map_err(Interruption::Storage)?;
+                        *self = Sending::Copied {
+                            block: source.block,
+                            bytes,
+                            sent: *sent,
+                        };
+                        Ok(0)
+                    }
+                }
             }
         }
     }
@@ -273,22 +288,26 @@ fn send(socket: &TcpStream, bytes: &[u8], flags: SendFlags) -> Result<usize, Int
         .and_then(|sent| sent.ok_or(Interruption::Blocked))
 }
 
-/// The rest of a block from `done` on, straight from the page cache to the socket.
-fn send_file(socket: &TcpStream, source: &Source, done: usize) -> Result<usize, Interruption> {
+/// The rest of a block from `done` on, straight from the page cache to the socket. `None`: this file
+/// system cannot do that.
+fn send_file(
+    socket: &TcpStream,
+    source: &Source,
+    done: usize,
+) -> Result<Option<usize>, Interruption> {
     let (file, offset) = match source.whole() {
         Some(Ok(whole)) => whole,
         Some(Err(error)) => return Err(Interruption::Storage(error)),
-        None => return Err(Interruption::Storage(source.too_short())),
+        None => return Ok(None),
     };
     let mut at = offset + done as u64;
     let rest = source.block.length() as usize - done;
     match interruptible(|| rustix::fs::sendfile(socket, file, Some(&mut at), rest)) {
         Ok(None) => Err(Interruption::Blocked),
         Ok(Some(0)) => Err(Interruption::Storage(source.too_short())),
-        Ok(Some(sent)) => Ok(sent),
-        Err(error @ (Errno::IO | Errno::OVERFLOW | Errno::INVAL)) => {
-            Err(Interruption::Storage(source.unreadable(&error.into())))
-        }
+        Ok(sent) => Ok(sent),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(None),
+        Err(error @ Errno::IO) => Err(Interruption::Storage(source.unreadable(&error.into()))),
         Err(error) => Err(Interruption::Socket(error.into())),
     }
 }

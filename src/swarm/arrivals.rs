@@ -49,18 +49,29 @@ impl Swarm {
         for address in self.addresses.due(now, room, &mut self.rng) {
             actions.push(Action::Dial { address });
         }
-        let last = *self.pace.announced.get_or_insert(now);
-        let short = self.peers.len() < self.facts.limits.peers.div_ceil(4);
-        let missing = self.facts.downloads && !self.have.is_full();
-        if missing && short && !self.addresses.any_hope() && now >= last + ANNOUNCE_PAUSE {
+        self.pace.announced.get_or_insert(now);
+        if self.announce_at().is_some_and(|at| at <= now) {
             self.pace.announced = Some(now);
             actions.push(Action::Announce);
         }
     }
 
-    /// When somebody can be called.
+    /// When trackers may be asked for more addresses; `None` while there are enough, or none wanted.
+    fn announce_at(&self) -> Option<Moment> {
+        let short = self.peers.len() < self.facts.limits.peers.div_ceil(4);
+        let missing = self.facts.downloads && !self.have.is_full();
+        let wanted = missing && short && !self.addresses.any_hope();
+        self.pace
+            .announced
+            .filter(|_| wanted)
+            .map(|last| last + ANNOUNCE_PAUSE)
+    }
+
+    /// When somebody can be called, or trackers can be asked for somebody.
     pub(super) fn dial_at(&self) -> Option<Moment> {
-        let at = self.addresses.wake_at()?;
+        let Some(at) = self.addresses.wake_at() else {
+            return self.announce_at();
+        };
         if self.room() > 0 {
             return Some(at);
         }
@@ -98,8 +109,16 @@ impl Swarm {
     ) {
         let address = greeting.address;
         let dialled = greeting.way == Way::Dialled;
-        let refusal = self.refusal(&greeting, now, actions);
+        let twin = self.twin(&greeting);
+        let refusal = self.refusal(&greeting, twin, now, actions);
         let mut peer = Peer::new(greeting, now);
+        // Two connections to one peer know the same address, whichever stays.
+        if let Some(twin) = twin.and_then(|twin| self.peers.get_mut(&twin)) {
+            if dialled {
+                twin.listens.get_or_insert(address);
+            }
+            peer.listens = twin.listens;
+        }
         if dialled {
             peer.listens = Some(address);
             self.addresses.joined(address, Origin::Tracker, now);
@@ -117,10 +136,23 @@ impl Swarm {
         }
     }
 
+    /// The connection we have already to the peer that says this.
+    fn twin(&self, greeting: &Greeting) -> Option<PeerKey> {
+        let ip = greeting.address.ip().to_canonical();
+        // An id is only a claim: from elsewhere, it says nothing about a peer that is here already.
+        let mut twins = self.peers.iter().filter(|(_, peer)| {
+            !peer.leaving
+                && peer.greeting.id == greeting.id
+                && peer.greeting.address.ip().to_canonical() == ip
+        });
+        twins.next().map(|(key, _)| *key)
+    }
+
     /// Why a newcomer cannot stay. Makes room for it where that is possible.
     fn refusal(
         &mut self,
         greeting: &Greeting,
+        twin: Option<PeerKey>,
         now: Moment,
         actions: &mut Vec<Action>,
     ) -> Option<Farewell> {
@@ -130,13 +162,9 @@ impl Swarm {
         if self.addresses.is_banned(greeting.address) {
             return Some(Farewell::Lied);
         }
-        let ip = greeting.address.ip().to_canonical();
-        let same_host = |peer: &Peer| peer.greeting.address.ip().to_canonical() == ip;
-        let here = || self.peers.iter().filter(|(_, peer)| !peer.leaving);
-        // An id is only a claim: from elsewhere, it says nothing about a peer that is here already.
-        let twin = here().find(|(_, peer)| same_host(peer) && peer.greeting.id == greeting.id);
-        if let Some((old, peer)) = twin {
-            let (old, old_way) = (*old, peer.greeting.way);
+        if let Some((old, old_way)) =
+            twin.and_then(|old| Some((old, self.peers.get(&old)?.greeting.way)))
+        {
             // Both ends have to close the same one: the call made by the higher id stays.
             let stays = if self.facts.id > greeting.id {
                 Way::Dialled
@@ -149,6 +177,9 @@ impl Swarm {
             self.hang_up(old, Farewell::Duplicate, actions);
             return None;
         }
+        let ip = greeting.address.ip().to_canonical();
+        let same_host = |peer: &Peer| peer.greeting.address.ip().to_canonical() == ip;
+        let here = || self.peers.iter().filter(|(_, peer)| !peer.leaving);
         let crowd = here().filter(|(_, peer)| same_host(peer)).count();
         if !ip.is_loopback() && crowd >= SAME_HOST_MIN.max(self.facts.limits.peers / 2) {
             return Some(Farewell::NoRoom);
@@ -351,6 +382,25 @@ mod tests {
     }
 
     #[test]
+    fn the_address_of_a_peer_that_stays_is_not_called_again() {
+        let mut scene = Scene::having(&[]);
+        // A higher id than ours: its call stays, ours is closed.
+        for (key, way) in [(1, Way::Dialled), (2, Way::Accepted)] {
+            let greeting = Greeting {
+                id: PeerId([0xff; 20]),
+                way,
+                ..greeting(9)
+            };
+            let peer = PeerKey(key);
+            scene.event(Event::Connected { peer, greeting });
+        }
+        scene.lose(1, Farewell::Closed);
+        assert_eq!(dials(&scene.wait(Duration::from_secs(3600))), 0);
+        scene.lose(2, Farewell::Closed);
+        assert!(dials(&scene.wait(Duration::from_secs(60))) > 0);
+    }
+
+    #[test]
     fn an_id_stolen_by_somebody_elsewhere_costs_its_owner_nothing() {
         let mut scene = Scene::having(&[]);
         scene.connect(0xff);
@@ -401,6 +451,39 @@ mod tests {
         assert_eq!(scene.say(1, Message::Have { piece: 5 }), []);
         assert_eq!(scene.say(1, Message::Unchoke), []);
         assert_eq!(scene.say(1, Message::AllowedFast { piece: 5 }), []);
+    }
+
+    #[test]
+    fn an_idle_swarm_sets_no_alarm() {
+        let mut scene = Scene::complete();
+        scene.wait(Duration::ZERO);
+        for key in 1..20 {
+            scene.connect(key);
+            scene.say(key, Message::Have { piece: 1 });
+            scene.say(key, Message::Unchoke);
+            assert_eq!(scene.swarm.wake_at(), None);
+        }
+        scene.say(1, Message::Interested);
+        assert_eq!(scene.swarm.wake_at(), None);
+    }
+
+    #[test]
+    fn trackers_are_asked_again_when_nobody_is_left_and_not_too_often() {
+        let mut scene = Scene::having(&[]);
+        let asked = |scene: &mut Scene, seconds| {
+            let actions = scene.wait(Duration::from_secs(seconds));
+            let asks = actions.iter().filter(|it| **it == Action::Announce);
+            asks.count()
+        };
+        // The first announce is not the brain's affair.
+        assert_eq!(asked(&mut scene, 59), 0);
+        assert_eq!(asked(&mut scene, 1), 1);
+        assert_eq!(asked(&mut scene, 600), 10);
+        scene.event(Event::Found {
+            addresses: vec![greeting(9).address],
+            origin: Origin::User,
+        });
+        assert_eq!(asked(&mut scene, 600), 0);
     }
 
     #[test]

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// How long a turn lasts.
 const ROUND: Duration = Duration::from_secs(10);
 
+/// The least time between two changes for one peer.
+const PAUSE: Duration = Duration::from_secs(6);
+
 /// What the choker knows of a peer: no more than this.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate {
@@ -78,11 +81,12 @@ impl Choker {
         let mut changes = Changes::default();
         let mut waiting: Vec<PeerKey> = Vec::new();
         let mut served: Vec<Candidate> = Vec::new();
+        let mut bored: Vec<PeerKey> = Vec::new();
         for candidate in candidates {
             match (candidate.interested, candidate.choked) {
                 (true, true) => waiting.push(candidate.peer),
                 (true, false) => served.push(*candidate),
-                (false, false) => changes.choke.push(candidate.peer),
+                (false, false) => bored.push(candidate.peer),
                 (false, true) => {}
             }
         }
@@ -91,6 +95,9 @@ impl Choker {
         waiting.sort_by_key(|peer| (last(peer), *peer));
         served.sort_by_key(|candidate| (last(&candidate.peer), candidate.peer));
         let fresh = |peer: &PeerKey| last(peer).is_some_and(|at| now < at + ROUND);
+        // Twice within seconds is taken for flooding (aria2 hangs up): nobody's turn is that short,
+        // and who was choked a moment ago waits a little even for a free slot.
+        let rested = |peer: &PeerKey| last(peer).is_none_or(|at| now >= at + PAUSE);
         // An unchoked peer that asks for nothing leaves its share of the line to others.
         let used = served
             .iter()
@@ -110,8 +117,15 @@ impl Choker {
             let leave: Vec<_> = ripe.take(turn + over).map(|c| c.peer).collect();
             room += leave.len().min(turn);
             changes.choke.extend(leave);
+            // Who wants nothing holds no slot; it is choked only so that others may trust in theirs.
+            if waiting.len() > room {
+                changes
+                    .choke
+                    .extend(bored.iter().filter(|peer| !fresh(peer)));
+            }
         }
-        changes.unchoke = waiting.iter().copied().take(room).collect();
+        let ready = waiting.iter().copied().filter(rested);
+        changes.unchoke = ready.take(room).collect();
         self.crowded = waiting.len() > changes.unchoke.len();
         for peer in changes.choke.iter().chain(&changes.unchoke) {
             self.turned.insert(*peer, now);
@@ -175,8 +189,11 @@ mod tests {
         assert_eq!(crowd.served(), 2);
         crowd.0[0].interested = false;
         crowd.decide(&mut choker, seconds(21));
-        assert!(crowd.0[0].choked && !crowd.0[2].choked);
-        assert_eq!(crowd.served(), 2);
+        assert!(!crowd.0[2].choked);
+        assert_eq!(crowd.served(), 3);
+        // The bored one is choked when its turn is over, no sooner.
+        crowd.decide(&mut choker, seconds(31));
+        assert!(crowd.0[0].choked);
     }
 
     #[test]
@@ -196,6 +213,28 @@ mod tests {
                 .is_some_and(|(most, least)| most - least <= 4),
             "{turns:?}"
         );
+    }
+
+    #[test]
+    fn nobody_is_choked_and_unchoked_twice_within_seconds() {
+        let (mut crowd, mut choker) = (Crowd::of(7), Choker::new(2));
+        let mut rng = fastrand::Rng::with_seed(5);
+        let mut changed = [None; 7];
+        for second in 10..2_000 {
+            let at = rng.usize(0..7);
+            crowd.0[at].interested ^= true;
+            let before: Vec<_> = crowd.0.iter().map(|it| it.choked).collect();
+            crowd.decide(&mut choker, seconds(second));
+            for (n, candidate) in crowd.0.iter().enumerate() {
+                if candidate.choked != before[n] {
+                    let last = changed[n].replace(second);
+                    assert!(
+                        last.is_none_or(|last| second >= last + 6),
+                        "{last:?} {second}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

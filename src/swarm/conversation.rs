@@ -173,8 +173,7 @@ impl Swarm {
         let Some(peer) = self.peers.get(&key) else {
             return;
         };
-        let mut all = geometry.all_pieces();
-        if all.any(|piece| peer.holds.has(piece) && !field.has(piece)) {
+        if peer.holds.exceeds(field) {
             return self.senseless(key, "it takes back pieces that it had", actions);
         }
         let new = field.pieces(&geometry).filter(|it| !peer.holds.has(*it));
@@ -384,21 +383,46 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn what_a_peer_has_is_said_once_and_first() {
+    fn pieces_are_not_taken_back() {
         let field = || Message::Bitfield([0x80, 0].into());
-        let late: [&[Message]; 5] = [
-            &[field(), field()],
+        let taken_back: [&[Message]; 4] = [
             &[Message::HaveAll, field()],
             &[Message::Have { piece: 1 }, field()],
-            &[Message::HaveNone, Message::HaveAll],
-            &[Message::Unchoke, Message::HaveAll],
+            &[field(), Message::HaveNone],
+            &[field(), Message::Bitfield([0x40, 0].into())],
         ];
-        for messages in late {
+        for messages in taken_back {
             let mut scene = Scene::having(&[]);
             scene.connect(1);
             let last = messages.iter().map(|it| scene.say(1, it.clone())).last();
             assert!(senseless(&last.unwrap(), 1), "{messages:?}");
         }
+    }
+
+    #[test]
+    fn a_later_bitfield_or_have_all_counts_as_haves() {
+        let mut scene = Scene::having(&[]);
+        scene.connect(1);
+        scene.say(1, Message::HaveNone);
+        let field = || Message::Bitfield([0x80, 0].into());
+        assert_eq!(scene.say(1, field()), [say(1, Message::Interested)]);
+        assert_eq!(scene.say(1, field()), []);
+        assert_eq!(scene.say(1, Message::HaveAll), []);
+        assert!(scene.swarm.peers().all(|(_, peer)| peer.holds.is_full()));
+    }
+
+    #[test]
+    fn a_flood_of_bitfields_is_an_offence() {
+        let mut scene = Scene::having(&[]);
+        scene.connect(1);
+        let field = || Message::Bitfield([0x80, 0].into());
+        let mut said = std::iter::repeat_with(|| scene.say(1, field())).take(1_000);
+        assert!(said.any(|actions| senseless(&actions, 1)));
+    }
+
+    #[test]
+    fn what_belongs_to_no_moment_may_come_before_the_bitfield() {
+        let field = || Message::Bitfield([0x80, 0].into());
         let mut scene = Scene::having(&[]);
         scene.connect(1);
         scene.say(1, Message::KeepAlive);
@@ -550,7 +574,8 @@ mod tests {
             }
         }
         assert_eq!(served, 32);
-        let actions = scene.say(1, Message::NotInterested);
+        let mut actions = Vec::new();
+        scene.swarm.choke(PeerKey(1), &mut actions);
         assert_eq!(actions[0], say(1, Message::Choke));
         let gifts = scene.swarm.peers().next().unwrap().1.fast_to.clone();
         let gift_blocks = gifts

@@ -25,6 +25,7 @@ mod endgame;
 pub mod event;
 pub mod ledger;
 pub mod news;
+mod partial;
 pub mod peer;
 pub mod picker;
 pub mod pipeline;

@@ -63,6 +63,15 @@ impl Holding {
         }
     }
 
+    /// Whether there is a piece among them that `field` lacks.
+    pub fn exceeds(&self, field: &Bitfield) -> bool {
+        match self {
+            Holding::Nothing => false,
+            Holding::Everything => !field.is_full(),
+            Holding::Some(own) => own.exceeds(field),
+        }
+    }
+
     /// How many pieces they are, of a torrent of `pieces`.
     pub fn count(&self, pieces: u32) -> u32 {
         match self {

@@ -13,48 +13,19 @@
 
 use super::availability::Availability;
 use super::event::{Moment, PeerKey};
+use super::partial::{Care, Partial};
 use super::peer::Holding;
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::{Block, Geometry, PieceIndex};
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use super::partial::Where;
 
 /// How many begun pieces are looked at to find one a peer can help with.
 const HELP_PROBES_MAX: usize = 64;
 
 /// How long the peers that took part in a bad piece stand back from its next try.
 const STAND_BACK: Moment = Moment::from_secs(30);
-
-/// Where a block of a begun piece is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Where {
-    /// Nowhere: it can be asked for.
-    Free,
-    /// Asked of this peer, which holds the right to write it.
-    Out(PeerKey),
-    /// In the file, from this peer; `None`: from a former run.
-    Laid(Option<PeerKey>),
-}
-
-/// A piece under suspicion is fetched whole from one peer, so that the next failure has one cause.
-#[derive(Debug, Default)]
-struct Care {
-    sole: Option<PeerKey>,
-    stand_back: Vec<PeerKey>,
-    until: Moment,
-}
-
-/// A begun piece.
-#[derive(Debug)]
-struct Partial {
-    blocks: Vec<Where>,
-    free: u32,
-    laid: u32,
-    /// No block before this one is free.
-    first_free: u32,
-    /// The peer that is working its way through this piece.
-    worker: Option<PeerKey>,
-    care: Option<Box<Care>>,
-}
 
 /// Who asks, and what may be picked for it.
 #[derive(Debug)]
@@ -152,14 +123,14 @@ impl Picker {
     /// Whether all blocks of `piece` are laid and its hash is waited for.
     pub fn is_full(&self, piece: PieceIndex) -> bool {
         let partial = self.partials.get(&piece);
-        partial.is_some_and(|partial| partial.laid as usize == partial.blocks.len())
+        partial.is_some_and(|partial| partial.is_full())
     }
 
     /// Pieces whose blocks are all laid and that wait for their hash.
     pub fn full(&self) -> impl Iterator<Item = PieceIndex> {
         self.partials
             .iter()
-            .filter(|(_, partial)| partial.laid as usize == partial.blocks.len())
+            .filter(|(_, partial)| partial.is_full())
             .map(|(piece, _)| *piece)
     }
 
@@ -304,27 +275,14 @@ impl Picker {
         let Some(partial) = self.partials.get(&piece) else {
             return false;
         };
-        let allowed = partial.care.as_ref().is_none_or(|care| match care.sole {
-            Some(sole) => sole == asker.peer,
-            None => now >= care.until || !care.stand_back.contains(&asker.peer),
-        });
+        let allowed = partial.allows(asker.peer, now);
         partial.free > 0 && allowed && asker.holds.has(piece)
     }
 
     fn begin(&mut self, piece: PieceIndex) {
         self.available.close(piece);
-        let count = self.geometry.blocks_in(piece);
-        let mut blocks = self.tables.pop().unwrap_or_default();
-        blocks.clear();
-        blocks.resize(count, Where::Free);
-        let partial = Partial {
-            blocks,
-            free: count as u32,
-            laid: 0,
-            first_free: 0,
-            worker: None,
-            care: None,
-        };
+        let table = self.tables.pop().unwrap_or_default();
+        let partial = Partial::new(self.geometry.blocks_in(piece), table);
         self.partials.insert(piece, partial);
         self.unfinished.insert(piece);
         self.orphans.insert(piece);
@@ -367,21 +325,11 @@ impl Picker {
         let Some(partial) = self.partials.get_mut(&piece) else {
             return 0;
         };
-        if let Some(care) = &mut partial.care {
-            care.sole = Some(peer);
-        }
-        let mut taken = 0;
-        let mut number = partial.first_free as usize;
-        while taken < most && partial.free > 0 && number < partial.blocks.len() {
-            if partial.blocks[number] == Where::Free {
-                partial.blocks[number] = Where::Out(peer);
-                partial.free -= 1;
-                taken += 1;
-                blocks.extend(self.geometry.block(piece, number));
-            }
-            number += 1;
-        }
-        partial.first_free = number as u32;
+        let before = blocks.len();
+        partial.take(peer, most, |number| {
+            blocks.extend(self.geometry.block(piece, number));
+        });
+        let taken = blocks.len() - before;
         self.out += taken;
         if partial.free == 0 {
             self.unfinished.remove(&piece);
@@ -413,7 +361,7 @@ impl Picker {
         }
         self.put(block, Where::Laid(Some(from)));
         let partial = self.partials.get(&block.piece())?;
-        Some(partial.laid as usize == partial.blocks.len())
+        Some(partial.is_full())
     }
 
     /// A block that was out to `from` came home unused; says whether it was out to that peer.
@@ -439,22 +387,9 @@ impl Picker {
         let Some(partial) = self.partials.get_mut(&piece) else {
             return;
         };
-        let Some(old) = partial.blocks.get_mut(block.number()) else {
-            return;
-        };
-        match std::mem::replace(old, place) {
-            Where::Free => partial.free -= 1,
-            Where::Out(_) => self.out -= 1,
-            Where::Laid(_) => partial.laid -= 1,
-        }
-        match place {
-            Where::Free => {
-                partial.free += 1;
-                partial.first_free = partial.first_free.min(block.number() as u32);
-            }
-            Where::Out(_) => self.out += 1,
-            Where::Laid(_) => partial.laid += 1,
-        }
+        let was_out = partial.count_out();
+        partial.put(block.number(), place);
+        self.out = self.out + partial.count_out() - was_out;
         if partial.free == 0 {
             self.unfinished.remove(&piece);
             self.orphans.remove(&piece);
@@ -470,7 +405,7 @@ impl Picker {
     pub fn finish(&mut self, piece: PieceIndex) {
         self.available.close(piece);
         if let Some(partial) = self.partials.remove(&piece) {
-            self.out -= count_out(&partial.blocks);
+            self.out -= partial.count_out();
             if self.tables.len() < 1024 {
                 self.tables.push(partial.blocks);
             }
@@ -516,27 +451,14 @@ impl Picker {
                 !self.available.is_open(*piece),
                 "{piece:?} is begun and open"
             );
-            let free = partial.blocks.iter().filter(|at| **at == Where::Free);
-            assert_eq!(free.count(), partial.free as usize);
-            let laid = partial.blocks.iter();
-            let laid = laid.filter(|at| matches!(at, Where::Laid(_))).count();
-            assert_eq!(laid, partial.laid as usize);
-            out += count_out(&partial.blocks);
+            partial.check_invariants();
+            out += partial.count_out();
             assert_eq!(self.unfinished.contains(piece), partial.free > 0);
             let orphan = partial.free > 0 && partial.worker.is_none();
             assert_eq!(self.orphans.contains(piece), orphan);
-            let first = partial.blocks.iter().position(|at| *at == Where::Free);
-            assert!(first.is_none_or(|first| first >= partial.first_free as usize));
         }
         assert_eq!(out, self.out);
     }
-}
-
-fn count_out(blocks: &[Where]) -> usize {
-    blocks
-        .iter()
-        .filter(|place| matches!(place, Where::Out(_)))
-        .count()
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub struct Asked {
     pub at: Moment,
     /// Taken back: its slot is on the way home.
     pub revoked: bool,
+    /// A copy that has come already and waits for its slot: says nothing about the line.
+    pub settled: bool,
 }
 
 /// A second copy of a block, asked for in the endgame.
@@ -139,10 +141,15 @@ impl Pipe {
     /// A request goes out.
     pub fn ask(&mut self, block: Block, now: Moment) {
         self.start(now);
+        self.push(block, now, false);
+    }
+
+    fn push(&mut self, block: Block, now: Moment, settled: bool) {
         self.asked.push_back(Asked {
             block,
             at: now,
             revoked: false,
+            settled,
         });
     }
 
@@ -195,7 +202,9 @@ impl Pipe {
     pub fn received(&mut self, block: Block, now: Moment) -> bool {
         match self.remove(block) {
             Some(asked) => {
-                self.measure(block, asked.at, now);
+                if !asked.settled {
+                    self.measure(block, asked.at, now);
+                }
                 true
             }
             None => false,
@@ -218,7 +227,7 @@ impl Pipe {
     /// A copy becomes the real thing: its slot is on the way to the peer's thread.
     pub fn settle(&mut self, block: Block, now: Moment) {
         self.drop_spare(block);
-        self.ask(block, now);
+        self.push(block, now, true);
     }
 
     /// A copy is not wanted or not coming; says whether there was one.

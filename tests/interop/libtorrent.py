@@ -49,6 +49,10 @@ def session(address, port):
             "enable_natpmp": False,
             "enable_incoming_utp": False,
             "enable_outgoing_utp": False,
+            # A newcomer is served within a second, not at the next round of fifteen.
+            "unchoke_interval": 1,
+            "optimistic_unchoke_interval": 1,
+            "unchoke_slots_limit": 100,
             "allow_multiple_connections_per_ip": True,
             "in_enc_policy": int(lt.enc_policy.enabled),
             "out_enc_policy": int(lt.enc_policy.disabled),

@@ -234,6 +234,23 @@ impl Running {
         fits.filter_map(|object| object[field].as_u64()).next_back()
     }
 
+    /// Bytes that were verified before this run fetched anything: what its progress tells of bytes
+    /// verified less bytes fetched, at its best. `None` if it did not come to fetch.
+    pub fn found_on_disk(&self) -> Option<u64> {
+        let events = self.events();
+        let progress = events.iter().filter(|object| object["event"] == "progress");
+        let figures =
+            progress.map(|object| (object["have"].as_u64(), object["downloaded"].as_u64()));
+        let figures: Vec<_> = figures
+            .filter_map(|(have, downloaded)| have.zip(downloaded))
+            .collect();
+        let fetched = figures.iter().any(|(_, downloaded)| *downloaded > 0);
+        let found = figures
+            .iter()
+            .map(|(have, downloaded)| have.saturating_sub(*downloaded));
+        found.max().filter(|_| fetched)
+    }
+
     /// Waits for something to happen while the program lives; panics with what it said otherwise.
     pub fn until<T>(
         &mut self,

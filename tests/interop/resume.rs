@@ -28,6 +28,13 @@ fn twenty_kills_at_random_moments_lose_no_recorded_piece() {
     let mut had = 0;
     for kill in 1..=20 {
         let mut run = lane.run(lane.get(&target));
+        // Every fourth dies before or while it connects, the others once data comes.
+        if kill % 4 != 0 {
+            run.until("data comes", 60, |run| {
+                run.last_figure("progress", "downloaded")
+                    .filter(|bytes| *bytes > 0)
+            });
+        }
         let patience = Duration::from_millis(dice.u64(0..1_500));
         let status = run.killed_after(patience);
         assert!(
@@ -35,9 +42,12 @@ fn twenty_kills_at_random_moments_lose_no_recorded_piece() {
             "kill {kill}: it ended before, with {status:?}:\n{}",
             run.said()
         );
-        if let Some(found) = found_at_start(&run) {
+        // What was verified was written, and what was written outlives a kill: recorded or looked
+        // through again, it is not fetched twice. Figures come a few times a second: a MiB may be on
+        // its way between two of them.
+        if let Some(found) = run.found_on_disk() {
             assert!(
-                found >= had,
+                found + MIB >= had,
                 "kill {kill}: {had} bytes were verified before and {found} now"
             );
             had = run
@@ -51,9 +61,9 @@ fn twenty_kills_at_random_moments_lose_no_recorded_piece() {
     let mut last = lane.run(lane.get(&target));
     assert_eq!(last.exit_code(120), 0, "{}", last.said());
     lane.work.assert_arrived(&target, Program::Ropewalk);
-    let found = found_at_start(&last).expect("a progress event");
+    let found = last.found_on_disk().expect("progress events");
     assert!(
-        found >= had && found > 0,
+        found + MIB >= had && found > 0,
         "{found} bytes were found and {had} had been verified"
     );
     let missing = lane.work.size - found;
@@ -70,13 +80,6 @@ fn twenty_kills_at_random_moments_lose_no_recorded_piece() {
         sent <= missing + MIB,
         "the seed sent {sent} bytes and {missing} were missing"
     );
-}
-
-/// Bytes verified when work began: the first progress event's.
-fn found_at_start(run: &Running) -> Option<u64> {
-    let events = run.events();
-    let first = events.iter().find(|object| object["event"] == "progress")?;
-    first["have"].as_u64()
 }
 
 #[test]

@@ -288,3 +288,78 @@ fn figures() {
         );
     }
 }
+
+#[test]
+#[ignore = "prints figures"]
+fn cost_of_a_block_in_a_large_crowd() {
+    use ropewalk::protocol::bitfield::Bitfield;
+    use ropewalk::protocol::peer::{Message, PeerId};
+    use ropewalk::swarm::event::{Action, Event, Greeting, PeerKey, Way};
+    use ropewalk::swarm::{Setup, Swarm};
+    for (pieces, peers, share) in [
+        (1_000u64, 10u64, 2),
+        (200_000, 10, 2),
+        (200_000, 300, 2),
+        (200_000, 300, 50),
+    ] {
+        let geometry = Geometry::new(pieces * 32_768, 32_768).unwrap();
+        let setup = Setup {
+            geometry,
+            info_hash: ropewalk::protocol::InfoHash([7; 20]),
+            have: Bitfield::new(&geometry),
+            laid: Vec::new(),
+            id: PeerId([1; 20]),
+            downloads: true,
+            listen_port: None,
+            limits: Limits {
+                peers: 1_000,
+                ..Limits::default()
+            },
+            seed: 1,
+        };
+        let mut swarm = Swarm::new(setup, seconds(0));
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut actions = Vec::new();
+        for key in 0..peers {
+            let peer = PeerKey(key);
+            let greeting = Greeting {
+                address: ([10, 0, (key >> 8) as u8, key as u8], 40_000).into(),
+                way: Way::Accepted,
+                id: PeerId([2; 20]),
+                fast: true,
+                extended: false,
+            };
+            let mut field = Bitfield::new(&geometry);
+            for piece in geometry.all_pieces().filter(|_| rng.u32(0..share) == 0) {
+                field.set(piece);
+            }
+            let said = |message| Event::Said { peer, message };
+            swarm.handle(
+                Event::Connected { peer, greeting },
+                seconds(0),
+                &mut actions,
+            );
+            let field = Message::Bitfield(field.as_bytes().into());
+            swarm.handle(said(field), seconds(0), &mut actions);
+            swarm.handle(said(Message::Unchoke), seconds(0), &mut actions);
+        }
+        let mut asked: std::collections::VecDeque<_> = actions.drain(..).collect();
+        let begun = std::time::Instant::now();
+        let mut blocks = 0u32;
+        while blocks < 50_000 {
+            let Some(action) = asked.pop_front() else {
+                break;
+            };
+            if let Action::Request { peer, block } = action {
+                blocks += 1;
+                let now = Duration::from_micros(u64::from(blocks) * 20);
+                swarm.handle(Event::Received { peer, block }, now, &mut actions);
+                asked.extend(actions.drain(..));
+            }
+        }
+        let each = begun.elapsed() / blocks.max(1);
+        println!(
+            "{pieces} pieces, {peers} peers with one piece in {share}: {each:?} a block, {blocks} blocks"
+        );
+    }
+}

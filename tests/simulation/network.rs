@@ -375,6 +375,48 @@ impl Network {
                     self.send(hand, message);
                 }
             }
+            Action::Request { .. }
+            | Action::RequestSpare { .. }
+            | Action::Revoke { .. }
+            | Action::Settle { .. }
+            | Action::Discard { .. } => self.act_on_request(member, action),
+            Action::Serve { .. } | Action::Withhold { .. } => self.act_on_upload(member, action),
+            Action::Check { piece, by_block } => {
+                let seat = &self.seats[member];
+                for block in self.geometry.blocks(piece) {
+                    assert!(seat.laid.contains_key(&block), "{block:?} is not laid");
+                }
+                let at = self.now + CHECK_TIME;
+                self.schedule(
+                    at,
+                    Happening::Checked {
+                        member,
+                        piece,
+                        by_block,
+                    },
+                );
+            }
+            Action::Keep { piece } => {
+                let laid = &self.seats[member].laid;
+                let mut blocks = self.geometry.blocks(piece);
+                assert!(blocks.all(|block| laid[&block]), "{piece:?} is wrong");
+            }
+            Action::Forget { piece } => {
+                let laid = &mut self.seats[member].laid;
+                laid.retain(|block, _| block.piece() != piece);
+            }
+            Action::Announce => {}
+            Action::Complete => {
+                let now = self.now;
+                let old = self.seats[member].completed.replace(now);
+                assert_eq!(old, None, "complete twice");
+            }
+        }
+    }
+
+    /// What a peer's thread does about our requests.
+    fn act_on_request(&mut self, member: usize, action: Action) {
+        match action {
             Action::Request { peer, block } => self.request(member, peer, block, Due::Slot),
             Action::RequestSpare { peer, block } => {
                 self.must_be_endgame(member, block);
@@ -421,6 +463,13 @@ impl Network {
                     None => {}
                 }
             }
+            _ => unreachable!("{action:?}"),
+        }
+    }
+
+    /// What a peer's thread does about its requests.
+    fn act_on_upload(&mut self, member: usize, action: Action) {
+        match action {
             Action::Serve { peer, block } => {
                 let seat = &self.seats[member];
                 assert!(
@@ -447,36 +496,7 @@ impl Network {
                     }
                 }
             }
-            Action::Check { piece, by_block } => {
-                let seat = &self.seats[member];
-                for block in self.geometry.blocks(piece) {
-                    assert!(seat.laid.contains_key(&block), "{block:?} is not laid");
-                }
-                let at = self.now + CHECK_TIME;
-                self.schedule(
-                    at,
-                    Happening::Checked {
-                        member,
-                        piece,
-                        by_block,
-                    },
-                );
-            }
-            Action::Keep { piece } => {
-                let laid = &self.seats[member].laid;
-                let mut blocks = self.geometry.blocks(piece);
-                assert!(blocks.all(|block| laid[&block]), "{piece:?} is wrong");
-            }
-            Action::Forget { piece } => {
-                let laid = &mut self.seats[member].laid;
-                laid.retain(|block, _| block.piece() != piece);
-            }
-            Action::Announce => {}
-            Action::Complete => {
-                let now = self.now;
-                let old = self.seats[member].completed.replace(now);
-                assert_eq!(old, None, "complete twice");
-            }
+            _ => unreachable!("{action:?}"),
         }
     }
 

@@ -233,11 +233,9 @@ fn blocks_land_byte_exactly_wherever_the_stream_is_cut() {
             Message::Piece(wire(block)).encode(&mut stream);
             stream.extend(payload(block));
         }
-        // The next part is sent once the former has been seen, so that the cut is a cut.
+        table.other.socket.set_nodelay(true).unwrap();
         for part in [&stream[..cut], &stream[cut..]] {
-            table.other.socket.set_nodelay(true).unwrap();
             table.other.socket.write_all(part).unwrap();
-            std::thread::yield_now();
         }
         for block in blocks {
             table.heard(Message::Have { piece: 2 });
@@ -517,6 +515,22 @@ fn a_revoked_block_is_cancelled_and_late_if_it_comes_all_the_same() {
     assert!(table.scratch.bytes() == table.scratch.expected(&[]));
     // Nothing to do for one that is not held.
     table.tell(Command::Revoke(block));
+    table.leave();
+}
+
+#[test]
+fn a_reject_that_answers_a_cancel_leaves_the_request_made_again_alone() {
+    let mut table = Table::set(true, Deadlines::default());
+    let block = table.block(0);
+    table.ask(&[block]);
+    table.tell(Command::Revoke(block));
+    assert_eq!(table.returned(), block);
+    table.other.expect(Message::Cancel(wire(block)));
+    table.ask(&[block]);
+    table.other.say(Message::Reject(wire(block)));
+    table.other.send(block);
+    table.heard(Message::Reject(wire(block)));
+    assert_eq!(table.laid(), block);
     table.leave();
 }
 

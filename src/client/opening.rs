@@ -1,0 +1,365 @@
+//! The way in: what do the disk and the record say, what must be hashed, and then to work.
+//!
+//! ```text
+//! start → surveyed → checked … checked → begin → prepared
+//! ```
+//!
+//! The keeper answers `start` with a survey; what the record vouches for is believed, what lies there
+//! without a voucher is hashed. Then the brain is made, and peers may come while the keeper still makes
+//! room for what is missing; nothing is asked for before that is done.
+
+use super::announcing::Announcing;
+use super::hands::Hands;
+use super::saving::Saving;
+use super::torrent::{PROGRESS_EVERY, Phase, Torrent};
+use super::{Ending, Notice, Role, Task};
+use crate::protocol::bitfield::Bitfield;
+use crate::protocol::peer::PeerId;
+use crate::protocol::{Block, PieceIndex};
+use crate::storage::check::{CheckDone, CheckJob};
+use crate::storage::keeper::Job;
+use crate::storage::layout::{Access, Layout};
+use crate::storage::slot::{SlotBook, StorageError, StorageTrouble};
+use crate::storage::survey::{Rules, Survey};
+use crate::swarm::event::{Event, Moment, Origin, Verdict};
+use crate::swarm::{Limits, Setup, Swarm};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// Pieces handed to the checker ahead of its answers: enough to keep it busy, few enough that an
+/// interrupt is answered soon.
+const CHECKS_AHEAD: usize = 16;
+
+/// Data on disk that is hashed before work begins.
+pub(super) struct Checking {
+    queue: VecDeque<PieceIndex>,
+    in_flight: usize,
+    of: u32,
+    have: Bitfield,
+    laid: Vec<Block>,
+    /// Data was there that no record of ours speaks of.
+    foreign: bool,
+}
+
+impl Torrent {
+    /// Begins with a look at the disk.
+    pub(super) fn start(
+        number: usize,
+        task: Task,
+        id: PeerId,
+        announcing: Announcing,
+        hands: &mut Hands,
+        now: Moment,
+    ) -> Torrent {
+        let layout = Arc::new(Layout::new(&task.metainfo, &task.folder));
+        hands.noticeboard.post(Notice::Started {
+            task: number,
+            info_hash: task.metainfo.info_hash,
+            name: task.metainfo.name.clone(),
+            size: task.metainfo.geometry.total(),
+        });
+        let rules = Rules {
+            writable: task.role == Role::Get,
+            check: task.check,
+            overwrite: task.overwrite,
+        };
+        hands.keeper.ask(
+            number,
+            Job::Survey {
+                layout: layout.clone(),
+                rules,
+            },
+        );
+        Torrent {
+            number,
+            book: SlotBook::new(task.metainfo.geometry),
+            task,
+            id,
+            layout,
+            phase: Phase::Surveying,
+            swarm: None,
+            announcing,
+            saving: Saving::default(),
+            touched: BTreeSet::new(),
+            peers: 0,
+            doubted: BTreeSet::new(),
+            shaky: BTreeSet::new(),
+            totals_before: (0, 0),
+            started: now,
+            completed: None,
+            announced_complete: false,
+            last_arrival: now,
+            lonely_since: None,
+            prepared: false,
+            paused: false,
+            progress_due: None,
+            progress_at: now,
+        }
+    }
+
+    /// The keeper has looked at the disk.
+    pub(super) fn surveyed(
+        &mut self,
+        survey: Result<Box<Survey>, StorageError>,
+        hands: &mut Hands,
+        now: Moment,
+    ) {
+        if !matches!(self.phase, Phase::Surveying) {
+            return;
+        }
+        let survey = match survey {
+            Ok(survey) => survey,
+            Err(error) => return self.close(Ending::Storage(error), hands, now),
+        };
+        for text in survey.warnings {
+            hands.noticeboard.post(Notice::Warning {
+                task: Some(self.number),
+                text,
+            });
+        }
+        self.totals_before = (survey.uploaded, survey.downloaded);
+        let geometry = self.task.metainfo.geometry;
+        let queue: VecDeque<PieceIndex> = survey.unsure.pieces(&geometry).collect();
+        let laid = survey.laid.iter().flat_map(|laid| {
+            laid.numbers()
+                .map(|number| geometry.block(laid.piece(), number))
+        });
+        self.phase = Phase::Checking(Box::new(Checking {
+            of: queue.len() as u32,
+            queue,
+            in_flight: 0,
+            have: survey.trusted,
+            laid: laid.flatten().collect(),
+            foreign: survey.foreign,
+        }));
+        self.check_on(hands, now);
+    }
+
+    /// The checker has hashed a piece.
+    pub(super) fn checked(&mut self, done: CheckDone, hands: &mut Hands, now: Moment) {
+        let CheckDone {
+            piece,
+            verdict,
+            blocks,
+            error,
+            ..
+        } = done;
+        if let Phase::Checking(checking) = &mut self.phase {
+            checking.in_flight -= 1;
+            if verdict == Verdict::Good {
+                checking.have.set(piece);
+            }
+            let (of, left) = (checking.of, checking.queue.len() + checking.in_flight);
+            if self.progress_at + PROGRESS_EVERY <= now || left == 0 {
+                self.progress_at = now;
+                hands.noticeboard.post(Notice::Checking {
+                    task: self.number,
+                    done: of - left as u32,
+                    of,
+                });
+            }
+            return self.check_on(hands, now);
+        }
+        if self.doubted.remove(&piece) {
+            return self.read_back(piece, verdict, hands, now);
+        }
+        if let Some(error) = error {
+            return self.close(Ending::Storage(error), hands, now);
+        }
+        hands.noticeboard.post(Notice::Piece {
+            task: self.number,
+            piece,
+            good: verdict == Verdict::Good,
+        });
+        if verdict == Verdict::Good {
+            self.book.done(piece);
+        }
+        self.decide(
+            Event::Checked {
+                piece,
+                verdict,
+                blocks,
+            },
+            hands,
+            now,
+        );
+    }
+
+    /// Hands the next pieces to the checker; begins work when none is left.
+    fn check_on(&mut self, hands: &mut Hands, now: Moment) {
+        while let Phase::Checking(checking) = &mut self.phase
+            && checking.in_flight < CHECKS_AHEAD
+            && let Some(piece) = checking.queue.pop_front()
+        {
+            checking.in_flight += 1;
+            let job = CheckJob {
+                initial: true,
+                ..self.check_job(piece, false, hands)
+            };
+            hands.checker.ask(job);
+        }
+        if matches!(&self.phase, Phase::Checking(checking) if checking.in_flight == 0) {
+            self.begin(hands, now);
+        }
+    }
+
+    /// Makes the brain and begins: peers may come while the keeper still allocates.
+    fn begin(&mut self, hands: &mut Hands, now: Moment) {
+        let Phase::Checking(checking) = std::mem::replace(&mut self.phase, Phase::Working) else {
+            return;
+        };
+        let Checking {
+            have,
+            laid,
+            foreign,
+            ..
+        } = *checking;
+        if let Some(ending) = self.refusal(&have, foreign) {
+            return self.close(ending, hands, now);
+        }
+        let geometry = self.task.metainfo.geometry;
+        let laid: Vec<Block> = laid
+            .into_iter()
+            .filter(|it| !have.has(it.piece()))
+            .collect();
+        laid.iter().for_each(|block| self.book.mark_laid(*block));
+        have.pieces(&geometry)
+            .for_each(|piece| self.book.done(piece));
+        self.completed = have.is_full().then_some(now);
+        match self.task.role {
+            Role::Get => {
+                let (have, overwrite) = (have.clone(), self.task.overwrite);
+                hands
+                    .keeper
+                    .ask(self.number, Job::Prepare { have, overwrite });
+            }
+            Role::Seed => {
+                self.list_missing(&have, hands);
+                self.prepared = true;
+            }
+        }
+        let setup = Setup {
+            geometry,
+            info_hash: self.info_hash(),
+            have,
+            laid,
+            id: self.id,
+            downloads: self.task.role == Role::Get,
+            listen_port: hands.port,
+            limits: Limits {
+                peers: hands.peers_max,
+                ..Limits::default()
+            },
+            seed: hands.seed.wrapping_add(self.number as u64),
+        };
+        self.swarm = Some(Swarm::new(setup, now));
+        self.last_arrival = now;
+        self.pause_or_go_on(hands, now);
+        if self.prepared {
+            self.get_to_work(hands, now);
+        }
+    }
+
+    /// Why work cannot begin with what is there, if so.
+    fn refusal(&self, have: &Bitfield, foreign: bool) -> Option<Ending> {
+        let nothing_right = have.is_empty() && self.task.metainfo.geometry.pieces() > 0;
+        match self.task.role {
+            Role::Seed if nothing_right => Some(Ending::NothingToSeed),
+            Role::Get if nothing_right && foreign && !self.task.overwrite => {
+                let cause = "something else is there: none of its pieces match the torrent";
+                let kind = StorageTrouble::InTheWay;
+                Some(Ending::Storage(self.trouble(
+                    kind,
+                    "download to",
+                    cause.to_owned(),
+                )))
+            }
+            _ => None,
+        }
+    }
+
+    /// Tells of each file that cannot be served whole.
+    fn list_missing(&self, have: &Bitfield, hands: &Hands) {
+        let geometry = self.task.metainfo.geometry;
+        for (number, file) in self
+            .layout
+            .files()
+            .iter()
+            .enumerate()
+            .filter(|(_, it)| !it.padding)
+        {
+            let end = file.start + file.length;
+            let lacking = self
+                .layout
+                .pieces_of(number, 0..file.length)
+                .filter(|it| !have.has(*it));
+            let inside = lacking.map(|piece| {
+                let begin = geometry.piece_start(piece);
+                (begin + u64::from(geometry.piece_size(piece))).min(end) - begin.max(file.start)
+            });
+            let bytes = inside.sum();
+            if bytes > 0 {
+                let path = self.task.metainfo.files[number].path.clone();
+                hands.noticeboard.post(Notice::Missing {
+                    task: self.number,
+                    path,
+                    bytes,
+                });
+            }
+        }
+    }
+
+    /// The keeper has made room for the data, or could not.
+    pub(super) fn prepared(
+        &mut self,
+        outcome: Result<(), StorageError>,
+        hands: &mut Hands,
+        now: Moment,
+    ) {
+        if !matches!(self.phase, Phase::Working) {
+            return;
+        }
+        match outcome {
+            Ok(()) => {
+                self.prepared = true;
+                self.get_to_work(hands, now);
+            }
+            Err(error) => self.close(Ending::Storage(error), hands, now),
+        }
+    }
+
+    /// The ground is ready: finds peers, or tells that everything is here already.
+    fn get_to_work(&mut self, hands: &mut Hands, now: Moment) {
+        self.pause_or_go_on(hands, now);
+        let addresses = self.task.peers.clone();
+        if !addresses.is_empty() {
+            self.decide(
+                Event::Found {
+                    addresses,
+                    origin: Origin::User,
+                },
+                hands,
+                now,
+            );
+        }
+        self.saving.touch(now);
+        self.report_progress(hands, now);
+    }
+
+    /// The checker's job of hashing one piece.
+    pub(super) fn check_job(
+        &self,
+        piece: PieceIndex,
+        by_block: bool,
+        hands: &mut Hands,
+    ) -> CheckJob {
+        CheckJob {
+            task: self.number,
+            piece,
+            places: hands.files.piece(&self.layout, piece, Access::Read),
+            expected: self.layout.piece_digest(piece),
+            by_block,
+            initial: false,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The positional store: bytes that lie in memory go to their places by `pwrite`.
+//!
+//! ```text
+//! put(&slot, &bytes)?;              // a whole block
+//! write_at(&slot, 4096, &bytes)?;   // a part of one
+//! ```
+//!
+//! For blocks over several files, for what was received into memory, and for file systems whose maps
+//! are not one with the page cache. Nothing is written to a file that was deleted or cut meanwhile.
+
+use super::layout::{LazyFile, Opened, Place};
+use super::slot::{BlockSlot, StorageError, StorageTrouble};
+use super::window::write_zeros;
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+/// Writes a block that lies in memory into its place.
+pub fn put(slot: &BlockSlot, bytes: &[u8]) -> Result<(), StorageError> {
+    write_at(slot, 0, bytes)
+}
+
+/// The positional store: `bytes` of the slot's block from `at` on, over as many places as they take.
+/// Bytes for padding are dropped.
+pub(super) fn write_at(slot: &BlockSlot, at: u32, bytes: &[u8]) -> Result<(), StorageError> {
+    let (mut skip, mut left) = (u64::from(at), bytes);
+    for place in slot.places() {
+        let (Place::File { length, .. } | Place::Padding { length }) = place;
+        let length = u64::from(*length);
+        if skip >= length {
+            skip -= length;
+            continue;
+        }
+        let (now, later) = left.split_at(left.len().min((length - skip) as usize));
+        if let Place::File { file, offset, .. } = place
+            && !now.is_empty()
+        {
+            let open = open(file, slot.places().len())?;
+            still_there(file, &open, offset + length, "write")?;
+            open.write_all_at(now, offset + skip)
+                .map_err(|error| StorageError::from_io("write", file.path(), &error))?;
+        }
+        (skip, left) = (0, later);
+    }
+    Ok(())
+}
+
+/// The most files of one block that are kept open; a block over hundreds of tiny files opens them one
+/// at a time.
+const KEPT_OPEN: usize = 4;
+
+/// A file of a block with so many places.
+pub(super) fn open(file: &LazyFile, places: usize) -> Result<Opened<'_>, StorageError> {
+    if places <= KEPT_OPEN {
+        file.get().map(Opened::Kept)
+    } else {
+        file.get_once()
+    }
+}
+
+/// The file's device, if the file still has a name and reaches to `end`. Writing past the end would
+/// quietly give a file back its length that someone has cut, and its holes with it.
+pub(super) fn still_there(
+    file: &LazyFile,
+    open: &File,
+    end: u64,
+    doing: &'static str,
+) -> Result<u64, StorageError> {
+    let vanished = |cause: &str| StorageError {
+        kind: StorageTrouble::Vanished,
+        doing,
+        path: file.path().to_owned(),
+        cause: cause.to_owned(),
+    };
+    let found = open
+        .metadata()
+        .map_err(|error| StorageError::from_io(doing, file.path(), &error))?;
+    if found.nlink() == 0 {
+        return Err(vanished("it was deleted or replaced meanwhile"));
+    }
+    if found.len() < end {
+        return Err(vanished("it was cut short meanwhile"));
+    }
+    Ok(found.dev())
+}
+
+/// After EFAULT: what an ordinary write says about the same bytes. They are held slots', so zeros
+/// do no harm.
+pub(super) fn why_unbacked(file: &LazyFile, offset: u64, length: usize) -> StorageError {
+    let again = file.get().and_then(|open| {
+        still_there(file, open, offset + length as u64, "write")?;
+        write_zeros(open, offset, length)
+            .map_err(|error| StorageError::from_io("write", file.path(), &error))
+    });
+    again
+        .err()
+        .unwrap_or_else(|| StorageError::from_io("write", file.path(), &io::Error::from(Errno::IO)))
+}

@@ -1,0 +1,123 @@
+//! One begun piece: where each of its blocks is.
+
+use super::event::{Moment, PeerKey};
+
+/// Where a block of a begun piece is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Where {
+    /// Nowhere: it can be asked for.
+    Free,
+    /// Asked of this peer, which holds the right to write it.
+    Out(PeerKey),
+    /// In the file, from this peer; `None`: from a former run.
+    Laid(Option<PeerKey>),
+}
+
+/// A piece under suspicion is fetched whole from one peer, so that the next failure has one cause.
+#[derive(Debug, Default)]
+pub(super) struct Care {
+    /// The peer that fetches it, once one has begun.
+    pub sole: Option<PeerKey>,
+    /// Peers that took part in the last failure.
+    pub stand_back: Vec<PeerKey>,
+    /// For so long they leave it to others.
+    pub until: Moment,
+}
+
+/// A begun piece.
+#[derive(Debug)]
+pub(super) struct Partial {
+    /// Where each block is.
+    pub blocks: Vec<Where>,
+    /// Blocks that can be asked for.
+    pub free: u32,
+    laid: u32,
+    /// No block before this one is free.
+    first_free: u32,
+    /// The peer that is working its way through this piece.
+    pub worker: Option<PeerKey>,
+    /// Set while it is under suspicion.
+    pub care: Option<Box<Care>>,
+}
+
+impl Partial {
+    /// A piece of `count` blocks, all free; `table` is memory to be used again.
+    pub fn new(count: usize, mut table: Vec<Where>) -> Partial {
+        table.clear();
+        table.resize(count, Where::Free);
+        Partial {
+            blocks: table,
+            free: count as u32,
+            laid: 0,
+            first_free: 0,
+            worker: None,
+            care: None,
+        }
+    }
+
+    /// Whether every block is in the file.
+    pub fn is_full(&self) -> bool {
+        self.laid as usize == self.blocks.len()
+    }
+
+    /// How many blocks are out.
+    pub fn count_out(&self) -> usize {
+        self.blocks.len() - (self.free + self.laid) as usize
+    }
+
+    /// Whether `peer` may work on it: only one peer may where the piece is under suspicion.
+    pub fn allows(&self, peer: PeerKey, now: Moment) -> bool {
+        self.care.as_ref().is_none_or(|care| match care.sole {
+            Some(sole) => sole == peer,
+            None => now >= care.until || !care.stand_back.contains(&peer),
+        })
+    }
+
+    /// Gives the first free blocks to `peer`, at most so many, and tells their numbers.
+    pub fn take(&mut self, peer: PeerKey, most: usize, mut tell: impl FnMut(usize)) {
+        if let Some(care) = &mut self.care {
+            care.sole = Some(peer);
+        }
+        let mut taken = 0;
+        let mut number = self.first_free as usize;
+        while taken < most && self.free > 0 && number < self.blocks.len() {
+            if self.blocks[number] == Where::Free {
+                self.blocks[number] = Where::Out(peer);
+                self.free -= 1;
+                taken += 1;
+                tell(number);
+            }
+            number += 1;
+        }
+        self.first_free = number as u32;
+    }
+
+    /// A block is somewhere else now.
+    pub fn put(&mut self, number: usize, place: Where) {
+        let Some(old) = self.blocks.get_mut(number) else {
+            return;
+        };
+        match std::mem::replace(old, place) {
+            Where::Free => self.free -= 1,
+            Where::Laid(_) => self.laid -= 1,
+            Where::Out(_) => {}
+        }
+        match place {
+            Where::Free => {
+                self.free += 1;
+                self.first_free = self.first_free.min(number as u32);
+            }
+            Where::Laid(_) => self.laid += 1,
+            Where::Out(_) => {}
+        }
+    }
+
+    /// Panics where the counts are wrong.
+    pub fn check_invariants(&self) {
+        let count = |kind: fn(&Where) -> bool| self.blocks.iter().filter(|at| kind(at)).count();
+        assert_eq!(count(|at| *at == Where::Free), self.free as usize);
+        assert_eq!(count(|at| matches!(at, Where::Laid(_))), self.laid as usize);
+        let first = self.blocks.iter().position(|at| *at == Where::Free);
+        assert!(first.is_none_or(|first| first >= self.first_free as usize));
+    }
+}
