@@ -65,8 +65,10 @@ impl Coordinator {
         select.recv(&self.inbox.checked);
         select.recv(&self.inbox.kept);
         select.recv(&self.inbox.answers);
-        select.recv(&self.inbox.callers);
         select.recv(&self.inbox.control);
+        if self.hands.takes_callers() {
+            select.recv(&self.inbox.callers);
+        }
         match due {
             Some(due) => {
                 let _ = select.ready_deadline(self.clock + due);
@@ -97,7 +99,14 @@ impl Coordinator {
         while let Ok(answered) = self.inbox.answers.try_recv() {
             self.torrents[answered.task].answered(answered, &mut self.hands, now);
         }
-        while let Ok((stream, address)) = self.inbox.callers.try_recv() {
+        self.hands.answer_again();
+        for _ in 0..TAKEN_PER_TURN {
+            if !self.hands.takes_callers() {
+                break;
+            }
+            let Ok((stream, address)) = self.inbox.callers.try_recv() else {
+                break;
+            };
             self.hands.answer(stream, address);
         }
         while let Ok(Control::Stop) = self.inbox.control.try_recv() {
@@ -153,7 +162,9 @@ impl Coordinator {
         self.hands.tell(peer, answer);
     }
 
-    /// A peer thread has ended. Commands it never read may hold slots: they come home first.
+    /// A peer thread has ended. Commands it never read may hold slots: they come home first, to the
+    /// book alone. The brain frees what it had asked of a peer when it hears that it has gone; told of
+    /// each slot before, it would ask this peer again, whose line is cut already.
     fn gone(&mut self, peer: PeerKey, why: Farewell, now: Moment) {
         let Some(connection) = self.hands.switchboard.disconnect(peer) else {
             return;
@@ -169,7 +180,7 @@ impl Coordinator {
             return;
         };
         for slot in connection.into_unread_slots() {
-            torrent.happened(peer, Happened::Returned(slot), &mut self.hands, now);
+            torrent.book.returned(slot);
         }
         torrent.lost(peer, lost, &mut self.hands, now);
     }

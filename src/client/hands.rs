@@ -2,7 +2,7 @@
 //! and the board on which users read what happens.
 
 use super::noticeboard::Noticeboard;
-use super::switchboard::Switchboard;
+use super::switchboard::{Admission, Switchboard};
 use crate::announce::Answered;
 use crate::net::peer_thread::{self, Surroundings};
 use crate::net::{Command, Introduction};
@@ -42,6 +42,8 @@ pub(super) struct Hands {
     pub(super) unsynced_max: u64,
     /// Where the brains' dice begin.
     pub(super) seed: u64,
+    /// A caller for whom somebody else is being sent away.
+    pub(super) caller: Option<(TcpStream, SocketAddr)>,
     /// The list that brains write their actions into, kept so that it is allocated once.
     pub(super) actions: Vec<Action>,
 }
@@ -71,17 +73,33 @@ impl Hands {
         Ok(())
     }
 
-    /// Gives a caller its thread, or closes the connection by dropping it where there is no room.
-    pub(super) fn answer(&mut self, stream: TcpStream, address: SocketAddr) {
-        if self.switchboard.len() >= self.peers_max.saturating_add(SPARE_CALLERS)
-            || !self.switchboard.admit_caller(address.ip())
-        {
-            return;
+    /// Whether another caller may be brought: none waits for room already.
+    pub(super) fn takes_callers(&self) -> bool {
+        self.caller.is_none()
+    }
+
+    /// Tries the caller again that waited for room.
+    pub(super) fn answer_again(&mut self) {
+        if let Some((stream, address)) = self.caller.take() {
+            self.answer(stream, address);
         }
-        let key = self.switchboard.mint();
-        if let Ok(line) = peer_thread::answer(key, stream, address, self.surroundings.clone()) {
-            self.switchboard
-                .connect(key, line, address, Way::Accepted, None);
+    }
+
+    /// Gives a caller its thread, keeps it waiting while somebody leaves, or closes the connection by
+    /// dropping it where there is no room.
+    pub(super) fn answer(&mut self, stream: TcpStream, address: SocketAddr) {
+        let most = self.peers_max.saturating_add(SPARE_CALLERS);
+        match self.switchboard.admit_caller(address.ip(), most) {
+            Admission::Refused => {}
+            Admission::Later => self.caller = Some((stream, address)),
+            Admission::Now => {
+                let key = self.switchboard.mint();
+                let surroundings = self.surroundings.clone();
+                if let Ok(line) = peer_thread::answer(key, stream, address, surroundings) {
+                    self.switchboard
+                        .connect(key, line, address, Way::Accepted, None);
+                }
+            }
         }
     }
 
@@ -101,4 +119,4 @@ impl Hands {
 
 /// Callers let in above the limit of connections until it is known what they want: silent ones must
 /// not keep talking ones out.
-const SPARE_CALLERS: usize = 8;
+pub(super) const SPARE_CALLERS: usize = 4;

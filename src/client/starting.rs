@@ -2,13 +2,13 @@
 
 use super::announcing::{Announcer, Announcing};
 use super::coordinator::{Coordinator, Inbox};
-use super::hands::Hands;
+use super::hands::{Hands, SPARE_CALLERS};
 use super::noticeboard::Noticeboard;
 use super::switchboard::Switchboard;
 use super::torrent::Torrent;
 use super::{Client, Notice, Settings, StartError, Task};
 use crate::announce::tiers::Tiers;
-use crate::net::listen::{self, Listener};
+use crate::net::listen::{self, CALLERS_MAX, Listener};
 use crate::net::peer_thread::{Deadlines, Surroundings};
 use crate::protocol::peer::PeerId;
 use crate::storage::check::Checker;
@@ -19,8 +19,9 @@ use crossbeam_channel::{bounded, unbounded};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// Descriptors in use beside peers and data files: standard streams, listeners, record, trackers.
-const DESCRIPTORS_BESIDE: u64 = 20;
+/// Descriptors in use beside peers and data files: standard streams, listeners, record, trackers, and
+/// callers that wait or are let in above the limit.
+const DESCRIPTORS_BESIDE: u64 = 16 + (CALLERS_MAX + 2 * SPARE_CALLERS) as u64;
 
 /// Descriptors of one connection: its socket and its wake-up.
 const DESCRIPTORS_PER_PEER: u64 = 2;
@@ -139,6 +140,7 @@ impl Client {
             port,
             unsynced_max: unsynced_max(),
             seed: settings.seed,
+            caller: None,
             actions: Vec::new(),
         };
         let clock = Instant::now();

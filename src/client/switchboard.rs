@@ -26,6 +26,19 @@ pub(super) enum Stage {
     Knocking,
     /// Handshakes are through: a peer of the swarm.
     Talking,
+    /// A silent caller that was told to go, and has not gone yet.
+    SentAway,
+}
+
+/// Whether a caller may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// There is room.
+    Now,
+    /// There will be as soon as somebody has left who was told to.
+    Later,
+    /// There is none.
+    Refused,
 }
 
 /// One connection as the coordinator knows it.
@@ -127,30 +140,39 @@ impl Switchboard {
         self.connections.keys().copied().collect()
     }
 
-    /// Makes room for a caller from `address` among those that have not finished their handshake:
-    /// a thousand connections that never speak must not keep an honest one out. Says whether it may
-    /// come in; the oldest silent one is hung up where the table is full.
-    pub(super) fn admit_caller(&mut self, address: IpAddr) -> bool {
-        let knocking = || {
-            self.connections
-                .iter()
-                .filter(|(_, c)| c.stage == Stage::Knocking)
+    /// Makes room for a caller from `address` among at most `most` connections: a thousand that never
+    /// speak must not keep an honest one out. The oldest silent one is sent away, once, where there
+    /// are too many.
+    pub(super) fn admit_caller(&mut self, address: IpAddr, most: usize) -> Admission {
+        let at = |stage| {
+            let connections = self.connections.iter();
+            connections.filter(move |(_, connection)| connection.stage == stage)
         };
-        if !is_near(address)
-            && knocking()
-                .filter(|(_, c)| c.address.ip() == address)
-                .count()
-                >= KNOCKING_PER_ADDRESS_MAX
-        {
-            return false;
+        let same = |(_, connection): &(_, &Connection)| connection.address.ip() == address;
+        let from_there = at(Stage::Knocking).filter(same).count();
+        if !is_near(address) && from_there >= KNOCKING_PER_ADDRESS_MAX {
+            return Admission::Refused;
         }
-        if knocking().count() >= KNOCKING_MAX {
-            // Keys grow, so the first in key order is the oldest.
-            if let Some(oldest) = knocking().map(|(key, _)| *key).next() {
-                self.tell(oldest, Command::HangUp(Farewell::Replaced));
-            }
+        let full = self.connections.len() >= most;
+        if full && at(Stage::SentAway).next().is_some() {
+            return Admission::Later;
         }
-        true
+        if !full && at(Stage::Knocking).count() < KNOCKING_MAX.min(most / 2) {
+            return Admission::Now;
+        }
+        // Keys grow, so the first in key order is the oldest.
+        let Some(oldest) = at(Stage::Knocking).map(|(key, _)| *key).next() else {
+            return Admission::Refused;
+        };
+        if let Some(connection) = self.connections.get_mut(&oldest) {
+            connection.stage = Stage::SentAway;
+        }
+        self.tell(oldest, Command::HangUp(Farewell::Replaced));
+        if full {
+            Admission::Later
+        } else {
+            Admission::Now
+        }
     }
 
     /// Puts a command into the batch for `key`; without effect if it has left.

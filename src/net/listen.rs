@@ -29,8 +29,8 @@ const BACKLOG: i32 = 64;
 /// How long accepting rests when descriptors or memory have run out: a busy loop would only make it worse.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Callers that may wait for the coordinator.
-pub const CALLERS_MAX: usize = 16;
+/// Callers that may wait for the coordinator; each costs a descriptor. More wait in the kernel.
+pub const CALLERS_MAX: usize = 4;
 
 /// A bound port that nobody is accepted on yet.
 #[derive(Debug)]

@@ -54,6 +54,7 @@ impl Swarm {
                 return;
             };
             peer.pipe.ask_spare(block, now);
+            self.discard_spare(block, actions);
             self.endgame.spares.insert(block, key);
             actions.push(Action::RequestSpare { peer: key, block });
         }
@@ -73,11 +74,27 @@ impl Swarm {
                 !asked.revoked
                     && now.saturating_sub(asked.at) >= SPARE_AGE
                     && peer.holds.has(asked.block.piece())
-                    && !self.endgame.spares.contains_key(&asked.block)
+                    && self.wants_spare(asked.block, peer, now)
                     && self.picker.may_spare(asked.block)
             })
             .min_by_key(|asked| (asked.at, asked.block))
             .map(|asked| asked.block)
+    }
+
+    /// Whether `peer` may be asked for a copy of `block`: nobody else is, or only somebody who has never
+    /// delivered anything, and `peer` has. The attack: peers that claim everything and give nothing hold
+    /// a block and its spare, until the patience with both is over.
+    fn wants_spare(&self, block: Block, peer: &Peer, now: Moment) -> bool {
+        let Some(other) = self.endgame.spares.get(&block) else {
+            return true;
+        };
+        let Some(other) = self.peers.get(other) else {
+            return true;
+        };
+        let mut spares = other.pipe.spares.iter();
+        let idle = spares
+            .any(|it| it.block == block && !it.held && now.saturating_sub(it.at) >= SPARE_AGE);
+        idle && peer.pipe.has_delivered() && !other.pipe.has_delivered()
     }
 
     /// A spare has come: its block's slot is fetched from whoever has it.

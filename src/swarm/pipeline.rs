@@ -133,6 +133,11 @@ impl Pipe {
         self.snubbed
     }
 
+    /// Whether it ever gave us a block.
+    pub fn has_delivered(&self) -> bool {
+        self.delay.is_some()
+    }
+
     /// Bytes a second, measured while there was something to deliver.
     pub fn rate(&self) -> f64 {
         self.rate

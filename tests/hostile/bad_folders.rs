@@ -129,7 +129,7 @@ fn a_complete_file_is_complete_without_asking_anybody() {
     let complete = run.event("says complete", |event| event["event"] == "complete");
     assert_eq!(complete["already"], true);
     assert_eq!(fetched(&mut run), 0);
-    assert_eq!(room.read("data"), torrent.content[..]);
+    room.holds("data", &torrent.content[..]);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn one_flipped_bit_costs_one_piece() {
         if status != 0 {
             run.fail(&format!("byte {at}: exit status {status}"));
         }
-        assert_eq!(room.read("data"), torrent.content[..]);
+        room.holds("data", &torrent.content[..]);
         let piece = torrent.content.chunks(PIECE).nth(at / PIECE).unwrap();
         assert_eq!(fetched(&mut run), piece.len() as u64, "byte {at}");
     }
@@ -166,7 +166,7 @@ fn a_file_that_is_too_short_is_fetched_from_where_it_ends() {
         if status != 0 {
             run.fail(&format!("{length} bytes: exit status {status}"));
         }
-        assert_eq!(room.read("data"), torrent.content[..]);
+        room.holds("data", &torrent.content[..]);
         let missing = torrent.content.len() - length / PIECE * PIECE;
         assert_eq!(fetched(&mut run), missing as u64, "{length} bytes");
     }
@@ -189,7 +189,7 @@ fn a_file_that_is_too_long_is_not_cut_without_being_told_to() {
     if status != 0 {
         run.fail(&format!("with --overwrite: exit status {status}"));
     }
-    assert_eq!(room.read("data"), torrent.content[..]);
+    room.holds("data", &torrent.content[..]);
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_file_of_somebody_elses_is_not_touched_without_being_told_to() {
     if status != 0 {
         run.fail(&format!("with --overwrite: exit status {status}"));
     }
-    assert_eq!(room.read("data"), torrent.content[..]);
+    room.holds("data", &torrent.content[..]);
 }
 
 #[test]
@@ -231,6 +231,6 @@ fn a_record_of_nonsense_is_not_believed() {
             let shown = nonsense.escape_ascii().take(10).collect::<Vec<_>>();
             run.fail(&format!("{shown:?}: exit status {status}"));
         }
-        assert_eq!(room.read("data"), torrent.content[..]);
+        room.holds("data", &torrent.content[..]);
     }
 }

@@ -171,8 +171,8 @@ fn files_without_bytes_are_made_wherever_they_stand() {
     for empty in ["data/first", "data/folder/middle", "data/last"] {
         assert_eq!(room.read(empty), b"");
     }
-    assert_eq!(room.read("data/a"), torrent.content[..20_000]);
-    assert_eq!(room.read("data/b"), torrent.content[20_000..]);
+    room.holds("data/a", &torrent.content[..20_000]);
+    room.holds("data/b", &torrent.content[20_000..]);
 }
 
 #[test]
@@ -208,5 +208,5 @@ fn thousands_of_files_without_bytes_are_made() {
         run.fail(&format!("exit status {status}"));
     }
     assert_eq!(room.files().len(), 5_000);
-    assert_eq!(room.read("data/2500"), torrent.content[..]);
+    room.holds("data/2500", &torrent.content[..]);
 }

@@ -42,7 +42,7 @@ fn beside_an_honest_tracker(bad: &str) -> String {
     run.memory_is_flat();
     gate.open();
     run.succeeds();
-    assert_eq!(room.read("data"), torrent.content[..]);
+    room.holds("data", &torrent.content[..]);
     error
         .as_str()
         .unwrap_or_else(|| panic!("{bad} was believed"))
@@ -149,7 +149,7 @@ fn does_not_delay_the_honest_one(busy: impl Fn(&mut dyn Write) + Send + Sync + '
         .expect("the honest tracker was asked");
     assert!(given_up.is_empty(), "the honest tracker had to wait");
     run.succeeds();
-    assert_eq!(room.read("data"), torrent.content[..]);
+    room.holds("data", &torrent.content[..]);
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn a_warning_is_not_a_failure() {
     let torrent = torrent.announced(&[&tracker_saying(body).url]);
     let mut run = room.get(&torrent).start();
     run.succeeds();
-    assert_eq!(room.read("data"), torrent.content[..]);
+    room.holds("data", &torrent.content[..]);
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn an_interval_of_nonsense_does_not_make_us_hammer() {
         gate.queue().opens_within(Duration::from_millis(1_500));
         gate.open();
         run.succeeds();
-        assert_eq!(room.read("data"), torrent.content[..]);
+        room.holds("data", &torrent.content[..]);
         let asked: Vec<String> = hasty.asked.try_iter().collect();
         assert!(asked.len() <= 4, "{interval}: {asked:#?}");
     }
@@ -394,7 +394,7 @@ fn peers_that_cannot_be_are_left_out_and_the_one_that_can_is_found() {
         if status != 0 {
             run.fail(&format!("{shown}: status {status}"));
         }
-        assert_eq!(room.read("data"), torrent.content[..]);
+        room.holds("data", &torrent.content[..]);
     }
 }
 
@@ -418,7 +418,7 @@ fn a_hundred_thousand_peers_take_no_memory() {
     run.memory_is_flat();
     gate.open();
     run.succeeds();
-    assert_eq!(room.read("data"), torrent.content[..]);
+    room.holds("data", &torrent.content[..]);
 }
 
 #[test]

@@ -216,8 +216,11 @@ impl Line {
         self.stream.set_read_timeout(Some(pause)).unwrap();
         loop {
             match self.stream.read(&mut bytes) {
-                Ok(0) => return false,
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return false,
+                // An end after the gate has opened is the process's own.
+                Ok(0) => return gate.opens_within(Duration::ZERO),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    return gate.opens_within(Duration::ZERO);
+                }
                 _ if gate.opens_within(Duration::ZERO) => return true,
                 _ => {}
             }

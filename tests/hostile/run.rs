@@ -49,6 +49,18 @@ impl Room {
         fs::read(self.down().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    /// Fails unless the file of this name holds exactly `content`.
+    pub fn holds(&self, name: &str, content: &[u8]) {
+        let bytes = self.read(name);
+        assert_eq!(bytes.len(), content.len(), "the length of {name}");
+        let differs = |at: &usize| bytes[*at] != content[*at];
+        if let Some(first) = (0..bytes.len()).find(differs) {
+            let count = (first..bytes.len()).filter(differs).count();
+            let there = &bytes[first..bytes.len().min(first + 8)];
+            panic!("{name} differs in {count} bytes from {first} on: {there:02x?}");
+        }
+    }
+
     /// Fails if anything was made or changed outside of `down`.
     pub fn nothing_escaped(&self) {
         let mut names: Vec<_> = fs::read_dir(self.folder.path())
@@ -65,7 +77,11 @@ impl Room {
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         gather(&self.down(), &mut files);
-        files.retain(|path| !path.to_string_lossy().ends_with(".ropewalk"));
+        files.retain(|path| {
+            let name = path.strip_prefix(self.down()).unwrap().to_string_lossy();
+            // Records begin with a dot and lie at the top.
+            !(name.starts_with('.') && name.ends_with(".ropewalk") && !name.contains('/'))
+        });
         files.sort();
         files
     }
@@ -291,6 +307,9 @@ impl Run {
         let status = self.exit();
         if status != 0 {
             self.fail(&format!("exit status {status}"));
+        }
+        if std::env::var_os("HOSTILE_TALK").is_some() {
+            eprintln!("{}", self.everything_said());
         }
     }
 
