@@ -147,8 +147,8 @@ struct Taken {
 
 #[derive(Debug, Clone, Copy)]
 enum Owner {
-    Folder(FolderNumber),
-    File,
+    Branch(FolderNumber),
+    Leaf,
 }
 
 /// Where a file goes.
@@ -192,8 +192,8 @@ impl Names {
         let mut tried = match self.taken.get(&wanted) {
             None => return (self.new_folder(wanted), name),
             Some(taken) => match taken.by {
-                Owner::Folder(number) => return (number, name),
-                Owner::File => taken.tried,
+                Owner::Branch(number) => return (number, name),
+                Owner::Leaf => taken.tried,
             },
         };
         if let Some(instead) = self.stand_ins.get(&wanted) {
@@ -205,8 +205,8 @@ impl Names {
             let place: Place = (parent, candidate.as_str().into());
             match self.taken.get(&place).map(|taken| taken.by) {
                 None => break (self.new_folder(place), candidate),
-                Some(Owner::Folder(number)) => break (number, candidate),
-                Some(Owner::File) => {}
+                Some(Owner::Branch(number)) => break (number, candidate),
+                Some(Owner::Leaf) => {}
             }
         };
         self.stand_ins.insert(wanted, instead.clone());
@@ -215,7 +215,7 @@ impl Names {
 
     fn new_folder(&mut self, place: Place) -> FolderNumber {
         self.folders += 1;
-        let by = Owner::Folder(self.folders);
+        let by = Owner::Branch(self.folders);
         self.taken.insert(place, Taken { by, tried: 0 });
         self.folders
     }
@@ -239,7 +239,7 @@ impl Names {
             }
             name = free;
         }
-        let by = Owner::File;
+        let by = Owner::Leaf;
         let place = (parent, name.as_str().into());
         self.taken.insert(place, Taken { by, tried: 0 });
         name
