@@ -36,6 +36,8 @@ pub enum Reason {
     StorageFull,
     /// Something that is not ours is where the data should go.
     InTheWay,
+    /// Another instance of this program is at work on the same data.
+    Busy,
     /// The disk failed in another way.
     Storage,
     /// Nothing arrived for the time given with `--timeout`.
@@ -65,6 +67,7 @@ impl Reason {
             Reason::Resources => "resources",
             Reason::StorageFull => "storage-full",
             Reason::InTheWay => "in-the-way",
+            Reason::Busy => "busy",
             Reason::Storage => "storage",
             Reason::Timeout => "timeout",
             Reason::NoPeers => "no-peers",
@@ -177,6 +180,10 @@ impl Complaint {
             StorageTrouble::InTheWay => (
                 Reason::InTheWay,
                 "choose another folder, or let get replace what is there with --overwrite",
+            ),
+            StorageTrouble::Busy => (
+                Reason::Busy,
+                "wait for it or stop it; two programs must not write the same files",
             ),
             StorageTrouble::Vanished => (
                 Reason::Storage,

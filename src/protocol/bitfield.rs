@@ -147,6 +147,7 @@ fn bit(piece: PieceIndex) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;

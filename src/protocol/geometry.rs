@@ -220,6 +220,7 @@ fn grid_block(piece: PieceIndex, size: u32, number: u32) -> Block {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
 

@@ -802,7 +802,7 @@ mod tests {
         first.survey(GET).unwrap();
         let refused = |second: &mut Desk| {
             let error = second.survey(SEED).unwrap_err();
-            assert_eq!(error.kind, StorageTrouble::InTheWay);
+            assert_eq!(error.kind, StorageTrouble::Busy);
             assert_eq!(error.path, second.record());
         };
         refused(&mut second);

@@ -5,7 +5,7 @@
 
 use super::reach::in_the_way;
 use super::record;
-use super::slot::StorageError;
+use super::slot::{StorageError, StorageTrouble};
 use crate::protocol::Digest;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -64,7 +64,10 @@ impl RecordFile {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => {
                     let cause = "another ropewalk is at work on this torrent here";
-                    return Err(in_the_way("use", &path, cause));
+                    return Err(StorageError {
+                        kind: StorageTrouble::Busy,
+                        ..in_the_way("use", &path, cause)
+                    });
                 }
                 Err(errno) => taken.warnings.push(format!(
                     "{} cannot be locked ({}): nothing keeps a second ropewalk away",

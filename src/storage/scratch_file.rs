@@ -1,5 +1,7 @@
 //! For tests: a torrent of one file whose block places lie between canaries.
 
+#![allow(clippy::unwrap_used)]
+
 use super::layout::{Access, LazyFile, Place};
 use super::slot::{BlockSlot, SlotBook, Source};
 use crate::protocol::{Block, Geometry};

@@ -158,6 +158,8 @@ pub enum StorageTrouble {
     Denied,
     /// Something else is there: a folder, a device, a symbolic link, a file that is too long, data that is not this torrent's.
     InTheWay,
+    /// Another instance of this program is at work on it.
+    Busy,
     /// The file was truncated, deleted or replaced while we used it.
     Vanished,
     /// Too many open files (EMFILE, ENFILE).

@@ -529,7 +529,7 @@ fn a_process_whose_uploads_are_not_read_goes_on_reading() {
             let socket = socket2::SockRef::from(&line.stream);
             socket.set_recv_buffer_size(4_096).unwrap();
             line.greet(&torrent, PLAIN);
-            let field = vec![[0; 16], [0xff; 16]].concat();
+            let field = [[0; 16], [0xff; 16]].concat();
             line.tell(id::BITFIELD, &field);
             line.tell(id::INTERESTED, &[]);
             let (mut unchoked, mut wanted) = (false, false);
