@@ -24,7 +24,7 @@ const TURN: usize = 1024 * 1024;
 
 /// Events after which a turn ends. The attack: haves or keep-alives by the million, each a few bytes on
 /// the wire and many more in memory.
-const BATCH: usize = 1024;
+const BATCH: usize = 256;
 
 /// Bytes of messages read at a time while no block is due.
 const GULP: usize = 2048;

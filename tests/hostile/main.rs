@@ -9,6 +9,8 @@
 //! * the other files are the cases: what is said on the wire, what blocks hold, who calls, what a
 //!   tracker answers, what lies in the folder already.
 //!
+//! With `HOSTILE_TALK=1` in the environment a run that ended well prints what it had said.
+//!
 //! The scripts speak bytes of their own making, not the codecs of the library they test.
 #![allow(clippy::unwrap_used)]
 

@@ -192,6 +192,7 @@ impl Order {
             out: lines(child.stdout.take().unwrap()),
             err: lines(child.stderr.take().unwrap()),
             child,
+            patience: PATIENCE,
             events: Vec::new(),
             complaints: Vec::new(),
         }
@@ -219,6 +220,8 @@ pub struct Run {
     child: Child,
     out: Receiver<Vec<u8>>,
     err: Receiver<Vec<u8>>,
+    /// How long an event may take.
+    pub patience: Duration,
     /// What came on standard output so far, one object a line.
     pub events: Vec<Value>,
     /// What came on standard error so far, raw.
@@ -231,7 +234,7 @@ impl Run {
         if let Some(event) = self.events.iter().find(|event| wanted(event)) {
             return event.clone();
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         loop {
             match self.out.recv_deadline(deadline) {
                 Ok(line) => {
@@ -270,7 +273,7 @@ impl Run {
 
     /// A line on standard error that holds `text`.
     pub fn complaint(&mut self, text: &str) -> Vec<u8> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         loop {
             match self.err.recv_deadline(deadline) {
                 Ok(line) => {
@@ -286,7 +289,7 @@ impl Run {
 
     /// Waits until it ends by itself and returns its exit status.
     pub fn exit(&mut self) -> i32 {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         loop {
             match self.out.recv_deadline(deadline) {
                 Ok(line) => drop(self.note(&line)),
@@ -315,7 +318,7 @@ impl Run {
 
     /// The same for a run whose standard output is not JSON.
     pub fn succeeds_whatever_it_prints(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         while let Ok(line) = self.out.recv_deadline(deadline) {
             self.complaints.push(line);
         }
