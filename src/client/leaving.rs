@@ -91,8 +91,8 @@ impl Torrent {
 
     /// The keeper has saved, or could not.
     pub(super) fn saved(&mut self, saved: Saved, hands: &mut Hands, now: Moment) {
+        self.saving.done();
         if let Phase::Closing(closing) = &mut self.phase {
-            self.saving.done();
             match saved {
                 Saved::Safe { .. } => {}
                 Saved::Doubtful { error, .. } | Saved::Failed(error) => {
@@ -103,7 +103,6 @@ impl Torrent {
         }
         match saved {
             Saved::Safe { warning } => {
-                self.saving.done();
                 if let Some(text) = warning {
                     hands.noticeboard.post(Notice::Warning {
                         task: Some(self.number),
@@ -150,7 +149,6 @@ impl Torrent {
         hands: &mut Hands,
         now: Moment,
     ) {
-        self.saving.done();
         let text = format!("{error}; {} pieces are read back", check.len());
         hands.noticeboard.post(Notice::Warning {
             task: Some(self.number),

@@ -29,7 +29,7 @@ use std::time::Duration;
 pub(super) const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 /// With nobody here and nobody to ask, so long we wait for a caller all the same.
-const WAIT_FOR_CALLERS: Duration = Duration::from_secs(60);
+const WAIT_FOR_CALLERS: Duration = Duration::from_secs(10);
 
 /// How far a torrent has come.
 pub(super) enum Phase {
