@@ -3,7 +3,7 @@
 //! nothing leaves the machine.
 //!
 //! ```text
-//! apt-get install aria2 transmission-daemon opentracker mktorrent python3-libtorrent iproute2 strace
+//! apt-get install aria2 transmission-daemon opentracker mktorrent python3-libtorrent iproute2 strace nftables
 //! cargo test --test interop -- --ignored --test-threads=2     # as root
 //! ```
 
@@ -17,3 +17,4 @@ mod resume;
 mod room;
 mod torrents;
 mod transfers;
+mod weather;

@@ -103,6 +103,26 @@ impl Host {
         assert!(done.success(), "cannot cap {namespace}");
     }
 
+    /// Throws away so many of a hundred packets that come in, by chance.
+    pub fn lose(&self, percent: u32) {
+        let rules = format!(
+            "table inet rain {{ chain input {{ type filter hook input priority 0; numgen random mod 100 < {percent} drop; }}; }}\n"
+        );
+        let namespace = &self.namespace;
+        let mut nft = Command::new("ip")
+            .args(["netns", "exec", namespace, "nft", "-f", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("ip runs");
+        let mut stdin = nft.stdin.take().expect("a pipe");
+        std::io::Write::write_all(&mut stdin, rules.as_bytes()).expect("nft reads");
+        drop(stdin);
+        assert!(
+            nft.wait().expect("nft ends").success(),
+            "cannot make it rain in {namespace}"
+        );
+    }
+
     /// Takes the cap away.
     pub fn unlimited(&self) {
         let _ = Command::new("ip")
