@@ -39,6 +39,8 @@ pub(super) struct Checking {
     laid: Vec<Block>,
     /// Data was there that no record of ours speaks of.
     foreign: bool,
+    /// The first error that says nothing about the data: it may be right, and cannot be read.
+    unreadable: Option<StorageError>,
 }
 
 impl Torrent {
@@ -131,6 +133,7 @@ impl Torrent {
             have: survey.trusted,
             laid: laid.flatten().collect(),
             foreign: survey.foreign,
+            unreadable: None,
         }));
         self.check_on(hands, now);
     }
@@ -149,6 +152,10 @@ impl Torrent {
             if verdict == Verdict::Good {
                 checking.have.set(piece);
             }
+            checking.unreadable = checking
+                .unreadable
+                .take()
+                .or(error.filter(|it| it.kind.hides_data()));
             let (of, left) = (checking.of, checking.queue.len() + checking.in_flight);
             if self.progress_at + PROGRESS_EVERY <= now || left == 0 {
                 self.progress_at = now;
@@ -212,10 +219,17 @@ impl Torrent {
             have,
             laid,
             foreign,
+            unreadable,
             ..
         } = *checking;
-        if let Some(ending) = self.refusal(&have, foreign) {
+        if let Some(ending) = self.refusal(&have, foreign, unreadable.as_ref()) {
             return self.close(ending, hands, now);
+        }
+        if let Some(error) = unreadable {
+            hands.noticeboard.post(Notice::Warning {
+                task: Some(self.number),
+                text: error.to_string(),
+            });
         }
         let geometry = self.task.metainfo.geometry;
         let laid: Vec<Block> = laid
@@ -261,11 +275,20 @@ impl Torrent {
     }
 
     /// Why work cannot begin with what is there, if so.
-    fn refusal(&self, have: &Bitfield, foreign: bool) -> Option<Ending> {
+    fn refusal(
+        &self,
+        have: &Bitfield,
+        foreign: bool,
+        unreadable: Option<&StorageError>,
+    ) -> Option<Ending> {
         let nothing_right = have.is_empty() && self.task.metainfo.geometry.pieces() > 0;
-        match self.task.role {
-            Role::Seed if nothing_right => Some(Ending::NothingToSeed),
-            Role::Get if nothing_right && foreign && !self.task.overwrite => {
+        match (self.task.role, unreadable) {
+            // Nobody knows what is there: never call it wrong, never advise to overwrite it.
+            (_, Some(error)) if nothing_right && !self.task.overwrite => {
+                Some(Ending::Storage(error.clone()))
+            }
+            (Role::Seed, _) if nothing_right => Some(Ending::NothingToSeed),
+            (Role::Get, _) if nothing_right && foreign && !self.task.overwrite => {
                 let cause = "something else is there: none of its pieces match the torrent";
                 let kind = StorageTrouble::InTheWay;
                 Some(Ending::Storage(self.trouble(

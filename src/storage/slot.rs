@@ -168,6 +168,21 @@ pub enum StorageTrouble {
     Broken,
 }
 
+impl StorageTrouble {
+    /// Whether the data may lie there all the same: an error of this kind while reading says that it
+    /// could not be looked at, not that it is missing or wrong.
+    pub fn hides_data(self) -> bool {
+        match self {
+            StorageTrouble::Denied | StorageTrouble::Descriptors | StorageTrouble::Broken => true,
+            StorageTrouble::Full
+            | StorageTrouble::TooLarge
+            | StorageTrouble::InTheWay
+            | StorageTrouble::Busy
+            | StorageTrouble::Vanished => false,
+        }
+    }
+}
+
 /// Where a block of the 16 KiB grid stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
