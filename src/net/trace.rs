@@ -5,7 +5,7 @@
 //! use ropewalk::protocol::peer::Message;
 //! let (tracer, thread) = trace::start(Box::new(std::io::stderr()), Style::Words).unwrap();
 //! tracer.heard("127.0.0.1:6881".parse().unwrap(), Told::Message(Message::Unchoke));
-//! thread.finish();
+//! thread.finish().unwrap();
 //! ```
 //!
 //! prints `   0.000  127.0.0.1:6881  <-  unchoke   lets us ask for blocks`. Peer threads only hand over
@@ -60,16 +60,16 @@ pub struct Tracer {
 #[derive(Debug)]
 pub struct TraceThread {
     lines: Sender<Entry>,
-    ended: Receiver<()>,
+    ended: Receiver<io::Result<()>>,
 }
 
 /// Starts the thread that writes a trace to `out`. Times are counted from now. When `out` cannot be
-/// written any more, the trace ends quietly.
+/// written any more, the trace ends, and [`TraceThread::finish`] tells why.
 pub fn start(out: Box<dyn Write + Send>, style: Style) -> io::Result<(Tracer, TraceThread)> {
     // Bound: QUEUE lines; what does not fit is dropped and counted.
     let (lines, inbox) = bounded(QUEUE);
-    // Bound: nothing is ever sent; the thread's end closes it.
-    let (end, ended) = bounded(0);
+    // Bound: one, the thread ends once.
+    let (end, ended) = bounded(1);
     let dropped = Arc::new(AtomicU64::new(0));
     let tracer = Tracer {
         lines: lines.clone(),
@@ -77,9 +77,10 @@ pub fn start(out: Box<dyn Write + Send>, style: Style) -> io::Result<(Tracer, Tr
         start: Instant::now(),
     };
     Builder::new().name("trace".into()).spawn(move || {
-        let _end: Sender<()> = end;
         // An output that is closed or full ends the trace and nothing else.
-        let _ = write(&inbox, BufWriter::new(out), style, &dropped);
+        let outcome = write(&inbox, BufWriter::new(out), style, &dropped);
+        drop(inbox);
+        let _ = end.send(outcome);
     })?;
     Ok((tracer, TraceThread { lines, ended }))
 }
@@ -110,11 +111,13 @@ impl Tracer {
 }
 
 impl TraceThread {
-    /// Lets the thread write what it has and end. Waits two seconds at most, should its output be stuck.
-    pub fn finish(self) {
-        if self.lines.send_timeout(Entry::End, PATIENCE).is_ok() {
-            let _ = self.ended.recv_timeout(PATIENCE);
-        }
+    /// Lets the thread write what it has and end; the error says why the trace is not whole. Waits two
+    /// seconds at most, should its output be stuck.
+    pub fn finish(self) -> io::Result<()> {
+        // Fails where the thread has ended already, and then its outcome waits.
+        let _ = self.lines.send_timeout(Entry::End, PATIENCE);
+        let stuck = |_| Err(io::ErrorKind::TimedOut.into());
+        self.ended.recv_timeout(PATIENCE).unwrap_or_else(stuck)
     }
 }
 
@@ -433,7 +436,7 @@ mod tests {
                 tracer.said(peer(), told.clone());
             }
         }
-        thread.finish();
+        thread.finish().unwrap();
         let text: Vec<u8> = receiver.try_iter().flatten().collect();
         let text = String::from_utf8(text).unwrap();
         text.lines().map(str::to_owned).collect()
@@ -572,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_is_closed_ends_the_trace_quietly() {
+    fn an_output_that_is_closed_ends_the_trace_and_nothing_else() {
         // Bound: the receiver is gone before anything is sent.
         let (sender, receiver) = bounded(1);
         drop(receiver);
@@ -580,7 +583,7 @@ mod tests {
         for _ in 0..3 * QUEUE {
             tracer.heard(peer(), message(Message::Choke));
         }
-        thread.finish();
+        thread.finish().unwrap_err();
         tracer.heard(peer(), message(Message::Choke));
     }
 
@@ -595,7 +598,7 @@ mod tests {
         }
         drop(tracer);
         let reader = std::thread::spawn(move || receiver.iter().flatten().collect::<Vec<u8>>());
-        thread.finish();
+        thread.finish().unwrap();
         let text = String::from_utf8(reader.join().unwrap()).unwrap();
         let shown = text.lines().filter(|line| line.contains("choke")).count();
         let notes = text.lines().filter(|line| line.contains("not shown"));
@@ -603,5 +606,18 @@ mod tests {
         let dropped: usize = numbers.map(|it| it.parse::<usize>().unwrap()).sum();
         assert!(dropped > 0);
         assert_eq!(shown + dropped, many);
+    }
+
+    #[test]
+    fn a_full_disk_under_the_trace_is_told_at_the_end() {
+        let full = std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let (tracer, thread) = start(Box::new(full), Style::Words).unwrap();
+        let peer = "127.0.0.1:6881".parse().unwrap();
+        tracer.heard(peer, Told::Message(Message::Unchoke));
+        let error = thread.finish().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 }
