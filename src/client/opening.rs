@@ -89,6 +89,7 @@ impl Torrent {
             totals_before: (0, 0),
             started: now,
             completed: None,
+            serving: None,
             announced_complete: false,
             last_arrival: now,
             lonely_since: None,
@@ -250,6 +251,7 @@ impl Torrent {
             Role::Seed => {
                 self.list_missing(&have, hands);
                 self.prepared = true;
+                self.serving = Some(now);
             }
         }
         let setup = Setup {

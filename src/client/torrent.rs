@@ -68,6 +68,8 @@ pub(super) struct Torrent {
     pub(super) totals_before: (u64, u64),
     pub(super) started: Moment,
     pub(super) completed: Option<Moment>,
+    /// Since when `seed` serves what is there.
+    pub(super) serving: Option<Moment>,
     /// The user has been told that it is complete.
     pub(super) announced_complete: bool,
     pub(super) last_arrival: Moment,
@@ -169,7 +171,7 @@ impl Torrent {
     /// Whether it is time to go, and why.
     fn reason_to_end(&mut self, now: Moment) -> Option<Ending> {
         let swarm = self.swarm.as_ref()?;
-        if self.announced_complete {
+        if self.shares_since().is_some() {
             let shared_enough = self
                 .task
                 .sharing
@@ -199,8 +201,15 @@ impl Torrent {
     }
 
     fn sharing_ends_at(&self) -> Option<Moment> {
-        let time = self.task.sharing.time?;
-        self.announced_complete.then_some(self.completed? + time)
+        Some(self.shares_since()? + self.task.sharing.time?)
+    }
+
+    /// Since when the limits of sharing count: `get` shares what is complete, `seed` what is there.
+    fn shares_since(&self) -> Option<Moment> {
+        match self.task.role {
+            Role::Seed if self.completed.is_none() => self.serving,
+            Role::Get | Role::Seed => self.completed.filter(|_| self.announced_complete),
+        }
     }
 
     fn gives_up_at(&self) -> Option<Moment> {
@@ -242,6 +251,7 @@ impl Torrent {
         };
         if let Some(swarm) = &self.swarm {
             let standing = swarm.standing(now);
+            snapshot.looked = true;
             snapshot.have = standing.have;
             snapshot.pieces_have = swarm.have().count();
             snapshot.downloaded = standing.downloaded;
