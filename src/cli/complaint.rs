@@ -153,6 +153,20 @@ impl Complaint {
         )
     }
 
+    /// The folder to download into cannot be had.
+    pub fn output_folder(path: &Path, error: &std::io::Error) -> Complaint {
+        let hint = match error.kind() {
+            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+                "--output takes a folder and a file is in the way; the torrent names its files itself"
+            }
+            _ => "choose another folder, or change who may write there",
+        };
+        Complaint {
+            hint: hint.to_owned(),
+            ..Complaint::writing(path, error)
+        }
+    }
+
     /// What was read from `source` (safe to show) is no torrent.
     pub fn metainfo(source: &str, error: &dyn Display) -> Complaint {
         Complaint::new(
@@ -175,11 +189,11 @@ impl Complaint {
             ),
             StorageTrouble::Denied => (
                 Reason::Storage,
-                "choose another folder, or change who may write there",
+                "choose another folder, or change who may read and write there",
             ),
             StorageTrouble::InTheWay => (
                 Reason::InTheWay,
-                "choose another folder, or let get replace what is there with --overwrite",
+                "choose another folder, or move it away; a file, but no folder and no link, is replaced by get --overwrite",
             ),
             StorageTrouble::Busy => (
                 Reason::Busy,
@@ -215,6 +229,11 @@ impl Complaint {
                 Reason::Port,
                 sentence,
                 "another program has it; choose another with --port, or --port 0 for any",
+            ),
+            StartError::Bind { .. } => Complaint::new(
+                Reason::Network,
+                sentence,
+                "--bind takes an address of this machine (`ip address` lists them)",
             ),
             StartError::Thread { .. } => Complaint::new(
                 Reason::Resources,
@@ -321,6 +340,9 @@ pub fn plain(error: &std::io::Error) -> String {
 }
 
 fn there(snapshot: &Snapshot) -> String {
+    if !snapshot.looked {
+        return " (what is here was still being checked)".to_owned();
+    }
     format!(
         " ({} of {} are here)",
         super::figures::size(snapshot.have),
@@ -375,6 +397,21 @@ mod tests {
         assert_eq!(status(Ending::StoppedSharing, Some(15)), None);
         assert_eq!(status(Ending::NothingToSeed, None), Some(3));
         assert_eq!(status(Ending::TimedOut, None), Some(2));
+    }
+
+    #[test]
+    fn a_stop_while_checking_does_not_say_that_nothing_is_there() {
+        let sentence = |looked| {
+            let snapshot = Snapshot {
+                looked,
+                size: 4096,
+                ..Snapshot::default()
+            };
+            Complaint::ending("x", &Ending::Interrupted, &snapshot, Some(2)).map(|c| c.sentence)
+        };
+        let unknown = "x: stopped before it was complete (what is here was still being checked)";
+        assert_eq!(sentence(false).as_deref(), Some(unknown));
+        assert!(sentence(true).is_some_and(|it| it.ends_with("(0 B of 4.0 KiB are here)")));
     }
 
     #[test]

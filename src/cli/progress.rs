@@ -83,7 +83,8 @@ impl Progress {
     /// So many pieces of what lies on disk have been looked at.
     pub fn checking(&mut self, now: Duration, task: usize, done: u32, of: u32) {
         if let Some(row) = self.rows.get_mut(task) {
-            row.checking = (done < of).then_some((done, of));
+            // Nothing else is known of it until it is at work.
+            row.checking = Some((done, of));
         }
         self.show(now, task);
     }
@@ -277,6 +278,17 @@ mod tests {
             }
         }
         assert_eq!(bar_text(&[]).matches("NaN").count(), 0);
+    }
+
+    #[test]
+    fn the_last_checked_piece_does_not_call_an_unknown_torrent_complete() {
+        let mut progress = Progress::new(Style::Silent, &["x".to_owned()]);
+        progress.checking(Duration::ZERO, 0, 4, 4);
+        assert_eq!(
+            line_text(&progress.rows[0]),
+            "x: checking what is here: 100%"
+        );
+        assert!(bar_text(&progress.rows).contains("checking"));
     }
 
     #[test]

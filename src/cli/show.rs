@@ -99,7 +99,11 @@ fn page(metainfo: &Metainfo) -> String {
     let files = figures::count(real.clone().count() as u64, "file");
     page.row(
         "size",
-        &format!("{} ({total} bytes) in {files}", figures::size(total)),
+        &format!(
+            "{} ({}) in {files}",
+            figures::size(total),
+            figures::count(total, "byte")
+        ),
     );
     let length = u64::from(metainfo.geometry.piece_length());
     page.row(

@@ -5,9 +5,9 @@ use super::complaint::{Complaint, Reason, plain};
 use super::events::{self, Event, Subject};
 use super::figures;
 use super::hook;
-use super::output::WholeLines;
+use super::output::{self, WholeLines};
 use super::progress::{Progress, Style};
-use super::shown::shown;
+use super::shown::{shown, shown_path};
 use super::status::ExitStatus;
 use super::{signals, torrent, values};
 use crate::client::{Client, Control, Ending, Notice, Role, Settings, Sharing, Snapshot, Task};
@@ -85,7 +85,7 @@ fn work(role: Role, options: &Transfer, teller: &mut Teller) -> Result<(), Compl
     session.follow(&client);
     drop(client);
     if let Some(thread) = trace_thread {
-        thread.finish();
+        tell_trace(options, thread.finish());
     }
     Ok(())
 }
@@ -115,9 +115,8 @@ fn task(
 /// A folder that cannot be used is found out before anybody is asked for data.
 fn prepare_folder(role: Role, folder: &Path) -> Result<(), Complaint> {
     match role {
-        Role::Get => {
-            std::fs::create_dir_all(folder).map_err(|error| Complaint::writing(folder, &error))
-        }
+        Role::Get => std::fs::create_dir_all(folder)
+            .map_err(|error| Complaint::output_folder(folder, &error)),
         Role::Seed => match std::fs::metadata(folder) {
             Ok(found) if found.is_dir() => Ok(()),
             Ok(_) => Err(Complaint::reading(
@@ -153,6 +152,14 @@ fn trace(options: &Transfer) -> Result<Option<(Tracer, TraceThread)>, Complaint>
             "the system allows no more threads (see `ulimit -u`)",
         )
     })
+}
+
+/// A trace with a hole at its end must not look whole. What was fetched is right all the same: no status.
+fn tell_trace(options: &Transfer, outcome: std::io::Result<()>) {
+    if let (Some(path), Err(error)) = (&options.trace, outcome) {
+        let (path, why) = (shown_path(path), plain(&error));
+        output::say(&format!("warning: the trace in {path} is not whole: {why}"));
+    }
 }
 
 /// A run of a client as it is told to the user.
@@ -272,8 +279,8 @@ impl<'a> Session<'a> {
             Notice::Listening { port: Some(port) } => {
                 self.detail(|| format!("listening on port {port}"));
             }
-            Notice::Listening { port: None } => self
-                .say("warning: no port to listen on: nobody can call us, but we can call others"),
+            // A warning has said why.
+            Notice::Listening { port: None } => {}
             Notice::Started { task, size, .. } => {
                 let size = figures::size(*size);
                 self.say(&format!("{}: {size}", self.name(*task)));

@@ -218,6 +218,8 @@ pub enum Ending {
 pub struct Snapshot {
     /// Bytes of the torrent.
     pub size: u64,
+    /// Whether what lies on disk is known: before that, `have` is 0 and says nothing.
+    pub looked: bool,
     /// Bytes verified.
     pub have: u64,
     /// Pieces of the torrent.
@@ -265,6 +267,14 @@ pub enum StartError {
     Port {
         /// The port.
         port: u16,
+        /// The system's words.
+        cause: String,
+    },
+    /// The address that was asked for is not one of this machine.
+    #[error("cannot use the address {address}: {cause}")]
+    Bind {
+        /// The address.
+        address: std::net::IpAddr,
         /// The system's words.
         cause: String,
     },

@@ -62,6 +62,32 @@ fn unsynced_max() -> u64 {
     (memory / 20).max(UNSYNCED_MIN)
 }
 
+/// Opens the port. Without one that was asked for there is nothing to do; without any, we can still
+/// call others, unless the address we would call from is not ours.
+fn open_listener(
+    settings: &Settings,
+    noticeboard: &Noticeboard,
+) -> Result<Option<Listener>, StartError> {
+    let error = match Listener::open(settings.port, settings.bind) {
+        Ok(listener) => return Ok(Some(listener)),
+        Err(error) => error,
+    };
+    let cause = error.to_string();
+    match (settings.bind, settings.port) {
+        (Some(address), _) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {
+            Err(StartError::Bind { address, cause })
+        }
+        (_, Some(port)) if port != 0 => Err(StartError::Port { port, cause }),
+        _ => {
+            let text = format!(
+                "nobody can call us, but we can call others: no port to listen on ({cause})"
+            );
+            noticeboard.post(Notice::Warning { task: None, text });
+            Ok(None)
+        }
+    }
+}
+
 impl Client {
     /// Starts the threads and the work on every task.
     pub fn start(settings: Settings, tasks: Vec<Task>) -> Result<Client, StartError> {
@@ -99,21 +125,7 @@ impl Client {
         let keeper =
             Keeper::start(move |done| outcomes.send(done).is_ok()).map_err(thread("keeper"))?;
         let checker = Checker::start(move |it| done.send(it).is_ok()).map_err(thread("checker"))?;
-        let listener = match Listener::open(settings.port, settings.bind) {
-            Ok(listener) => Some(listener),
-            Err(error) if settings.port.is_some_and(|port| port != 0) => {
-                let port = settings.port.unwrap_or_default();
-                return Err(StartError::Port {
-                    port,
-                    cause: error.to_string(),
-                });
-            }
-            Err(error) => {
-                let text = format!("nobody can connect to us: no port to listen on ({error})");
-                noticeboard.post(Notice::Warning { task: None, text });
-                None
-            }
-        };
+        let listener = open_listener(&settings, &noticeboard)?;
         let port = listener.as_ref().map(Listener::port);
         let listening = match listener.map(|listener| listener.start(callers)) {
             Some(Ok(listening)) => Some(listening),

@@ -202,3 +202,11 @@ fn what_is_odd_is_warned_of_and_shown_all_the_same() {
     let outcome = desk.run(&["show", "odd.torrent"]).expect(0);
     assert!(outcome.err.contains("warning: "), "{}", outcome.err);
 }
+
+#[test]
+fn one_byte_is_one_byte() {
+    let desk = Desk::new();
+    desk.write("x.torrent", &single("x", b"x", 16384).compose());
+    let page = desk.run(&["show", "x.torrent"]).expect(0).out;
+    assert!(page.contains("1 B (1 byte) in 1 file"), "{page}");
+}

@@ -268,3 +268,91 @@ fn an_output_folder_that_cannot_be_is_told_before_anybody_is_asked() {
         .expect(2);
     assert!(outcome.err.contains("file/below"), "{}", outcome.err);
 }
+
+#[test]
+fn an_output_folder_that_is_a_file_is_told_apart() {
+    let desk = Desk::new();
+    one_file(&desk, 50_000);
+    desk.write("x.iso", b"x");
+    let outcome = desk
+        .run(&["get", "-e", "-o", "x.iso", "f.torrent"])
+        .expect(2);
+    assert!(outcome.err.contains("takes a folder"), "{}", outcome.err);
+}
+
+#[test]
+fn an_address_of_another_machine_cannot_be_bound_to() {
+    let desk = Desk::new();
+    one_file(&desk, 50_000);
+    for port in ["0", "6881"] {
+        // 192.0.2.0/24 is for documentation (RFC 5737): no machine has it.
+        let words = ["get", "--port", port, "--bind", "192.0.2.1", "f.torrent"];
+        let outcome = desk.run(&words).expect(2);
+        assert!(outcome.err.contains("192.0.2.1"), "{}", outcome.err);
+        assert!(outcome.err.contains("--bind takes"), "{}", outcome.err);
+    }
+}
+
+#[test]
+fn a_trace_that_could_not_be_written_is_told_and_changes_no_status() {
+    let desk = Desk::new();
+    let bytes = one_file(&desk, 50_000);
+    let (_seed, address) = seed(&desk, "f.torrent");
+    let words = get(
+        &["-e", "-q", "--peer", &address, "--trace", "/dev/full"],
+        "f.torrent",
+    );
+    let outcome = desk.run(&words).expect(0);
+    assert!(outcome.err.contains("not whole"), "{}", outcome.err);
+    assert!(desk.read("copy/f.bin") == bytes);
+}
+
+/// Runs the binary as somebody who is not root: root reads everything.
+fn as_nobody(desk: &Desk, words: &[&str]) -> std::process::Output {
+    use std::os::unix::process::CommandExt;
+    let binary = desk.path("ropewalk");
+    std::fs::copy(env!("CARGO_BIN_EXE_ropewalk"), &binary).unwrap();
+    allow(desk, ".", 0o755);
+    let mut command = std::process::Command::new(binary);
+    command.args(words).current_dir(desk.path("."));
+    if rustix::process::geteuid().is_root() {
+        command.uid(65_534).gid(65_534);
+    }
+    command.output().unwrap()
+}
+
+fn allow(desk: &Desk, name: &str, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(desk.path(name), mode).unwrap();
+}
+
+#[test]
+fn data_that_may_not_be_read_is_neither_missing_nor_in_the_way() {
+    let desk = Desk::new();
+    one_file(&desk, 50_000);
+    allow(&desk, "data/f.bin", 0o000);
+    let mut serve = vec!["seed", "f.torrent", "data"];
+    serve.extend(LOOPBACK);
+    let mut fetch = vec!["get", "-e", "-o", "data", "f.torrent"];
+    fetch.extend(LOOPBACK);
+    for words in [serve, fetch] {
+        let outcome = as_nobody(&desk, &words);
+        let told = String::from_utf8(outcome.stderr).unwrap();
+        assert_eq!(outcome.status.code(), Some(2), "{told}");
+        assert!(told.contains("Permission denied"), "{told}");
+        assert!(!told.contains("none of its"), "{told}");
+    }
+}
+
+#[test]
+fn the_limits_of_sharing_hold_for_a_seed_with_holes() {
+    let desk = Desk::new();
+    let mut bytes = one_file(&desk, 50_000);
+    bytes[0] ^= 1;
+    desk.write("data/f.bin", &bytes);
+    let mut words = vec!["seed", "--seed-time", "0.01", "f.torrent", "data"];
+    words.extend(LOOPBACK);
+    let outcome = desk.run(&words).expect(0);
+    assert!(outcome.err.contains("missing or wrong"), "{}", outcome.err);
+}
