@@ -168,6 +168,8 @@ impl Torrent {
             }
             return self.check_on(hands, now);
         }
+        // What waits to be hashed has arrived, however long a slow processor takes.
+        self.last_arrival = now;
         if self.doubted.remove(&piece) {
             return self.read_back(piece, verdict, hands, now);
         }
