@@ -46,6 +46,8 @@ pub(super) struct Intake<'a> {
     pub(super) landing: &'a mut Landing,
     decoder: Decoder,
     fast: bool,
+    /// It has choked us and does not speak the fast extension: it answers nothing, not even with a reject.
+    deaf: bool,
     address: SocketAddr,
     trace: Option<Tracer>,
     /// What has come since the last message ended and is no payload.
@@ -78,6 +80,7 @@ impl<'a> Intake<'a> {
             landing,
             decoder: Decoder::new(rules),
             fast: rules.fast,
+            deaf: false,
             address,
             trace,
             head: Vec::new(),
@@ -136,14 +139,20 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Keeps the slot of a block that is being asked for.
-    pub(super) fn expect(&mut self, slot: BlockSlot) {
-        self.landing.hold(slot);
+    /// Keeps the slot of a block that is to be asked for. False if the peer choked us while the command
+    /// was on its way and would never answer: the slot goes home.
+    pub(super) fn expect(&mut self, slot: BlockSlot, told: &mut Vec<Happened>) -> bool {
+        if self.deaf {
+            told.push(Happened::Returned(slot));
+        } else {
+            self.landing.hold(slot);
+        }
+        !self.deaf
     }
 
-    /// Notes that a spare is being asked for; false if there are two already.
+    /// Notes that a spare is to be asked for; false if there are two already, or it would not be answered.
     pub(super) fn expect_spare(&mut self, block: Block) -> bool {
-        let room = self.spares.len() < SPARES_MAX;
+        let room = !self.deaf && self.spares.len() < SPARES_MAX;
         if room {
             self.spares.push(Spare { block, bytes: None });
         }
@@ -289,7 +298,9 @@ impl<'a> Intake<'a> {
         self.finished = true;
         self.show(&message);
         match &message {
+            Message::Unchoke => self.deaf = false,
             Message::Choke if !self.fast => {
+                self.deaf = true;
                 for slot in self.landing.take_waiting() {
                     self.asked.add(wire(slot.block()));
                     told.push(Happened::Returned(slot));
@@ -443,7 +454,7 @@ mod tests {
             let address = self.ours.peer_addr().unwrap();
             let mut intake = Intake::new(&mut landing, RULES, address, None);
             for block in &self.blocks {
-                intake.expect(self.scratch.slot(*block));
+                intake.expect(self.scratch.slot(*block), &mut Vec::new());
             }
             let mut told = Vec::new();
             let mut from = 0;

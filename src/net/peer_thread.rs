@@ -251,8 +251,10 @@ impl Conversation<'_> {
             Command::Say(message) => self.say(message),
             Command::Request(slot) => {
                 let block = wire(slot.block());
-                self.intake.expect(slot);
-                self.say(Message::Request(block))
+                if self.intake.expect(slot, &mut self.reports.batch) {
+                    self.say(Message::Request(block))?;
+                }
+                Ok(())
             }
             Command::RequestSpare(block) if self.intake.expect_spare(block) => {
                 self.say(Message::Request(wire(block)))

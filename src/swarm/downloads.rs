@@ -498,6 +498,20 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_the_only_source_lost_is_made_again() {
+        let mut scene = Scene::of(2, &[], |_| {});
+        let asked = requests(&scene.connect_seed(1), 1);
+        for block in &asked[1..] {
+            scene.receive(1, *block);
+        }
+        let actions = scene.wait(SECOND * 62);
+        let (peer, block) = (PeerKey(1), asked[0]);
+        assert!(actions.contains(&Action::Revoke { peer, block }));
+        scene.give_back(1, block);
+        assert_eq!(requests(&scene.wait(SECOND), 1), [block]);
+    }
+
+    #[test]
     fn who_refuses_everything_is_asked_again_once_a_second_and_not_at_once() {
         let mut scene = Scene::of(1, &[], |_| {});
         let asked = requests(&scene.connect_seed(1), 1);

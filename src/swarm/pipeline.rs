@@ -262,7 +262,8 @@ impl Pipe {
     }
 
     /// The blocks that have been out for too long and should be asked elsewhere. `others`: whether
-    /// anybody else could be asked for a block; one that nobody else has is left where it is.
+    /// anybody else could be asked for a block. One that nobody else has is left where it is as long as
+    /// the peer delivers anything at all; after that its request counts as lost, and is made again.
     pub fn overdue(&mut self, now: Moment, others: impl Fn(Block) -> bool) -> Vec<Block> {
         if self.busy() == 0 {
             return Vec::new();
@@ -278,13 +279,15 @@ impl Pipe {
                 (expected * 2.0).min(PATIENCE_MAX.as_secs_f64()),
             ))
             .min(PATIENCE_MAX);
-        if now.saturating_sub(self.heard) >= patience {
+        let silence = now.saturating_sub(self.heard);
+        if silence >= patience {
             self.snubbed = true;
         }
+        let lost = silence >= patience * 2;
         let mut late = Vec::new();
         for asked in &mut self.asked {
             let overdue = now.saturating_sub(asked.at) >= patience;
-            if overdue && !asked.revoked && others(asked.block) {
+            if overdue && !asked.revoked && (lost || others(asked.block)) {
                 asked.revoked = true;
                 self.revoked += 1;
                 late.push(asked.block);

@@ -585,6 +585,23 @@ fn a_choke_returns_the_slots_without_the_fast_extension_only() {
 }
 
 #[test]
+fn a_request_that_crosses_a_choke_comes_home_where_it_would_never_be_answered() {
+    let mut table = Table::set(false, Deadlines::default());
+    let (first, second) = (table.block(0), table.block(1));
+    table.other.say(Message::Choke);
+    table.heard(Message::Choke);
+    let slot = table.scratch.slot(first);
+    table.tell(Command::Request(slot));
+    table.tell(Command::RequestSpare(second));
+    assert_eq!(table.returned(), first);
+    table.other.say(Message::Unchoke);
+    table.heard(Message::Unchoke);
+    // Nothing was asked for meanwhile: this is the first request on the wire.
+    table.ask(&[second]);
+    table.leave();
+}
+
+#[test]
 fn a_spare_is_held_and_settled_or_discarded() {
     let mut table = Table::set(true, Deadlines::default());
     let (first, second, third) = (table.block(0), table.block(1), table.block(2));
