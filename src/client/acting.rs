@@ -32,6 +32,8 @@ impl Torrent {
 
     fn carry_out(&mut self, action: Action, hands: &mut Hands, now: Moment) -> Option<Event> {
         match action {
+            // While we are leaving, every farewell makes room, and nobody is called to fill it.
+            Action::Dial { .. } if !self.takes_callers() => {}
             Action::Dial { address } => {
                 let why = hands
                     .dial(self.number, address, self.introduction())

@@ -4,7 +4,11 @@ use crate::fake_peer::{PLAIN, calls, companion, greeting, greeting_of, id, seeds
 use crate::gate::{Gate, Waiting};
 use crate::run::{Room, Run};
 use crate::torrent::Torrent;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+/// How long is waited for what must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn torrent() -> Torrent {
     Torrent::file(b"data", 300_000, 32_768)
@@ -143,4 +147,34 @@ fn more_callers_than_there_is_room_for_do_not_stop_the_download() {
     run.succeeds();
     room.holds("data", &torrent.content[..]);
     leaving.open();
+}
+
+#[test]
+fn nobody_is_called_any_more_once_it_is_told_to_leave() {
+    let torrent = torrent();
+    let room = Room::new();
+    // Two that take a call and say nothing; there is room for one of them.
+    let (told, calls) = crossbeam_channel::unbounded();
+    let mut order = room.get(&torrent);
+    let mut addresses = Vec::new();
+    for _ in 0..2 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let told = told.clone();
+        std::thread::spawn(move || {
+            while let Ok((stream, caller)) = listener.accept() {
+                let _ = told.send((address, caller, stream));
+            }
+        });
+        order.peer(address);
+        addresses.push(address);
+    }
+    let mut run = order.args(["--max-peers", "1"]).start();
+    let (first, _, _stream) = calls.recv_timeout(PATIENCE).unwrap();
+    run.interrupt();
+    assert_eq!(run.exit(), 143);
+    let other = addresses.into_iter().find(|it| *it != first).unwrap();
+    let ours = TcpStream::connect(other).unwrap();
+    let (_, caller, _stream) = calls.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(caller, ours.local_addr().unwrap(), "it called {other}");
 }
