@@ -181,9 +181,9 @@ impl<'a> Intake<'a> {
         if let Some(at) = self.spares.iter().position(|spare| spare.block == block) {
             match self.spares.swap_remove(at).bytes {
                 None => self.landing.hold(slot),
-                Some(bytes) => match put(&slot, &bytes) {
-                    Ok(()) => told.push(Happened::Laid(slot)),
-                    Err(error) => trouble(Trouble { error, slot }, told),
+                Some(bytes) => match put(slot, &bytes) {
+                    Ok(laid) => told.push(Happened::Laid(laid)),
+                    Err(failed) => trouble(failed, told),
                 },
             }
             return;

@@ -354,7 +354,7 @@ impl Landing {
         arrival.landed = Some(match current.destination {
             Destination::Slot(slot) => {
                 self.windows.leave(&slot);
-                Landed::Slot(slot)
+                Landed::Slot(slot.let_go())
             }
             Destination::Spare(block, bytes) => Landed::Spare(block, bytes),
             Destination::Nowhere { asked } => Landed::Nowhere {
@@ -443,7 +443,6 @@ fn is(block: Block, wire: WireBlock) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::positional::put;
     use super::super::scratch_file::{CANARY, ScratchFile, payload};
     use super::super::slot::StorageTrouble;
     use super::super::windows::WINDOW_IDLE;
@@ -709,7 +708,7 @@ mod tests {
             let mut landing = Landing::new(budget);
             let block = scratch.block(1, 0);
             let slot = scratch.slot(block);
-            assert!(put(&slot, &payload(block)).is_ok());
+            assert!(write_at(&slot, 0, &payload(block)).is_ok());
             std::fs::remove_file(&scratch.path).unwrap();
             landing.hold(slot);
             landing.begin(wire(block));

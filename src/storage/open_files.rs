@@ -17,6 +17,9 @@ use std::sync::Arc;
 
 type Key = (InfoHash, usize);
 
+/// Files of fewer pieces than this are not kept open between checks.
+const PIECES_MIN: u64 = 8;
+
 /// Handles to the files used lately, of all torrents.
 #[derive(Debug)]
 pub struct OpenFiles {
@@ -40,13 +43,15 @@ impl OpenFiles {
     /// Where `block` lies, in order.
     pub fn places(&mut self, layout: &Layout, block: Block, access: Access) -> Vec<Place> {
         let runs = layout.runs_of(block).collect();
-        self.at_hand(layout, runs, access)
+        self.at_hand(layout, runs, access, 0)
     }
 
-    /// Where all of `piece` lies, in order.
+    /// Where all of `piece` lies, in order. A file of few pieces gets a handle of its own: checks wait in
+    /// a queue, and a hundred pieces that wait must not keep a hundred files open.
     pub fn piece(&mut self, layout: &Layout, piece: PieceIndex, access: Access) -> Vec<Place> {
         let runs = layout.runs_of_piece(piece).collect();
-        self.at_hand(layout, runs, access)
+        let long = u64::from(layout.geometry().piece_length()) * PIECES_MIN;
+        self.at_hand(layout, runs, access, long)
     }
 
     /// Lets go of all files of a torrent: it has ended, or its files were replaced.
@@ -55,16 +60,28 @@ impl OpenFiles {
         self.by_use.retain(|_, key| key.0 != info_hash);
     }
 
-    fn at_hand(&mut self, layout: &Layout, runs: Vec<Run>, access: Access) -> Vec<Place> {
+    /// Places for `runs`; files shorter than `length_min` get handles that nobody else has.
+    fn at_hand(
+        &mut self,
+        layout: &Layout,
+        runs: Vec<Run>,
+        access: Access,
+        length_min: u64,
+    ) -> Vec<Place> {
         // A piece over a thousand files would throw everything else out and be of no use itself.
         let keep = runs.len() <= self.capacity.div_ceil(2);
         let place = |run: Run| {
             let length = run.length as u32; // a run lies within a piece, whose size is a u32
-            if layout.files()[run.file].padding {
+            let file = &layout.files()[run.file];
+            if file.padding {
                 return Place::Padding { length };
             }
             Place::File {
-                file: self.handle(layout, run.file, access, keep),
+                file: if file.length >= length_min {
+                    self.handle(layout, run.file, access, keep)
+                } else {
+                    anew(layout, run.file, access)
+                },
                 offset: run.offset,
                 length,
             }
@@ -90,8 +107,7 @@ impl OpenFiles {
                 return handle.clone();
             }
         }
-        let path = layout.files()[file].path.clone();
-        let handle = Arc::new(LazyFile::new(layout.folder().clone(), path, access));
+        let handle = anew(layout, file, access);
         if keep {
             if let Some((_, used)) = self.handles.remove(&key) {
                 self.by_use.remove(&used);
@@ -106,6 +122,11 @@ impl OpenFiles {
         }
         handle
     }
+}
+
+fn anew(layout: &Layout, file: usize, access: Access) -> Arc<LazyFile> {
+    let path = layout.files()[file].path.clone();
+    Arc::new(LazyFile::new(layout.folder().clone(), path, access))
 }
 
 #[cfg(test)]
@@ -136,7 +157,10 @@ mod tests {
         let layout = layout(3);
         let mut pool = OpenFiles::new(2);
         let pieces: Vec<_> = layout.geometry().all_pieces().collect();
-        let mut of = |number: usize| only_file(pool.piece(&layout, pieces[number], Access::Read));
+        let mut of = |number: usize| {
+            let block = layout.geometry().block(pieces[number], 0).unwrap();
+            only_file(pool.places(&layout, block, Access::Read))
+        };
         let (zero, one) = (of(0), of(1));
         assert!(Arc::ptr_eq(&zero, &of(0)));
         of(2);
@@ -147,17 +171,31 @@ mod tests {
     #[test]
     fn a_file_open_for_writing_serves_readers_and_not_the_other_way_round() {
         let layout = layout(1);
-        let piece = layout.geometry().piece(0).unwrap();
+        let geometry = layout.geometry();
+        let block = geometry.block(geometry.piece(0).unwrap(), 0).unwrap();
         let mut pool = OpenFiles::new(2);
-        let read = only_file(pool.piece(&layout, piece, Access::Read));
-        let write = only_file(pool.piece(&layout, piece, Access::Write));
-        let again = only_file(pool.piece(&layout, piece, Access::Read));
+        let read = only_file(pool.places(&layout, block, Access::Read));
+        let write = only_file(pool.places(&layout, block, Access::Write));
+        let again = only_file(pool.places(&layout, block, Access::Read));
         assert!(!Arc::ptr_eq(&read, &write) && Arc::ptr_eq(&write, &again));
         pool.forget(layout.info_hash());
         assert!(!Arc::ptr_eq(
             &write,
-            &only_file(pool.piece(&layout, piece, Access::Read))
+            &only_file(pool.places(&layout, block, Access::Read))
         ));
+    }
+
+    #[test]
+    fn checks_that_wait_keep_no_short_files_open() {
+        let mut author = Author::new("two", 16);
+        author.file("short", &[1; 16]);
+        author.file("long", &[2; 16 * 8]);
+        let layout = Layout::new(&author.metainfo(), Path::new("/nowhere"));
+        let pieces: Vec<_> = layout.geometry().all_pieces().collect();
+        let mut pool = OpenFiles::new(8);
+        let mut of = |number: usize| only_file(pool.piece(&layout, pieces[number], Access::Read));
+        assert!(!Arc::ptr_eq(&of(0), &of(0)));
+        assert!(Arc::ptr_eq(&of(1), &of(2)));
     }
 
     #[test]
@@ -168,13 +206,17 @@ mod tests {
             author.file(&format!("{number}"), &[7; 16]);
         }
         let layout = Layout::new(&author.metainfo(), Path::new("/nowhere"));
-        let pieces: Vec<_> = layout.geometry().all_pieces().collect();
+        let geometry = layout.geometry();
+        let blocks: Vec<_> = geometry
+            .all_pieces()
+            .flat_map(|piece| geometry.blocks(piece))
+            .collect();
         let mut pool = OpenFiles::new(8);
-        let big = only_file(pool.piece(&layout, pieces[0], Access::Read));
-        assert_eq!(pool.piece(&layout, pieces[1], Access::Read).len(), 1000);
+        let big = only_file(pool.places(&layout, blocks[0], Access::Read));
+        assert_eq!(pool.places(&layout, blocks[1], Access::Read).len(), 1000);
         assert!(Arc::ptr_eq(
             &big,
-            &only_file(pool.piece(&layout, pieces[0], Access::Read))
+            &only_file(pool.places(&layout, blocks[0], Access::Read))
         ));
         assert_eq!(pool.handles.len(), pool.by_use.len());
     }

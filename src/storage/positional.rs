@@ -1,13 +1,14 @@
 //! The positional store: bytes that lie in memory go to their places by `pwrite`.
 //!
 //! ```text
-//! put(&slot, &bytes)?;              // a whole block
+//! let laid = put(slot, &bytes)?;    // a whole block
 //! write_at(&slot, 4096, &bytes)?;   // a part of one
 //! ```
 //!
 //! For blocks over several files, for what was received into memory, and for file systems whose maps
 //! are not one with the page cache. Nothing is written to a file that was deleted or cut meanwhile.
 
+use super::landing::Trouble;
 use super::layout::{LazyFile, Opened, Place};
 use super::slot::{BlockSlot, StorageError, StorageTrouble};
 use super::window::write_zeros;
@@ -16,9 +17,12 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-/// Writes a block that lies in memory into its place.
-pub fn put(slot: &BlockSlot, bytes: &[u8]) -> Result<(), StorageError> {
-    write_at(slot, 0, bytes)
+/// Writes a block that lies in memory into its place, and gives the slot back, laid or with the error.
+pub fn put(slot: BlockSlot, bytes: &[u8]) -> Result<BlockSlot, Trouble> {
+    match write_at(&slot, 0, bytes) {
+        Ok(()) => Ok(slot.let_go()),
+        Err(error) => Err(Trouble { error, slot }),
+    }
 }
 
 /// The positional store: `bytes` of the slot's block from `at` on, over as many places as they take.

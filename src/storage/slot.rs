@@ -43,6 +43,13 @@ impl BlockSlot {
     pub(super) fn places(&self) -> &[Place] {
         &self.places
     }
+
+    /// Nothing more will be written: lets go of the files on the spot, not when the slot is home. Slots
+    /// wait in batches, each perhaps for files of its own, and open files are few.
+    pub(super) fn let_go(mut self) -> BlockSlot {
+        self.places = Vec::new();
+        self
+    }
 }
 
 /// A block that can be read: for an upload or a check.

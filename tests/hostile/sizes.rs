@@ -60,3 +60,19 @@ fn files_of_every_size_in_one_torrent_arrive_to_the_byte() {
         }
     }
 }
+
+#[test]
+fn thousands_of_small_files_arrive_where_few_may_be_open() {
+    const SIZE: usize = 9_000;
+    let names: Vec<Vec<u8>> = (0..3_000).map(|n| format!("{n:04}").into()).collect();
+    let paths: Vec<[&[u8]; 1]> = names.iter().map(|name| [&name[..]]).collect();
+    let files: Vec<(&[&[u8]], usize)> = paths.iter().map(|path| (&path[..], SIZE)).collect();
+    let torrent = Torrent::folder(b"data", &files, 65_536);
+    let room = Room::new();
+    let honest = seeds(&torrent, Waiting::not());
+    let mut run = room.get(&torrent).files_max(64).peer(honest).start();
+    run.succeeds();
+    for (number, file) in torrent.content.chunks(SIZE).enumerate() {
+        room.holds(&format!("data/{number:04}"), file);
+    }
+}
