@@ -11,7 +11,7 @@ use crate::net::{Command, Happened, Introduction};
 use crate::protocol::Block;
 use crate::storage::layout::Access;
 use crate::storage::slot::BlockSlot;
-use crate::swarm::event::{Action, Event, Farewell, Moment, PeerKey, Verdict, Way};
+use crate::swarm::event::{Action, Event, Farewell, Moment, PeerKey, Way};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
@@ -61,19 +61,12 @@ impl Torrent {
                     self.book.is_laid(piece),
                     "a check of {piece:?} while slots of it are out"
                 );
-                if self.shaky.remove(&piece) {
-                    let (verdict, blocks) = (Verdict::Unreadable, Vec::new());
-                    return Some(Event::Checked {
-                        piece,
-                        verdict,
-                        blocks,
-                    });
-                }
                 let job = self.check_job(piece, by_block, hands);
                 hands.checker.ask(job);
             }
             Action::Keep { piece } => {
                 let size = u64::from(self.task.metainfo.geometry.piece_size(piece));
+                self.unsaved.insert(piece);
                 self.saving.keep(size, now);
             }
             Action::Forget { piece } => self.book.forget(piece),

@@ -57,6 +57,7 @@ impl Torrent {
     fn send_save(&mut self, clean: bool, hands: &mut Hands, now: Moment) {
         let Some(swarm) = &self.swarm else { return };
         self.saving.begin();
+        self.unsaved.clear();
         let mut have = swarm.have().clone();
         self.doubted.iter().for_each(|piece| {
             have.clear(*piece);
@@ -91,8 +92,11 @@ impl Torrent {
 
     /// The keeper has saved, or could not.
     pub(super) fn saved(&mut self, saved: Saved, hands: &mut Hands, now: Moment) {
-        self.saving.done();
+        if !matches!(saved, Saved::Doubtful { .. }) {
+            self.saving.done();
+        }
         if let Phase::Closing(closing) = &mut self.phase {
+            self.saving.done();
             match saved {
                 Saved::Safe { .. } => {}
                 Saved::Doubtful { error, .. } | Saved::Failed(error) => {
@@ -111,11 +115,7 @@ impl Torrent {
                 }
                 self.report_complete(hands, now);
             }
-            Saved::Doubtful {
-                error,
-                check,
-                forget,
-            } => self.doubt(error, check, forget, hands, now),
+            Saved::Doubtful { error, check } => self.doubt(error, check, hands, now),
             Saved::Failed(error) => self.close(Ending::Storage(error), hands, now),
         }
     }
@@ -139,16 +139,21 @@ impl Torrent {
 
     /// A failed sync is not tried again and believed: the system reports a lost write once and then
     /// shows the pages as clean. The keeper has dropped them from the cache; verified pieces are read
-    /// back from the medium and hashed, blocks of unfinished ones are fetched again. A second failure
-    /// ends the work.
+    /// back from the medium and hashed, blocks of unfinished ones are fetched again. What was written
+    /// between the claim and the failure may be lost as well. A second failure ends the work.
     fn doubt(
         &mut self,
         error: StorageError,
-        check: Vec<PieceIndex>,
-        forget: Vec<PieceIndex>,
+        mut check: Vec<PieceIndex>,
         hands: &mut Hands,
         now: Moment,
     ) {
+        self.saving.failed(now);
+        // For lack of descriptors nothing was lost, only nothing was synced.
+        if error.kind != StorageTrouble::Descriptors {
+            check.extend(std::mem::take(&mut self.unsaved));
+            self.shaky.extend(self.book.pieces());
+        }
         let text = format!("{error}; {} pieces are read back", check.len());
         hands.noticeboard.post(Notice::Warning {
             task: Some(self.number),
@@ -159,8 +164,6 @@ impl Torrent {
             let job = self.check_job(piece, false, hands);
             hands.checker.ask(job);
         }
-        self.shaky.extend(forget);
-        self.saving.touch(now);
     }
 
     /// A doubted piece was read back.
@@ -172,8 +175,7 @@ impl Torrent {
         now: Moment,
     ) {
         if verdict == Verdict::Good {
-            let size = u64::from(self.task.metainfo.geometry.piece_size(piece));
-            return self.saving.keep(size, now);
+            return self.saving.touch(now);
         }
         let cause = format!("piece {piece} was verified and is lost since a sync failed");
         let error = self.trouble(StorageTrouble::Broken, "keep data in", cause);
@@ -187,7 +189,10 @@ impl Torrent {
             return;
         }
         if self.saving.is_behind() {
-            return self.save(hands, now);
+            if self.saving.may_begin(now) {
+                self.save(hands, now);
+            }
+            return;
         }
         self.announced_complete = true;
         let snapshot = self.snapshot(now);

@@ -85,6 +85,7 @@ impl Torrent {
             touched: BTreeSet::new(),
             peers: 0,
             doubted: BTreeSet::new(),
+            unsaved: BTreeSet::new(),
             shaky: BTreeSet::new(),
             totals_before: (0, 0),
             started: now,
@@ -175,6 +176,16 @@ impl Torrent {
         }
         if let Some(error) = error {
             return self.close(Ending::Storage(error), hands, now);
+        }
+        if self.shaky.remove(&piece) {
+            // What was hashed may have been in the page cache alone.
+            let (verdict, blocks) = (Verdict::Unreadable, Vec::new());
+            let again = Event::Checked {
+                piece,
+                verdict,
+                blocks,
+            };
+            return self.decide(again, hands, now);
         }
         hands.noticeboard.post(Notice::Piece {
             task: self.number,

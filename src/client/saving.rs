@@ -7,7 +7,8 @@
 //! ```text
 //! saving.keep(size, now);                   // a piece was verified: it is in the page cache
 //! if saving.is_due(now) { saving.begin() }  // a Save job goes to the keeper
-//! saving.done()                             // and what it covered is on disk
+//! saving.done()                             // and what it covered is on disk; or
+//! saving.failed(now)                        // and what it covered waits for the next one
 //! ```
 
 use crate::swarm::event::Moment;
@@ -25,6 +26,8 @@ pub(super) struct Saving {
     waiting: u64,
     under_way: Option<u64>,
     due: Option<Moment>,
+    /// After a failure the disk is left alone until then.
+    rest_until: Moment,
 }
 
 impl Saving {
@@ -39,10 +42,15 @@ impl Saving {
         self.due.get_or_insert(now + SAVE_AFTER);
     }
 
+    /// Whether a save may begin now: none is under way, nor has one failed a moment ago.
+    pub(super) fn may_begin(&self, now: Moment) -> bool {
+        !self.is_under_way() && now >= self.rest_until
+    }
+
     /// Whether a save should begin now.
     pub(super) fn is_due(&self, now: Moment) -> bool {
         let many = self.waiting >= SAVE_AT_BYTES;
-        !self.is_under_way() && (many || self.due.is_some_and(|due| due <= now))
+        self.may_begin(now) && (many || self.due.is_some_and(|due| due <= now))
     }
 
     /// When `is_due` becomes true if nothing else happens.
@@ -71,9 +79,16 @@ impl Saving {
         self.due = None;
     }
 
-    /// The save has ended. Whether what it covered is safe is for the caller to know.
+    /// The save has ended, and what it covered is safe.
     pub(super) fn done(&mut self) {
         self.under_way = None;
+    }
+
+    /// The save has failed: what it covered waits for another one, some seconds from now.
+    pub(super) fn failed(&mut self, now: Moment) {
+        self.waiting += self.under_way.take().unwrap_or(0);
+        self.rest_until = now + SAVE_AFTER;
+        self.due = Some(self.rest_until);
     }
 }
 
@@ -96,6 +111,18 @@ mod tests {
         let mut saving = Saving::default();
         saving.keep(SAVE_AT_BYTES, Duration::ZERO);
         assert!(saving.is_due(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_a_failed_save_covered_is_not_safe_and_is_tried_again_after_a_rest() {
+        let (mut saving, at) = (Saving::default(), Duration::from_secs);
+        saving.keep(SAVE_AT_BYTES, at(1));
+        saving.begin();
+        saving.failed(at(10));
+        assert!(saving.is_behind() && !saving.is_under_way());
+        assert!(!saving.is_due(at(14)) && !saving.may_begin(at(14)));
+        assert_eq!(saving.wake_at(), Some(at(15)));
+        assert!(saving.is_due(at(15)));
     }
 
     #[test]

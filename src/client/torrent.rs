@@ -62,6 +62,8 @@ pub(super) struct Torrent {
     pub(super) peers: usize,
     /// Pieces whose sync failed: verified once, to be read back before they count.
     pub(super) doubted: BTreeSet<PieceIndex>,
+    /// Pieces verified since the last save began: the record does not know of them, nor the keeper.
+    pub(super) unsaved: BTreeSet<PieceIndex>,
     /// Unfinished pieces with blocks that may be lost since a sync failed: fetched again when complete.
     pub(super) shaky: BTreeSet<PieceIndex>,
     /// Payload served and fetched in earlier runs, in bytes.

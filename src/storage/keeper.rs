@@ -95,14 +95,13 @@ pub enum Saved {
         warning: Option<String>,
     },
     /// The medium did not take all data, for the first time, or a file could not be opened for lack of
-    /// descriptors (then both lists are empty). The record on disk says what it said before; save again.
+    /// descriptors (then nothing is in doubt). The record on disk says what it said before; save again.
     Doubtful {
         /// What failed.
         error: StorageError,
-        /// Pieces that were claimed to be good and may not be on the medium: hash them again.
+        /// Pieces that were claimed to be good and may not be on the medium: hash them again. Whatever was
+        /// written since the claim is in doubt as well, which the claimant knows better.
         check: Vec<PieceIndex>,
-        /// Unfinished pieces with laid blocks that may not be on the medium: fetch these blocks again.
-        forget: Vec<PieceIndex>,
     },
     /// The medium fails again, is full, or a file is no longer ours. The record on disk is good and stays as it
     /// is: every later save of this task is answered the same.
@@ -366,7 +365,6 @@ impl Kept {
             return Saved::Doubtful {
                 error: failed.error,
                 check: Vec::new(),
-                forget: Vec::new(),
             };
         }
         let hopeless = !matches!(failed.error.kind, StorageTrouble::Broken);
@@ -381,10 +379,8 @@ impl Kept {
         let new = |piece: &PieceIndex| claim.have.has(*piece) && !self.safe.have.has(*piece);
         let pieces = self.layout.geometry().all_pieces();
         let check = pieces.filter(new).filter(touches).collect();
-        let forget = claim.laid.iter().map(|laid| laid.piece());
         Saved::Doubtful {
             check,
-            forget: forget.filter(touches).collect(),
             error: failed.error,
         }
     }
@@ -1044,12 +1040,6 @@ mod tests {
         desk.fetch(0);
         desk.save_well(false);
         [1, 2, 7].into_iter().for_each(|index| desk.fetch(index));
-        for index in [3, 8] {
-            let piece = desk.layout.geometry().piece(index).unwrap();
-            desk.claim
-                .laid
-                .push(LaidBlocks::new(desk.layout.geometry(), piece));
-        }
         let failed = || Unsynced {
             error: StorageError::from_io(
                 "sync",
@@ -1061,11 +1051,9 @@ mod tests {
         let claim = desk.claim.clone();
         let kept = desk.tasks.get_mut(&0).unwrap();
         match kept.doubt(&claim, failed()) {
-            Saved::Doubtful { check, forget, .. } => {
-                let numbers = |pieces: Vec<PieceIndex>| -> Vec<u32> {
-                    pieces.iter().map(|piece| piece.get()).collect()
-                };
-                assert_eq!((numbers(check), numbers(forget)), (vec![1, 2], vec![3]));
+            Saved::Doubtful { check, .. } => {
+                let numbers: Vec<u32> = check.iter().map(|piece| piece.get()).collect();
+                assert_eq!(numbers, [1, 2]);
             }
             other => panic!("{other:?}"),
         }
