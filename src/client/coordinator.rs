@@ -11,14 +11,14 @@ use super::switchboard::Stage;
 use super::torrent::Torrent;
 use super::{Control, Ending};
 use crate::announce::Answered;
+use crate::net::listen::Caller;
 use crate::net::{Command, Happened, Report};
 use crate::protocol::InfoHash;
 use crate::protocol::peer::PeerId;
 use crate::storage::check::CheckDone;
 use crate::storage::keeper::{Done, Outcome};
 use crate::swarm::event::{Farewell, Moment, PeerKey};
-use crossbeam_channel::{Receiver, Select};
-use std::net::{SocketAddr, TcpStream};
+use crossbeam_channel::{Receiver, Select, TryRecvError, never};
 use std::time::Instant;
 
 /// Messages taken from each channel in one turn before commands are sent: enough to share the cost
@@ -31,7 +31,7 @@ pub(super) struct Inbox {
     pub(super) checked: Receiver<CheckDone>,
     pub(super) kept: Receiver<Done>,
     pub(super) answers: Receiver<Answered>,
-    pub(super) callers: Receiver<(TcpStream, SocketAddr)>,
+    pub(super) callers: Receiver<Caller>,
     pub(super) control: Receiver<Control>,
 }
 
@@ -104,7 +104,7 @@ impl Coordinator {
             if !self.hands.takes_callers() {
                 break;
             }
-            let Ok((stream, address)) = self.inbox.callers.try_recv() else {
+            let Some((stream, address)) = next_caller(&mut self.inbox.callers) else {
                 break;
             };
             self.hands.answer(stream, address);
@@ -225,5 +225,29 @@ impl Coordinator {
             };
             self.reported(report, now);
         }
+    }
+}
+
+/// The next caller. Without a listener the channel has no other end, and so would always be ready: it is
+/// replaced by one that never is.
+fn next_caller(callers: &mut Receiver<Caller>) -> Option<Caller> {
+    let next = callers.try_recv();
+    if next.as_ref().err() == Some(&TryRecvError::Disconnected) {
+        *callers = never();
+    }
+    next.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::listen;
+
+    #[test]
+    fn without_a_listener_nobody_is_waited_for() {
+        let (listener, mut callers) = listen::callers();
+        drop(listener);
+        assert!(next_caller(&mut callers).is_none());
+        assert_eq!(callers.try_recv().err(), Some(TryRecvError::Empty));
     }
 }
