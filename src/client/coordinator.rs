@@ -17,6 +17,8 @@ use crate::protocol::InfoHash;
 use crate::protocol::peer::PeerId;
 use crate::storage::check::CheckDone;
 use crate::storage::keeper::{Done, Outcome};
+use crate::swarm::Limits;
+use crate::swarm::allowance::{Allowance, Need};
 use crate::swarm::event::{Farewell, Moment, PeerKey};
 use crossbeam_channel::{Receiver, Select, TryRecvError, never};
 use std::time::Instant;
@@ -40,6 +42,8 @@ pub(super) struct Coordinator {
     pub(super) inbox: Inbox,
     pub(super) hands: Hands,
     pub(super) torrents: Vec<Torrent>,
+    /// What each torrent needed when the allowance was last divided.
+    pub(super) needs: Vec<Need>,
     pub(super) clock: Instant,
 }
 
@@ -115,7 +119,25 @@ impl Coordinator {
         for torrent in &mut self.torrents {
             torrent.wake(&mut self.hands, now);
         }
+        self.share_out();
         self.hands.switchboard.flush();
+    }
+
+    /// Divides connections and upload slots anew where a torrent began, became complete, or ended.
+    fn share_out(&mut self) {
+        let needs = || self.torrents.iter().map(Torrent::need);
+        if needs().eq(self.needs.iter().copied()) {
+            return;
+        }
+        self.needs = needs().collect();
+        let whole = Allowance {
+            peers: self.hands.peers_max,
+            upload_slots: Limits::default().upload_slots,
+        };
+        let shares = whole.divide(&self.needs);
+        for (torrent, share) in self.torrents.iter_mut().zip(shares) {
+            torrent.keep_to(share);
+        }
     }
 
     /// One turn of a peer thread.

@@ -173,6 +173,7 @@ impl Client {
             inbox,
             hands,
             torrents,
+            needs: Vec::new(),
             clock,
         };
         let thread = std::thread::Builder::new()

@@ -19,8 +19,9 @@ use crate::protocol::peer::PeerId;
 use crate::protocol::{InfoHash, PieceIndex};
 use crate::storage::layout::Layout;
 use crate::storage::slot::{SlotBook, StorageError, StorageTrouble};
-use crate::swarm::Swarm;
+use crate::swarm::allowance::{Allowance, Need};
 use crate::swarm::event::{Event, Moment};
+use crate::swarm::{Limits, Swarm};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,6 +99,28 @@ impl Torrent {
         self.announced_complete || self.task.role == Role::Seed && self.takes_callers()
     }
 
+    /// What it can make of a share of connections and slots.
+    pub(super) fn need(&self) -> Need {
+        match self.phase {
+            Phase::Working if self.completed.is_none() && self.task.role == Role::Get => Need::Busy,
+            Phase::Working => Need::Idle,
+            Phase::Surveying | Phase::Checking(_) | Phase::Closing(_) | Phase::Ended => {
+                Need::Nothing
+            }
+        }
+    }
+
+    /// Its share has changed.
+    pub(super) fn keep_to(&mut self, share: Allowance) {
+        if let Some(swarm) = &mut self.swarm {
+            swarm.set_limits(Limits {
+                peers: share.peers,
+                upload_slots: share.upload_slots,
+                ..Limits::default()
+            });
+        }
+    }
+
     /// Whether everything is over.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended)
@@ -114,6 +137,8 @@ impl Torrent {
         let pause = !self.prepared || behind > limit;
         if pause != self.paused {
             self.paused = pause;
+            // What did not arrive while we asked for nothing is nobody's fault.
+            self.last_arrival = now;
             self.decide(Event::Congested(pause), hands, now);
         }
     }
@@ -218,7 +243,7 @@ impl Torrent {
         let missing = self.completed.is_none() && self.task.role == Role::Get;
         self.task
             .timeout
-            .filter(|_| missing)
+            .filter(|_| missing && !self.paused)
             .map(|timeout| self.last_arrival + timeout)
     }
 

@@ -23,8 +23,8 @@ pub enum Need {
     Busy,
     /// It only shares.
     Idle,
-    /// It has ended.
-    Ended,
+    /// It has not begun or has ended.
+    Nothing,
 }
 
 impl Need {
@@ -32,14 +32,14 @@ impl Need {
         match self {
             Need::Busy => 3,
             Need::Idle => 1,
-            Need::Ended => 0,
+            Need::Nothing => 0,
         }
     }
 }
 
 impl Allowance {
-    /// Each torrent's share, in the order given. Nothing is lost in rounding, nobody who has not
-    /// ended is left without a connection or a slot.
+    /// Each torrent's share, in the order given. Nothing is lost in rounding, nobody who needs
+    /// anything is left without a connection or a slot.
     pub fn divide(&self, needs: &[Need]) -> Vec<Allowance> {
         let peers = divide(self.peers, needs);
         let slots = divide(self.upload_slots, needs);
@@ -79,12 +79,12 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_is_lost_and_nobody_is_left_out(total in 0usize..500, kinds in proptest::collection::vec(0u8..3, 0..40)) {
-            let needs: Vec<_> = kinds.iter().map(|kind| match kind { 0 => Need::Busy, 1 => Need::Idle, _ => Need::Ended }).collect();
+            let needs: Vec<_> = kinds.iter().map(|kind| match kind { 0 => Need::Busy, 1 => Need::Idle, _ => Need::Nothing }).collect();
             let shares = divide(total, &needs);
-            let alive = needs.iter().filter(|need| **need != Need::Ended).count();
+            let alive = needs.iter().filter(|need| **need != Need::Nothing).count();
             let sum: usize = shares.iter().sum();
             for (share, need) in shares.iter().zip(&needs) {
-                prop_assert_eq!(*share == 0, *need == Need::Ended);
+                prop_assert_eq!(*share == 0, *need == Need::Nothing);
             }
             if alive > 0 {
                 // Only where everybody needs one and there are not enough is more given than there is.

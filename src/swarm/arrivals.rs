@@ -296,6 +296,7 @@ impl Swarm {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::Limits;
     use super::super::event::Event;
     use super::super::scene::*;
     use super::*;
@@ -315,6 +316,18 @@ mod tests {
         assert_eq!(first(Scene::having(&[1, 9])), Some(say(1, field.clone())));
         assert_eq!(Scene::having(&[1, 9]).connect_plain(1), [say(1, field)]);
         assert_eq!(Scene::having(&[]).connect_plain(1), []);
+    }
+
+    #[test]
+    fn a_smaller_share_of_connections_is_kept_to() {
+        let mut scene = Scene::having(&[]);
+        scene.swarm.set_limits(Limits {
+            peers: 2,
+            ..Limits::default()
+        });
+        let addresses = (1..=5).map(|key| greeting(key).address).collect();
+        let origin = Origin::Tracker;
+        assert_eq!(dials(&scene.event(Event::Found { addresses, origin })), 2);
     }
 
     #[test]
