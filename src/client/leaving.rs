@@ -92,9 +92,6 @@ impl Torrent {
 
     /// The keeper has saved, or could not.
     pub(super) fn saved(&mut self, saved: Saved, hands: &mut Hands, now: Moment) {
-        if !matches!(saved, Saved::Doubtful { .. }) {
-            self.saving.done();
-        }
         if let Phase::Closing(closing) = &mut self.phase {
             self.saving.done();
             match saved {
@@ -107,6 +104,7 @@ impl Torrent {
         }
         match saved {
             Saved::Safe { warning } => {
+                self.saving.done();
                 if let Some(text) = warning {
                     hands.noticeboard.post(Notice::Warning {
                         task: Some(self.number),
@@ -116,7 +114,10 @@ impl Torrent {
                 self.report_complete(hands, now);
             }
             Saved::Doubtful { error, check } => self.doubt(error, check, hands, now),
-            Saved::Failed(error) => self.close(Ending::Storage(error), hands, now),
+            Saved::Failed(error) => {
+                self.saving.done();
+                self.close(Ending::Storage(error), hands, now);
+            }
         }
     }
 
