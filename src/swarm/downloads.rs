@@ -498,17 +498,18 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_the_only_source_lost_is_made_again() {
+    fn what_the_only_peer_lost_is_asked_of_it_again() {
         let mut scene = Scene::of(2, &[], |_| {});
         let asked = requests(&scene.connect_seed(1), 1);
         for block in &asked[1..] {
             scene.receive(1, *block);
         }
-        let actions = scene.wait(SECOND * 62);
-        let (peer, block) = (PeerKey(1), asked[0]);
+        let actions = scene.wait(SECOND * 32);
+        let block = asked[0];
+        let peer = PeerKey(1);
         assert!(actions.contains(&Action::Revoke { peer, block }));
         scene.give_back(1, block);
-        assert_eq!(requests(&scene.wait(SECOND), 1), [block]);
+        assert_eq!(requests(&scene.wait(SECOND * 2), 1), [block]);
     }
 
     #[test]

@@ -33,6 +33,9 @@ const SAMPLE: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// However slow a peer is known to be, a block is waited for no longer than this.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
+/// A peer that answers nothing for so long has forgotten what it was asked, even if nobody else could
+/// be asked. Longer than any block may take on its way, which is [`PATIENCE_MAX`].
+const FORGOTTEN: Duration = Duration::from_secs(120);
 /// Copies that may be asked of a peer in the endgame: what its thread keeps in memory.
 pub const SPARES_MAX: usize = 2;
 
@@ -47,6 +50,8 @@ pub struct Asked {
     pub revoked: bool,
     /// A copy that has come already and waits for its slot: says nothing about the line.
     pub settled: bool,
+    /// A request made after this one has been answered.
+    pub passed: bool,
 }
 
 /// A second copy of a block, asked for in the endgame.
@@ -155,6 +160,7 @@ impl Pipe {
             at: now,
             revoked: false,
             settled,
+            passed: false,
         });
     }
 
@@ -205,9 +211,12 @@ impl Pipe {
 
     /// A block of ours came and is laid; says whether it had been asked for.
     pub fn received(&mut self, block: Block, now: Moment) -> bool {
+        let at = self.asked.iter().position(|asked| asked.block == block);
         match self.remove(block) {
             Some(asked) => {
                 if !asked.settled {
+                    let earlier = self.asked.iter_mut().take(at.unwrap_or(0));
+                    earlier.for_each(|asked| asked.passed = true);
                     self.measure(block, asked.at, now);
                 }
                 true
@@ -262,8 +271,9 @@ impl Pipe {
     }
 
     /// The blocks that have been out for too long and should be asked elsewhere. `others`: whether
-    /// anybody else could be asked for a block. One that nobody else has is left where it is as long as
-    /// the peer delivers anything at all; after that its request counts as lost, and is made again.
+    /// anybody else could be asked for a block. One that nobody else has is left where it is, unless the
+    /// peer has lost the request: peers drop what is beyond their queue, or what was queued when they
+    /// choked, without a word. Then the same peer is asked anew.
     pub fn overdue(&mut self, now: Moment, others: impl Fn(Block) -> bool) -> Vec<Block> {
         if self.busy() == 0 {
             return Vec::new();
@@ -283,10 +293,11 @@ impl Pipe {
         if silence >= patience {
             self.snubbed = true;
         }
-        let lost = silence >= patience * 2;
+        let forgotten = silence >= FORGOTTEN;
         let mut late = Vec::new();
         for asked in &mut self.asked {
             let overdue = now.saturating_sub(asked.at) >= patience;
+            let lost = asked.passed || forgotten;
             if overdue && !asked.revoked && (lost || others(asked.block)) {
                 asked.revoked = true;
                 self.revoked += 1;
@@ -414,6 +425,19 @@ mod tests {
         assert_eq!(pipe.depth(), 1);
         all.iter().for_each(|block| assert!(pipe.returned(*block)));
         assert!(pipe.is_idle() && pipe.busy() == 0);
+    }
+
+    #[test]
+    fn a_request_the_peer_passed_over_is_lost_even_if_nobody_else_has_the_block() {
+        let mut pipe = Pipe::default();
+        let all = blocks(4);
+        all.iter().for_each(|block| pipe.ask(*block, ms(0)));
+        assert!(pipe.received(all[2], ms(10)));
+        assert_eq!(pipe.overdue(ms(29_000), |_| false), []);
+        assert_eq!(pipe.overdue(ms(30_500), |_| false), all[..2]);
+        // The last one may still be on its way.
+        assert_eq!(pipe.overdue(ms(119_000), |_| false), []);
+        assert_eq!(pipe.overdue(ms(121_000), |_| false), all[3..]);
     }
 
     #[test]
