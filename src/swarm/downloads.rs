@@ -100,8 +100,11 @@ impl Swarm {
 
     /// Blocks became free: those who have nothing to do get them.
     pub(super) fn feed_the_hungry(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let hungry: Vec<_> = self.hungry.iter().copied().collect();
-        for key in hungry {
+        let rate = |key: &PeerKey| self.peers.get(key).map_or(0.0, |peer| peer.pipe.rate());
+        let mut hungry: Vec<_> = self.hungry.iter().map(|key| (rate(key), *key)).collect();
+        // Where little is left, who is fast has it here soonest.
+        hungry.sort_by(|one, two| two.0.total_cmp(&one.0));
+        for (_, key) in hungry {
             if !self.picker.any_free() && !self.picker.is_endgame() {
                 return;
             }
@@ -337,6 +340,9 @@ impl Swarm {
                 actions.push(Action::Revoke { peer: key, block });
             }
             self.drop_spares(key, Some(now), actions);
+        }
+        if self.picker.is_endgame() {
+            self.take_over(now, actions);
         }
         self.feed_the_hungry(now, actions);
     }

@@ -1,5 +1,6 @@
-//! The endgame: when every missing block is out, the slowest peers decide when we are done. So the
-//! oldest requests are repeated to peers that have nothing else to do, without a right to write.
+//! The endgame: when every missing block is out, the slowest peers decide when we are done. So whoever
+//! has nothing to do takes over what others would bring much later, the end of the longest queue first;
+//! and the oldest requests are repeated to it, without a right to write.
 //!
 //! ```text
 //! RequestSpare -> Held: the first holder is revoked; its slot comes home and goes to the spare
@@ -22,6 +23,11 @@ use std::time::Duration;
 const SPARE_AGE: Duration = Duration::from_millis(500);
 /// A spare that has not come for so long will not.
 const SPARE_PATIENCE: Duration = Duration::from_secs(30);
+/// A peer's first requests may be on their way: they are repeated, not taken over.
+const LEFT_ALONE: usize = 2;
+/// How much sooner a block has to come from the peer that takes it over: so many times, and more than
+/// this many seconds. A cancelled request may be answered all the same.
+const SOONER: (f64, f64) = (2.0, 1.0);
 /// Requests of one peer that are looked at, oldest first.
 const PROBES_MAX: usize = 8;
 
@@ -60,11 +66,59 @@ impl Swarm {
         }
     }
 
+    /// Takes requests away from peers that would answer them long after an idle one could. They come
+    /// home free, and the fastest idle peer is asked.
+    pub(super) fn take_over(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let on_the_way: usize = self.peers.values().map(|peer| peer.pipe.revoked()).sum();
+        let idle = self.hungry.iter().filter_map(|key| {
+            let peer = self.peers.get(key)?;
+            let able = may_help(peer) && peer.pipe.rate() > 0.0;
+            able.then_some((*key, peer))
+        });
+        let fastest = idle.max_by(|(_, one), (_, two)| one.pipe.rate().total_cmp(&two.pipe.rate()));
+        let Some((taker, peer)) = fastest else { return };
+        let room = peer.pipe.room().saturating_sub(on_the_way);
+        let mut taken = self.much_later(taker, peer, now);
+        taken.sort_by(|one, two| two.0.total_cmp(&one.0));
+        for (_, holder, block) in taken.into_iter().take(room) {
+            if let Some(holding) = self.peers.get_mut(&holder)
+                && holding.pipe.revoke(block)
+            {
+                let peer = holder;
+                actions.push(Action::Revoke { peer, block });
+            }
+        }
+    }
+
+    /// What others have been asked for and `taker` would bring much sooner: in how many seconds it is
+    /// expected, from whom.
+    fn much_later(&self, taker: PeerKey, peer: &Peer, now: Moment) -> Vec<(f64, PeerKey, Block)> {
+        let (times, seconds) = SOONER;
+        let enough = peer.pipe.expected(peer.pipe.depth(), now) * times + seconds;
+        let mut found = Vec::new();
+        let others = self.peers.iter();
+        for (key, other) in others.filter(|(key, other)| **key != taker && !other.leaving) {
+            for (before, asked) in other.pipe.asked().enumerate().skip(LEFT_ALONE) {
+                let expected = other.pipe.expected(before, now);
+                let block = asked.block;
+                if expected > enough
+                    && !asked.revoked
+                    && !asked.settled
+                    && now.saturating_sub(asked.at) >= SPARE_AGE
+                    && peer.holds.has(block.piece())
+                    && !self.endgame.spares.contains_key(&block)
+                    && self.picker.may_spare(block)
+                {
+                    found.push((expected, *key, block));
+                }
+            }
+        }
+        found
+    }
+
     fn oldest_out(&self, key: PeerKey, now: Moment) -> Option<Block> {
         let peer = self.peers.get(&key)?;
-        let may = !peer.chokes_us && !peer.resting && peer.may_be_asked();
-        let may = may && !peer.pipe.is_snubbed();
-        if !may || peer.pipe.spares.len() >= SPARES_MAX || peer.pipe.room() == 0 {
+        if !may_help(peer) || peer.pipe.spares.len() >= SPARES_MAX || peer.pipe.room() == 0 {
             return None;
         }
         let others = self.peers.iter().filter(|(other, _)| **other != key);
@@ -203,6 +257,11 @@ impl Swarm {
     }
 }
 
+/// Whether an idle peer may be trusted with what others are late with.
+fn may_help(peer: &Peer) -> bool {
+    !peer.chokes_us && !peer.resting && peer.may_be_asked() && !peer.pipe.is_snubbed()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -281,6 +340,62 @@ mod tests {
             });
             assert_eq!(scene.swarm.laid().count(), 4);
         }
+    }
+
+    #[test]
+    fn what_a_slow_peer_would_bring_much_later_is_asked_of_a_fast_one() {
+        let mut scene = Scene::of(40, &[], |_| {});
+        let fast = requests(&scene.connect_seed(1), 1);
+        let slow = requests(&scene.connect_seed(2), 2);
+        assert_eq!((fast.len(), slow.len()), (32, 32));
+        let mut under_way = std::collections::VecDeque::from(fast);
+        while let Some(block) = under_way.pop_front() {
+            scene.now += Duration::from_millis(10);
+            let actions = scene.receive(1, block);
+            under_way.extend(requests(&actions, 1));
+            for action in actions {
+                if let Action::RequestSpare { peer, block } = action {
+                    scene.event(Event::Held { peer, block });
+                }
+            }
+        }
+        // A second for its first block: the last would be here in half a minute.
+        scene.now = SECOND;
+        let mut actions = scene.receive(2, slow[0]);
+        actions.extend(scene.wait(SECOND));
+        let mut taken: Vec<_> = actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Revoke { peer: TWO, block } => Some(*block),
+                _ => None,
+            })
+            .collect();
+        assert!(taken.len() >= 4, "{taken:?}");
+        assert!(!taken.contains(&slow[1]) && !taken.contains(&slow[2]));
+        let mut again = Vec::new();
+        for block in &taken {
+            let actions = scene.give_back(2, *block);
+            assert_eq!(requests(&actions, 2), []);
+            again.extend(requests(&actions, 1));
+        }
+        taken.sort();
+        again.sort();
+        assert_eq!(again, taken);
+    }
+
+    #[test]
+    fn nothing_is_taken_from_peers_that_are_as_fast() {
+        let mut scene = Scene::of(32, &[], |_| {});
+        let first = requests(&scene.connect_seed(1), 1);
+        let second = requests(&scene.connect_seed(2), 2);
+        assert_eq!((first.len(), second.len()), (32, 32));
+        for (one, two) in first.iter().zip(&second[..16]) {
+            scene.now += Duration::from_millis(10);
+            scene.receive(1, *one);
+            scene.receive(2, *two);
+        }
+        let taken = scene.wait(Duration::from_millis(250));
+        assert!(!taken.iter().any(|it| matches!(it, Action::Revoke { .. })));
     }
 
     #[test]

@@ -123,6 +123,29 @@ impl Pipe {
         self.asked.len() - self.revoked + self.spares.iter().filter(|spare| !spare.held).count()
     }
 
+    /// Requests that were taken back and whose slots are still on the way home.
+    pub fn revoked(&self) -> usize {
+        self.revoked
+    }
+
+    /// When the block that has `before` others before it will be here, in seconds from now. A peer that
+    /// has been silent for a while is believed to need as long again for each block.
+    pub fn expected(&self, before: usize, now: Moment) -> f64 {
+        let silent = if self.busy() > 0 {
+            now.saturating_sub(self.heard).as_secs_f64()
+        } else {
+            0.0
+        };
+        let block = f64::from(BLOCK_LENGTH);
+        let usual = if self.rate > 0.0 {
+            block / self.rate
+        } else {
+            0.0
+        };
+        let line = self.delay.unwrap_or_default().as_secs_f64();
+        line + (before + 1) as f64 * usual.max(silent)
+    }
+
     /// Requests that still hold a slot, oldest first.
     pub fn asked(&self) -> impl Iterator<Item = &Asked> {
         self.asked.iter()
