@@ -246,6 +246,9 @@ impl Complaint {
                 "raise the limit of open files (see `ulimit -n`)",
             ),
             StartError::Twice(_) => Complaint::usage(sentence, "name each torrent once"),
+            StartError::SamePlace(_) => {
+                Complaint::usage(sentence, "run one command for each, with different folders")
+            }
         }
     }
 

@@ -297,6 +297,9 @@ pub enum StartError {
     /// The same torrent stands twice among the tasks.
     #[error("the torrent {0} was given twice")]
     Twice(InfoHash),
+    /// Two torrents would use the same file or folder.
+    #[error("two torrents have their data at {}", .0.display())]
+    SamePlace(PathBuf),
 }
 
 /// A running client. Dropping it asks it to stop and waits for it.

@@ -91,14 +91,7 @@ fn open_listener(
 impl Client {
     /// Starts the threads and the work on every task.
     pub fn start(settings: Settings, tasks: Vec<Task>) -> Result<Client, StartError> {
-        let mut seen = BTreeSet::new();
-        if let Some(twice) = tasks
-            .iter()
-            .map(|task| task.metainfo.info_hash)
-            .find(|hash| !seen.insert(*hash))
-        {
-            return Err(StartError::Twice(twice));
-        }
+        refuse_conflicts(&tasks)?;
         let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile)
             .current
             .unwrap_or(u64::MAX);
@@ -189,6 +182,24 @@ impl Client {
             thread: Some(thread),
         })
     }
+}
+
+/// Two tasks must not share a torrent, nor a place on disk.
+fn refuse_conflicts(tasks: &[Task]) -> Result<(), StartError> {
+    let (mut torrents, mut places) = (BTreeSet::new(), BTreeSet::new());
+    for Task {
+        metainfo, folder, ..
+    } in tasks
+    {
+        if !torrents.insert(metainfo.info_hash) {
+            return Err(StartError::Twice(metainfo.info_hash));
+        }
+        let place = folder.join(&metainfo.name);
+        if !places.insert(place.clone()) {
+            return Err(StartError::SamePlace(place));
+        }
+    }
+    Ok(())
 }
 
 /// Begins the work on one task.

@@ -15,7 +15,7 @@
 use super::allocate::{self, Order};
 use super::layout::Layout;
 use super::reach;
-use super::record::{Claim, FileFacts, Record, RecordError};
+use super::record::{Claim, FileFacts, LaidBlocks, Record, RecordError};
 use super::record_file::RecordFile;
 use super::slot::{StorageError, StorageTrouble};
 use super::survey::{self, Found, Rules, Survey};
@@ -338,6 +338,9 @@ impl Kept {
             // Preparing a slot changes a file's time even if its block never came.
             files.extend(&self.open);
         }
+        // What is not claimed need not be safe: a seed must not fail over a file that it cannot read.
+        let claimed = |file: &usize| self.is_claimed(*file, &claim);
+        let (files, unclaimed): (BTreeSet<_>, BTreeSet<_>) = files.into_iter().partition(claimed);
         let synced = Sync {
             layout: &self.layout,
             files: &files,
@@ -348,16 +351,30 @@ impl Kept {
         match synced {
             Ok(()) => {
                 self.folders.clear();
+                self.unsynced = unclaimed;
                 self.safe = claim;
                 Saved::Safe {
                     warning: self.write_record(),
                 }
             }
             Err(failed) => {
-                self.unsynced = files;
+                self.unsynced = files.union(&unclaimed).copied().collect();
                 self.doubt(&claim, failed)
             }
         }
+    }
+
+    /// Whether `claim` speaks of any byte of the file.
+    fn is_claimed(&self, file: usize, claim: &Claim) -> bool {
+        let length = self.layout.files()[file].length;
+        let laid = |piece| {
+            claim
+                .laid
+                .binary_search_by_key(&piece, LaidBlocks::piece)
+                .is_ok()
+        };
+        let mut pieces = self.layout.pieces_of(file, 0..length);
+        pieces.any(|piece| claim.have.has(piece) || laid(piece))
     }
 
     fn doubt(&mut self, claim: &Claim, failed: Unsynced) -> Saved {
