@@ -22,9 +22,12 @@ use std::time::Instant;
 /// Bytes read before the thread looks at its other duties again: a fast line reports too.
 const TURN: usize = 1024 * 1024;
 
-/// Events after which a turn ends. The attack: haves or keep-alives by the million, each a few bytes on
-/// the wire and many more in memory.
-const BATCH: usize = 256;
+/// Events after which a turn ends: twice the blocks of a turn. The attack: haves or cancels by the million,
+/// each a few bytes on the wire and many more in memory, in every report that waits in the inbox.
+const BATCH: usize = 128;
+
+/// Bytes of messages after which a turn ends: those of the longest kinds wait in the inbox as they are.
+const WORDS: usize = 64 * 1024;
 
 /// Bytes of messages read at a time while no block is due.
 const GULP: usize = 2048;
@@ -101,7 +104,9 @@ impl<'a> Intake<'a> {
     ) -> Result<Heard, Farewell> {
         let mut heard = Heard::default();
         self.finished = false;
-        while heard.bytes < TURN && told.len() < BATCH {
+        let mut words = 0;
+        while heard.bytes < TURN && words < WORDS && told.len() < BATCH {
+            let in_payload = self.landing.under_way().is_some();
             let (wanted, result) = match self.landing.under_way() {
                 Some(rest) => (rest as usize, self.read_payload(socket, now, told)),
                 None => self.read_head(socket),
@@ -109,6 +114,7 @@ impl<'a> Intake<'a> {
             match result {
                 Ok(got) => {
                     heard.bytes += got;
+                    words += if in_payload { 0 } else { got };
                     self.digest(told)?;
                     // The socket was emptied: no need to be told so by EAGAIN.
                     if got < wanted {
