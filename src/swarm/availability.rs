@@ -36,6 +36,8 @@ pub struct Availability {
     ends: Vec<u32>,
     stale: bool,
     open: Bitfield,
+    /// Open pieces that some peer with a partial bitfield has: kept, because it is asked for at every event.
+    within_reach: u32,
 }
 
 impl Availability {
@@ -51,6 +53,7 @@ impl Availability {
             ends: Vec::new(),
             stale: false,
             open,
+            within_reach: 0,
         };
         this.order = geometry
             .all_pieces()
@@ -73,19 +76,7 @@ impl Availability {
 
     /// Whether an open piece is to be had from any peer.
     pub fn any_to_be_had(&self) -> bool {
-        if self.order.is_empty() {
-            return false;
-        }
-        if self.seeds > 0 {
-            return true;
-        }
-        if self.stale {
-            return self
-                .order
-                .iter()
-                .any(|index| self.counts[*index as usize] > 0);
-        }
-        (self.ends[0] as usize) < self.order.len()
+        self.within_reach > 0 || self.seeds > 0 && !self.order.is_empty()
     }
 
     /// A peer with these pieces came.
@@ -113,7 +104,11 @@ impl Availability {
                 let bit = left.leading_zeros() as usize;
                 left &= !(0x80 >> bit);
                 if let Some(count) = self.counts.get_mut(at * 8 + bit) {
-                    *count = count.saturating_add_signed(step);
+                    let old = std::mem::replace(count, count.saturating_add_signed(step));
+                    let (before, after) = (u32::from(old > 0), u32::from(*count > 0));
+                    if self.place[at * 8 + bit] != NOWHERE {
+                        self.within_reach = self.within_reach + after - before;
+                    }
                 }
             }
         }
@@ -125,6 +120,7 @@ impl Availability {
         let index = piece.as_usize();
         let old = self.counts[index];
         self.counts[index] = old.saturating_add(1);
+        self.within_reach += u32::from(old == 0 && self.place[index] != NOWHERE);
         if self.stale || self.place[index] == NOWHERE || old == u16::MAX {
             return;
         }
@@ -148,6 +144,7 @@ impl Availability {
             return;
         }
         let index = piece.as_usize();
+        self.within_reach -= u32::from(self.counts[index] > 0);
         let mut hole = self.place[index] as usize;
         if !self.stale {
             let bucket = usize::from(self.counts[index]);
@@ -169,6 +166,7 @@ impl Availability {
         if self.open.set(piece) {
             self.place[piece.as_usize()] = self.order.len() as u32;
             self.order.push(piece.get());
+            self.within_reach += u32::from(self.counts[piece.as_usize()] > 0);
             self.stale = true;
         }
     }
@@ -263,6 +261,11 @@ impl Availability {
     /// Panics where the order and its index disagree: for tests and simulations.
     pub fn check_invariants(&self) {
         assert_eq!(self.order.len(), self.open.count() as usize);
+        let within_reach = self
+            .order
+            .iter()
+            .filter(|it| self.counts[**it as usize] > 0);
+        assert_eq!(within_reach.count(), self.within_reach as usize);
         for (at, index) in self.order.iter().enumerate() {
             assert_eq!(self.place[*index as usize] as usize, at);
         }

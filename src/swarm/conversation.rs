@@ -82,7 +82,7 @@ impl Swarm {
                 Err(error) => self.senseless(key, &error.to_string(), actions),
             },
             Message::Request(wire) => self.requested(key, wire, actions),
-            Message::Cancel(wire) => self.cancelled(key, wire, actions),
+            Message::Cancel(wire) => self.cancelled(key, wire, now, actions),
             Message::Reject(wire) => {
                 // A slot's thread sends it home itself; a spare has no slot.
                 if let Some(block) = self.locate(wire) {
@@ -259,7 +259,7 @@ impl Swarm {
     }
 
     /// The peer takes a request back. With the fast extension that, too, is answered.
-    fn cancelled(&mut self, key: PeerKey, wire: WireBlock, actions: &mut Vec<Action>) {
+    fn cancelled(&mut self, key: PeerKey, wire: WireBlock, now: Moment, actions: &mut Vec<Action>) {
         let Some(block) = self.locate(wire) else {
             return self.senseless(key, "it cancels a block that does not exist", actions);
         };
@@ -275,7 +275,12 @@ impl Swarm {
                 actions.push(Action::Withhold { peer: key, block });
                 self.pump(key, actions);
             }
-            Cancelled::Queued | Cancelled::Unknown => {}
+            Cancelled::Queued | Cancelled::Late => {}
+            Cancelled::Unasked => {
+                if !peer.manners.flip(now) {
+                    self.senseless(key, "it keeps cancelling what it never asked for", actions);
+                }
+            }
         }
     }
 
@@ -595,6 +600,19 @@ mod tests {
         let said = (0..100_000).map(|_| scene.say(1, ask()));
         let at = said.enumerate().find(|(_, actions)| senseless(actions, 1));
         assert_eq!(at.map(|(n, _)| n), Some(6_000));
+    }
+
+    #[test]
+    fn cancels_of_what_was_never_asked_for_end_the_connection_and_late_ones_do_not() {
+        let mut scene = Scene::complete();
+        scene.connect(1);
+        let cancel = || Message::Cancel(wire(0, 0, 16_384));
+        for _ in 0..1000 {
+            scene.say(1, Message::Request(wire(0, 0, 16_384)));
+            scene.say(1, cancel());
+        }
+        let mut floods = (0..1000).map(|_| scene.say(1, cancel()));
+        assert!(floods.any(|actions| senseless(&actions, 1)));
     }
 
     #[test]

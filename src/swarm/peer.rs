@@ -92,7 +92,7 @@ pub struct Manners {
 }
 
 impl Manners {
-    /// Choke, interest or keep-alive: cheap to send and not free to hear. False: too many.
+    /// Choke, interest, keep-alive, or a cancel of nothing: cheap to send and not free to hear. False: too many.
     pub fn flip(&mut self, now: Moment) -> bool {
         if now >= self.window + WINDOW {
             self.window = now;

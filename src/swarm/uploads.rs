@@ -31,11 +31,14 @@ pub struct Uploads {
     /// Bytes the thread may have ahead, after the line's rate.
     window: u64,
     refused_in_a_row: u32,
+    /// Cancels that may still come: one for each request ever made.
+    cancels_left: u32,
 }
 
 impl Uploads {
     /// Queues a request; false where the queue is full.
     pub fn request(&mut self, block: Block) -> bool {
+        self.cancels_left = self.cancels_left.saturating_add(1);
         if self.queue.len() + self.ahead.len() >= QUEUE_MAX {
             return false;
         }
@@ -46,6 +49,7 @@ impl Uploads {
 
     /// A request was refused. False: too many in a row.
     pub fn refuse(&mut self) -> bool {
+        self.cancels_left = self.cancels_left.saturating_add(1);
         self.refused_in_a_row += 1;
         self.refused_in_a_row <= REFUSALS_MAX
     }
@@ -80,6 +84,10 @@ impl Uploads {
 
     /// The peer takes a request back.
     pub fn cancel(&mut self, block: Block) -> Cancelled {
+        let Some(left) = self.cancels_left.checked_sub(1) else {
+            return Cancelled::Unasked;
+        };
+        self.cancels_left = left;
         if let Some(at) = self.queue.iter().position(|other| *other == block) {
             self.queue.remove(at);
             return Cancelled::Queued;
@@ -87,7 +95,7 @@ impl Uploads {
         if self.leave_ahead(block) {
             return Cancelled::Ahead;
         }
-        Cancelled::Unknown
+        Cancelled::Late
     }
 
     /// Takes out all requests but those `keep` names: (queued, ahead), in order.
@@ -119,8 +127,11 @@ pub enum Cancelled {
     Queued,
     /// With the peer's thread: it has to be withheld.
     Ahead,
-    /// Sent already, or never asked for.
-    Unknown,
+    /// Sent or refused already.
+    Late,
+    /// Cancelled more often than it was ever asked for. The attack: each cancel is looked for in a queue of
+    /// two thousand, and costs its sender 17 bytes.
+    Unasked,
 }
 
 #[cfg(test)]
@@ -163,9 +174,20 @@ mod tests {
         while uploads.hand_over().is_some() {}
         assert_eq!(uploads.cancel(all[40]), Cancelled::Queued);
         assert_eq!(uploads.cancel(all[3]), Cancelled::Ahead);
-        assert_eq!(uploads.cancel(all[3]), Cancelled::Unknown);
+        assert_eq!(uploads.cancel(all[3]), Cancelled::Late);
         let (queued, ahead) = uploads.clear(|block| block == all[0]);
         assert_eq!((queued.len(), ahead.len()), (17, 30));
         assert!(!uploads.is_idle());
+    }
+
+    #[test]
+    fn only_what_was_asked_for_can_be_cancelled_late() {
+        let (mut uploads, all) = (Uploads::default(), blocks(2));
+        assert_eq!(uploads.cancel(all[0]), Cancelled::Unasked);
+        uploads.request(all[0]);
+        uploads.hand_over();
+        uploads.served(all[0], Moment::ZERO);
+        assert_eq!(uploads.cancel(all[0]), Cancelled::Late);
+        assert_eq!(uploads.cancel(all[0]), Cancelled::Unasked);
     }
 }
