@@ -262,20 +262,22 @@ fn one_lie_among_three_peers_is_found_and_the_liar_is_hung_up_on() {
 fn a_liar_whose_blocks_are_mixed_with_honest_ones_does_not_stop_the_download() {
     let torrent = torrent();
     let room = Room::new();
+    // The honest ones wait, or all might be over before the liar is asked for anything.
+    let gate = Gate::closed();
+    let honest = [seeds(&torrent, gate.queue()), seeds(&torrent, gate.queue())];
     let liar = {
         let torrent = torrent.clone();
         listens(move |line| {
             // One lie, then silence: the rest of the piece has to come from others.
             let (index, begin, length) = line.lure_into_asking(&torrent, PLAIN);
+            gate.open();
             line.say(&piece(index, begin, &vec![CANARY; length as usize]));
             line.until_closed();
         })
     };
     let mut order = room.get(&torrent);
     order.peer(liar.address);
-    order
-        .peer(seeds(&torrent, Waiting::not()))
-        .peer(seeds(&torrent, Waiting::not()));
+    order.peer(honest[0]).peer(honest[1]);
     let mut run = order.start();
     run.succeeds();
     room.holds("data", &torrent.content[..]);
