@@ -10,7 +10,7 @@ use super::{Ending, Notice};
 use crate::net::{Command, Happened, Introduction};
 use crate::protocol::Block;
 use crate::storage::layout::Access;
-use crate::storage::slot::BlockSlot;
+use crate::storage::slot::{BlockSlot, StorageTrouble};
 use crate::swarm::event::{Action, Event, Farewell, Moment, PeerKey, Way};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -153,9 +153,21 @@ impl Torrent {
                 self.saving.touch(now);
                 Event::Served { peer, block }
             }
+            // Passes when others have closed theirs: the block is asked for again.
+            Happened::Failed(error) if error.kind == StorageTrouble::Descriptors => {
+                return self.warn_once(&error.to_string(), hands);
+            }
             Happened::Failed(error) => return self.close(Ending::Storage(error), hands, now),
         };
         self.decide(event, hands, now);
+    }
+
+    /// Says something that may happen again and again, once.
+    pub(super) fn warn_once(&mut self, text: &str, hands: &Hands) {
+        if self.warned.insert(text.to_owned()) {
+            let (task, text) = (Some(self.number), text.to_owned());
+            hands.noticeboard.post(Notice::Warning { task, text });
+        }
     }
 
     /// A connection of this torrent has ended.

@@ -92,13 +92,18 @@ impl Coordinator {
             self.reported(report, now);
         }
         for _ in 0..TAKEN_PER_TURN {
-            let Ok(done) = self.inbox.checked.try_recv() else {
-                break;
-            };
-            self.torrents[done.task].checked(done, &mut self.hands, now);
+            match self.inbox.checked.try_recv() {
+                Ok(done) => self.torrents[done.task].checked(done, &mut self.hands, now),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return self.give_up("checker", now),
+            }
         }
-        while let Ok(done) = self.inbox.kept.try_recv() {
-            self.kept(done, now);
+        loop {
+            match self.inbox.kept.try_recv() {
+                Ok(done) => self.kept(done, now),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return self.give_up("keeper", now),
+            }
         }
         while let Ok(answered) = self.inbox.answers.try_recv() {
             self.torrents[answered.task].answered(answered, &mut self.hands, now);
@@ -216,6 +221,14 @@ impl Coordinator {
             Outcome::Saved(saved) => torrent.saved(saved, hands, now),
             Outcome::Removed(outcome) => torrent.removed(outcome, hands, now),
             Outcome::Closed => torrent.let_go(hands, now),
+        }
+    }
+
+    /// A thread without which nothing can be saved has failed, by a fault of ours: the record on disk
+    /// is good, and waiting for the thread would never end.
+    fn give_up(&mut self, thread: &str, now: Moment) {
+        for torrent in &mut self.torrents {
+            torrent.abandon(&format!("our {thread} thread has failed"), &self.hands, now);
         }
     }
 

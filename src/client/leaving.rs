@@ -300,6 +300,20 @@ impl Torrent {
         self.leave_on(hands, now);
     }
 
+    /// Ends at once, without a last save: there is nobody left to save.
+    pub(super) fn abandon(&mut self, cause: &str, hands: &Hands, now: Moment) {
+        if self.has_ended() {
+            return;
+        }
+        self.phase = Phase::Ended;
+        let error = self.trouble(StorageTrouble::Broken, "keep", cause.to_owned());
+        hands.noticeboard.post(Notice::Stopped {
+            task: self.number,
+            snapshot: self.snapshot(now),
+            ending: Ending::Storage(error),
+        });
+    }
+
     fn end(&mut self, hands: &mut Hands, now: Moment) {
         let Phase::Closing(closing) = std::mem::replace(&mut self.phase, Phase::Ended) else {
             return;

@@ -87,6 +87,7 @@ impl Torrent {
             doubted: BTreeSet::new(),
             unsaved: BTreeSet::new(),
             shaky: BTreeSet::new(),
+            warned: BTreeSet::new(),
             totals_before: (0, 0),
             started: now,
             completed: None,

@@ -40,12 +40,14 @@ struct Descriptors {
 }
 
 impl Descriptors {
-    fn divide(allowed: u64, peers_wanted: usize) -> Result<Descriptors, StartError> {
-        let needed = DESCRIPTORS_BESIDE + 4 + 2 * DESCRIPTORS_PER_PEER;
+    fn divide(allowed: u64, tasks: usize, peers_wanted: usize) -> Result<Descriptors, StartError> {
+        // Each task's record is open as long as it is locked.
+        let beside = DESCRIPTORS_BESIDE + tasks as u64;
+        let needed = beside + 4 + 2 * DESCRIPTORS_PER_PEER;
         if allowed < needed {
             return Err(StartError::Descriptors { allowed, needed });
         }
-        let left = allowed - DESCRIPTORS_BESIDE;
+        let left = allowed - beside;
         let files = (left / 4).clamp(4, FILES_MAX);
         let peers = usize::try_from((left - files) / DESCRIPTORS_PER_PEER).unwrap_or(usize::MAX);
         Ok(Descriptors {
@@ -95,7 +97,7 @@ impl Client {
         let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile)
             .current
             .unwrap_or(u64::MAX);
-        let descriptors = Descriptors::divide(allowed, settings.max_peers)?;
+        let descriptors = Descriptors::divide(allowed, tasks.len(), settings.max_peers)?;
         let (noticeboard, notices) = Noticeboard::new();
         // Bound: one entry a signal or call; the coordinator empties it every turn.
         let (control, control_inbox) = unbounded();
@@ -245,16 +247,16 @@ mod tests {
     #[test]
     fn sixteen_descriptors_are_too_few_and_sixty_four_are_enough() {
         assert!(matches!(
-            Descriptors::divide(16, 50),
+            Descriptors::divide(16, 1, 50),
             Err(StartError::Descriptors { allowed: 16, .. })
         ));
-        let few = Descriptors::divide(64, 50).unwrap();
+        let few = Descriptors::divide(64, 1, 50).unwrap();
         assert!(few.peers >= 8 && few.files >= 4);
         assert!(
             few.files as u64 + few.peers as u64 * DESCRIPTORS_PER_PEER + DESCRIPTORS_BESIDE <= 64
         );
         assert_eq!(
-            Descriptors::divide(1 << 20, 50).unwrap(),
+            Descriptors::divide(1 << 20, 1, 50).unwrap(),
             Descriptors {
                 files: 32,
                 peers: 50

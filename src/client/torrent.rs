@@ -67,6 +67,8 @@ pub(super) struct Torrent {
     pub(super) unsaved: BTreeSet<PieceIndex>,
     /// Unfinished pieces with blocks that may be lost since a sync failed: fetched again when complete.
     pub(super) shaky: BTreeSet<PieceIndex>,
+    /// What the user was told that may happen again.
+    pub(super) warned: BTreeSet<String>,
     /// Payload served and fetched in earlier runs, in bytes.
     pub(super) totals_before: (u64, u64),
     pub(super) started: Moment,

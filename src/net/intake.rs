@@ -6,7 +6,7 @@
 
 use super::Happened;
 use super::asked::Asked;
-use super::outbox::{broken, wire};
+use super::outbox::broken;
 use super::trace::{Told, Tracer};
 use crate::protocol::Block;
 use crate::protocol::peer::decoder::{Decoder, Rules, Step};
@@ -169,7 +169,7 @@ impl<'a> Intake<'a> {
     pub(super) fn revoke(&mut self, block: Block, told: &mut Vec<Happened>) -> bool {
         match self.landing.revoke(block) {
             Some(Revoked::Waiting(slot)) => {
-                self.asked.add(wire(block));
+                self.asked.add(WireBlock::from(block));
                 told.push(Happened::Returned(slot));
                 true
             }
@@ -209,7 +209,7 @@ impl<'a> Intake<'a> {
         };
         let asked = self.spares.swap_remove(at).bytes.is_none();
         if asked {
-            self.asked.add(wire(block));
+            self.asked.add(WireBlock::from(block));
         }
         asked
     }
@@ -308,13 +308,13 @@ impl<'a> Intake<'a> {
             Message::Choke if !self.fast => {
                 self.deaf = true;
                 for slot in self.landing.take_waiting() {
-                    self.asked.add(wire(slot.block()));
+                    self.asked.add(WireBlock::from(slot.block()));
                     told.push(Happened::Returned(slot));
                 }
                 let asked = &mut self.asked;
                 self.spares.retain(|spare| {
                     if spare.bytes.is_none() {
-                        asked.add(wire(spare.block));
+                        asked.add(WireBlock::from(spare.block));
                     }
                     spare.bytes.is_some()
                 });
@@ -323,8 +323,9 @@ impl<'a> Intake<'a> {
             Message::Reject(block) if !self.asked.take(*block) => {
                 let refused = self.landing.refuse(*block);
                 told.extend(refused.map(Happened::Returned));
-                self.spares
-                    .retain(|spare| spare.bytes.is_some() || wire(spare.block) != *block);
+                self.spares.retain(|spare| {
+                    spare.bytes.is_some() || WireBlock::from(spare.block) != *block
+                });
             }
             _ => {}
         }
@@ -349,7 +350,7 @@ impl<'a> Intake<'a> {
             Match::Unknown => {}
         }
         let begins_there = |spare: &Spare| {
-            let own = wire(spare.block);
+            let own = WireBlock::from(spare.block);
             spare.bytes.is_none() && own.piece == block.piece && own.begin == block.begin
         };
         match self.spares.iter().position(begins_there) {
@@ -439,7 +440,7 @@ mod tests {
             let mut stream = Vec::new();
             for block in &blocks {
                 Message::Have { piece: 1 }.encode(&mut stream);
-                Message::Piece(wire(*block)).encode(&mut stream);
+                Message::Piece(WireBlock::from(*block)).encode(&mut stream);
                 stream.extend(payload(*block));
                 Message::KeepAlive.encode(&mut stream);
                 stream.extend([0, 0, 0, 9, 99, 1, 2, 3, 4, 5, 6, 7, 8]);

@@ -126,13 +126,13 @@ impl Outbox {
             } else if let Some(source) = self.serves.pop_front() {
                 match Sending::begin(source) {
                     Ok(sending) => {
-                        began(wire(sending.block()));
+                        began(WireBlock::from(sending.block()));
                         self.sending = Some(sending);
                     }
                     Err((block, error)) => {
                         told.push(Happened::Failed(error));
                         if self.fast {
-                            self.say(&Message::Reject(wire(block)))?;
+                            self.say(&Message::Reject(WireBlock::from(block)))?;
                         }
                     }
                 }
@@ -198,7 +198,7 @@ impl Sending {
     fn begin(source: Source) -> Result<Sending, (Block, StorageError)> {
         let block = source.block;
         let mut head = Vec::with_capacity(PIECE_HEAD);
-        Message::Piece(wire(block)).encode(&mut head);
+        Message::Piece(WireBlock::from(block)).encode(&mut head);
         let fail = |error| (block, error);
         match source.whole() {
             Some(Err(error)) => Err(fail(error)),
@@ -329,14 +329,5 @@ pub(super) fn broken(error: &io::Error) -> Farewell {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => Farewell::Closed,
         _ => Farewell::Broken(error.to_string()),
-    }
-}
-
-/// A block as the wire names it.
-pub(super) fn wire(block: Block) -> WireBlock {
-    WireBlock {
-        piece: block.piece().get(),
-        begin: block.begin(),
-        length: block.length(),
     }
 }

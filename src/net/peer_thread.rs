@@ -18,11 +18,11 @@ use super::deadlines::Watch;
 use super::greeting::{Stranger, Wait, wait};
 use super::intake::Intake;
 use super::mailbox::{self, Mailbox};
-use super::outbox::{Outbox, broken, wire};
+use super::outbox::{Outbox, broken};
 use super::trace::{Told, Tracer};
 use super::{Command, Happened, Introduction, Report, dial as dialling};
-use crate::protocol::peer::Message;
 use crate::protocol::peer::decoder::Rules;
+use crate::protocol::peer::{Message, WireBlock};
 use crate::storage::slot::{Landing, MapBudget};
 use crate::swarm::event::{Farewell, Greeting, PeerKey};
 use crossbeam_channel::Sender;
@@ -250,31 +250,31 @@ impl Conversation<'_> {
         match command {
             Command::Say(message) => self.say(message),
             Command::Request(slot) => {
-                let block = wire(slot.block());
+                let block = WireBlock::from(slot.block());
                 if self.intake.expect(slot, &mut self.reports.batch) {
                     self.say(Message::Request(block))?;
                 }
                 Ok(())
             }
             Command::RequestSpare(block) if self.intake.expect_spare(block) => {
-                self.say(Message::Request(wire(block)))
+                self.say(Message::Request(WireBlock::from(block)))
             }
             Command::Revoke(block) if self.intake.revoke(block, &mut self.reports.batch) => {
-                self.say(Message::Cancel(wire(block)))
+                self.say(Message::Cancel(WireBlock::from(block)))
             }
             Command::Settle(slot) => {
                 self.intake.settle(slot, &mut self.reports.batch);
                 Ok(())
             }
             Command::Discard(block) if self.intake.discard(block) => {
-                self.say(Message::Cancel(wire(block)))
+                self.say(Message::Cancel(WireBlock::from(block)))
             }
             Command::Serve(source) => {
                 self.outbox.serve(source);
                 Ok(())
             }
             Command::Withhold(block) if self.outbox.withhold(block) => {
-                self.say(Message::Reject(wire(block)))
+                self.say(Message::Reject(WireBlock::from(block)))
             }
             Command::HangUp(why) => {
                 self.outbox.withhold_all();

@@ -53,7 +53,7 @@ impl Other {
     }
 
     fn send(&mut self, block: Block) {
-        self.say(Message::Piece(wire(block)));
+        self.say(Message::Piece(WireBlock::from(block)));
         self.socket.write_all(&payload(block)).unwrap();
     }
 
@@ -161,7 +161,7 @@ impl Table {
         let requests = requests.collect();
         self.line.send(requests).unwrap();
         for block in blocks {
-            self.other.expect(Message::Request(wire(*block)));
+            self.other.expect(Message::Request(WireBlock::from(*block)));
         }
     }
 
@@ -230,7 +230,7 @@ fn blocks_land_byte_exactly_wherever_the_stream_is_cut() {
         let mut stream = Vec::new();
         for block in blocks {
             Message::Have { piece: 2 }.encode(&mut stream);
-            Message::Piece(wire(block)).encode(&mut stream);
+            Message::Piece(WireBlock::from(block)).encode(&mut stream);
             stream.extend(payload(block));
         }
         table.other.socket.set_nodelay(true).unwrap();
@@ -393,7 +393,7 @@ fn a_message_that_drips_is_too_slow_however_often_it_drips() {
     let block = table.block(0);
     table.ask(&[block]);
     let mut stream = Vec::new();
-    Message::Piece(wire(block)).encode(&mut stream);
+    Message::Piece(WireBlock::from(block)).encode(&mut stream);
     stream.extend(payload(block));
     let mut socket = table.other.socket.try_clone().unwrap();
     let dripping = std::thread::spawn(move || {
@@ -468,7 +468,7 @@ fn who_closes_in_mid_block_gives_the_slots_back() {
     let mut table = Table::set(true, Deadlines::default());
     let blocks = [table.block(0), table.block(1)];
     table.ask(&blocks);
-    table.other.say(Message::Piece(wire(blocks[0])));
+    table.other.say(Message::Piece(WireBlock::from(blocks[0])));
     table
         .other
         .socket
@@ -509,7 +509,7 @@ fn a_revoked_block_is_cancelled_and_late_if_it_comes_all_the_same() {
     table.ask(&[block]);
     table.tell(Command::Revoke(block));
     assert_eq!(table.returned(), block);
-    table.other.expect(Message::Cancel(wire(block)));
+    table.other.expect(Message::Cancel(WireBlock::from(block)));
     table.other.send(block);
     table.wasted(block.length(), true);
     assert!(table.scratch.bytes() == table.scratch.expected(&[]));
@@ -525,11 +525,11 @@ fn a_reject_that_answers_a_cancel_leaves_the_request_made_again_alone() {
     table.ask(&[block]);
     table.tell(Command::Revoke(block));
     assert_eq!(table.returned(), block);
-    table.other.expect(Message::Cancel(wire(block)));
+    table.other.expect(Message::Cancel(WireBlock::from(block)));
     table.ask(&[block]);
-    table.other.say(Message::Reject(wire(block)));
+    table.other.say(Message::Reject(WireBlock::from(block)));
     table.other.send(block);
-    table.heard(Message::Reject(wire(block)));
+    table.heard(Message::Reject(WireBlock::from(block)));
     assert_eq!(table.laid(), block);
     table.leave();
 }
@@ -540,7 +540,7 @@ fn a_block_revoked_in_mid_payload_comes_home_at_once_and_the_stream_goes_on() {
     let blocks = [table.block(0), table.block(1)];
     table.ask(&blocks);
     table.other.say(Message::Have { piece: 1 });
-    table.other.say(Message::Piece(wire(blocks[0])));
+    table.other.say(Message::Piece(WireBlock::from(blocks[0])));
     table
         .other
         .socket
@@ -575,10 +575,10 @@ fn a_choke_returns_the_slots_without_the_fast_extension_only() {
     let mut table = Table::set(true, Deadlines::default());
     table.ask(&blocks);
     table.other.say(Message::Choke);
-    table.other.say(Message::Reject(wire(blocks[0])));
+    table.other.say(Message::Reject(WireBlock::from(blocks[0])));
     table.heard(Message::Choke);
     assert_eq!(table.returned(), blocks[0]);
-    table.heard(Message::Reject(wire(blocks[0])));
+    table.heard(Message::Reject(WireBlock::from(blocks[0])));
     table.other.send(blocks[1]);
     assert_eq!(table.laid(), blocks[1]);
     table.leave();
@@ -607,7 +607,7 @@ fn a_spare_is_held_and_settled_or_discarded() {
     let (first, second, third) = (table.block(0), table.block(1), table.block(2));
     for block in [first, second] {
         table.tell(Command::RequestSpare(block));
-        table.other.expect(Message::Request(wire(block)));
+        table.other.expect(Message::Request(WireBlock::from(block)));
         table.other.send(block);
         assert!(matches!(table.next(), Happened::Held(held) if held == block));
     }
@@ -622,15 +622,15 @@ fn a_spare_is_held_and_settled_or_discarded() {
 
     // Discarded before it came: cancelled, and late if it comes.
     table.tell(Command::RequestSpare(third));
-    table.other.expect(Message::Request(wire(third)));
+    table.other.expect(Message::Request(WireBlock::from(third)));
     table.tell(Command::Discard(third));
-    table.other.expect(Message::Cancel(wire(third)));
+    table.other.expect(Message::Cancel(WireBlock::from(third)));
     table.other.send(third);
     table.wasted(third.length(), true);
 
     // Settled before it came: an ordinary request from then on.
     table.tell(Command::RequestSpare(third));
-    table.other.expect(Message::Request(wire(third)));
+    table.other.expect(Message::Request(WireBlock::from(third)));
     let slot = table.scratch.slot(third);
     table.tell(Command::Settle(slot));
     table.other.send(third);
@@ -651,10 +651,12 @@ fn blocks_are_served_in_order_and_words_do_not_wait_for_them() {
     batch.push(Command::Withhold(blocks[2]));
     batch.push(Command::Say(Message::Have { piece: 1 }));
     table.line.send(batch).unwrap();
-    table.other.expect(Message::Reject(wire(blocks[2])));
+    table
+        .other
+        .expect(Message::Reject(WireBlock::from(blocks[2])));
     table.other.expect(Message::Have { piece: 1 });
     for block in [blocks[0], blocks[1], blocks[3]] {
-        table.other.expect(Message::Piece(wire(block)));
+        table.other.expect(Message::Piece(WireBlock::from(block)));
         assert!(table.other.read(block.length() as usize) == payload(block));
         assert!(matches!(table.next(), Happened::Served(served) if served == block));
     }
@@ -671,7 +673,7 @@ fn a_block_with_padding_is_served_with_zeros() {
         block,
         places,
     }));
-    table.other.expect(Message::Piece(wire(block)));
+    table.other.expect(Message::Piece(WireBlock::from(block)));
     let mut expected = payload(block);
     expected[5..1005].fill(0);
     assert!(table.other.read(block.length() as usize) == expected);
@@ -688,7 +690,7 @@ fn a_file_too_short_to_serve_from_is_our_fault_and_nothing_is_made_up() {
         Happened::Failed(error) => assert_eq!(error.kind, StorageTrouble::Vanished),
         other => panic!("{other:?} instead of Failed"),
     }
-    table.other.expect(Message::Reject(wire(block)));
+    table.other.expect(Message::Reject(WireBlock::from(block)));
     table.leave();
 }
 
