@@ -215,7 +215,7 @@ impl Narrator {
                 },
             ) => Some(format!(
                 "{name}: connected to {address} ({}). Each side sent a handshake with the info-hash, \
-                 then its bitfield: which pieces it has.",
+                 then which pieces it has.",
                 match client.as_str() {
                     "" => "unnamed".to_owned(),
                     client => shown(client),

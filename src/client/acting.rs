@@ -190,6 +190,9 @@ impl Torrent {
             self.announcing.hungry(self.peers == 0);
             self.decide(Event::Gone { peer, why }, hands, now);
         } else if way == Way::Dialled {
+            if self.task.peers.contains(&address) {
+                self.warn_once(&format!("{address} {why}; trying again"), hands);
+            }
             self.decide(Event::Unreached { address, why }, hands, now);
         }
         self.leave_on(hands, now);

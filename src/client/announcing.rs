@@ -4,14 +4,16 @@
 //! so that a tracker that hangs delays no other tier; the answers come back to the coordinator.
 
 use super::Notice;
+use super::hands::Hands;
 use super::noticeboard::Noticeboard;
+use super::torrent::Torrent;
 use crate::announce::http::{ANNOUNCE_LIMIT, AnnounceError, STOP_LIMIT};
 use crate::announce::tiers::{Due, Tiers};
 use crate::announce::{Answered, Job, http, spawn_announcer};
 use crate::protocol::InfoHash;
 use crate::protocol::peer::PeerId;
 use crate::protocol::tracker::http::Request;
-use crate::swarm::event::Moment;
+use crate::swarm::event::{Event, Moment, Origin};
 use crossbeam_channel::{Sender, unbounded};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -195,5 +197,40 @@ impl Announcing {
         self.threads[tier]
             .as_ref()
             .ok_or_else(|| std::io::Error::other("no thread"))
+    }
+}
+
+impl Torrent {
+    /// Asks trackers what is due.
+    pub(super) fn announce(&mut self, now: Moment) {
+        if self.announcing.wake_at().is_some_and(|due| due <= now) {
+            let totals = self.totals(now);
+            self.announcing.ask_what_is_due(totals, now);
+        }
+    }
+
+    /// A tracker has answered.
+    pub(super) fn answered(&mut self, answered: Answered, hands: &mut Hands, now: Moment) {
+        let addresses = self.announcing.answered(answered, &hands.noticeboard, now);
+        if !addresses.is_empty() && self.takes_callers() {
+            self.decide(
+                Event::Found {
+                    addresses,
+                    origin: Origin::Tracker,
+                },
+                hands,
+                now,
+            );
+        }
+        self.leave_on(hands, now);
+    }
+
+    pub(super) fn totals(&self, now: Moment) -> Totals {
+        let snapshot = self.snapshot(now);
+        Totals {
+            uploaded: snapshot.uploaded,
+            downloaded: snapshot.downloaded,
+            left: snapshot.size - snapshot.have,
+        }
     }
 }

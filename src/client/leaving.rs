@@ -4,17 +4,15 @@
 //! seconds at most: a tracker that hangs must not keep a router from shutting down. The disk is
 //! waited for as long as it takes, since a record must not claim what is not there.
 
-use super::announcing::Totals;
 use super::hands::Hands;
 use super::torrent::{Phase, Torrent};
 use super::{Ending, Notice};
-use crate::announce::Answered;
 use crate::net::Command;
 use crate::protocol::PieceIndex;
 use crate::storage::keeper::{Job, Saved};
 use crate::storage::record::{Claim, LaidBlocks};
 use crate::storage::slot::{StorageError, StorageTrouble};
-use crate::swarm::event::{Event, Farewell, Moment, Origin, Verdict};
+use crate::swarm::event::{Farewell, Moment, Verdict};
 use std::time::Duration;
 
 /// How long peers and trackers are waited for.
@@ -203,39 +201,6 @@ impl Torrent {
             snapshot,
             already,
         });
-    }
-
-    /// Asks trackers what is due.
-    pub(super) fn announce(&mut self, now: Moment) {
-        if self.announcing.wake_at().is_some_and(|due| due <= now) {
-            let totals = self.totals(now);
-            self.announcing.ask_what_is_due(totals, now);
-        }
-    }
-
-    /// A tracker has answered.
-    pub(super) fn answered(&mut self, answered: Answered, hands: &mut Hands, now: Moment) {
-        let addresses = self.announcing.answered(answered, &hands.noticeboard, now);
-        if !addresses.is_empty() && self.takes_callers() {
-            self.decide(
-                Event::Found {
-                    addresses,
-                    origin: Origin::Tracker,
-                },
-                hands,
-                now,
-            );
-        }
-        self.leave_on(hands, now);
-    }
-
-    fn totals(&self, now: Moment) -> Totals {
-        let snapshot = self.snapshot(now);
-        Totals {
-            uploaded: snapshot.uploaded,
-            downloaded: snapshot.downloaded,
-            left: snapshot.size - snapshot.have,
-        }
     }
 
     /// Begins to leave. What is said in `ending` becomes the outcome, unless the last save fails.

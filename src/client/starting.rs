@@ -223,6 +223,7 @@ fn begin(number: usize, task: Task, hands: &mut Hands, rng: &mut fastrand::Rng) 
         task: number,
         info_hash: task.metainfo.info_hash,
         id,
+        // Trackers refuse port 0; nobody who is told 1 will try it twice.
         port: hands.port.unwrap_or(1),
         key: format!("{:08x}", rng.u32(..)),
     };

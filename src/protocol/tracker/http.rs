@@ -1,4 +1,4 @@
-//! What a client asks a tracker over HTTP and what the tracker answers (BEP 3, 7, 21, 23, 24, 31).
+//! What a client asks a tracker over HTTP and what the tracker answers (BEP 3, 7, 23, 24, 31).
 //!
 //! The request is a query string, the answer a bencoded dictionary. Both directions are here, so the
 //! client and the tracker server read and write the same thing.
