@@ -9,7 +9,7 @@
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::metainfo::Metainfo;
 use crate::protocol::{Geometry, PieceIndex};
-use crate::storage::check::{self, CheckDone, CheckJob};
+use crate::storage::check::{self, Asked, CheckDone, CheckJob};
 use crate::storage::layout::{Access, Layout};
 use crate::storage::open_files::OpenFiles;
 use crate::storage::slot::StorageError;
@@ -33,7 +33,7 @@ pub struct Verification {
     good: Bitfield,
     /// Pieces that could not be read, and why.
     unreadable: HashMap<PieceIndex, StorageError>,
-    jobs: Option<Sender<CheckJob>>,
+    jobs: Option<Sender<Asked>>,
     outcomes: Receiver<CheckDone>,
     threads: Vec<JoinHandle<()>>,
     out: usize,
@@ -106,11 +106,14 @@ impl Report {
     }
 }
 
-/// Pieces waiting for each thread: enough that none runs dry.
-const AHEAD: usize = 16;
+/// Pieces waiting for each thread: enough that each finds as many as go side by side when it comes back.
+const AHEAD: usize = 32;
 
 /// Files kept open. A piece over more is opened file by file.
 const OPEN_FILES: usize = 24;
+
+/// Descriptors for other things: standard streams, and a file that is opened for a moment.
+const OTHERS: u64 = 16;
 
 impl Verification {
     /// Looks at the files of `metainfo` below `folder` and starts hashing with `threads` threads.
@@ -125,12 +128,14 @@ impl Verification {
         let (jobs, queue) = crossbeam_channel::bounded(room);
         // Bound: every job that can be waiting, and those in work, so that a thread never waits here.
         let (tell, outcomes) = crossbeam_channel::bounded(2 * room);
+        let files = check::descriptors().saturating_sub(OPEN_FILES as u64 + OTHERS);
+        let at_once = check::at_once(files / threads.get() as u64);
         let start_one = |number: usize| {
             let (queue, tell) = (queue.clone(), tell.clone());
             std::thread::Builder::new()
                 .name(format!("checker {number}"))
                 .stack_size(check::STACK)
-                .spawn(move || check::work(&queue, |done| tell.send(done).is_ok()))
+                .spawn(move || check::work(&queue, at_once, |done| tell.send(done).is_ok()))
         };
         let mut started: Vec<JoinHandle<()>> = Vec::new();
         for number in 0..threads.get() {
@@ -228,8 +233,10 @@ impl Verification {
                 expected: self.layout.piece_digest(piece),
                 by_block: false,
                 initial: true,
+                // The queue ends with the last piece, so nobody waits in vain.
+                may_wait: true,
             };
-            if jobs.try_send(job).is_ok() {
+            if jobs.try_send(Asked::now(job)).is_ok() {
                 self.out += 1;
             }
         }

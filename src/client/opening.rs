@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 /// Pieces handed to the checker ahead of its answers: enough to keep it busy, few enough that an
 /// interrupt is answered soon.
-const CHECKS_AHEAD: usize = 16;
+const CHECKS_AHEAD: usize = 32;
 
 /// Data on disk that is hashed before work begins.
 pub(super) struct Checking {
@@ -216,6 +216,7 @@ impl Torrent {
             checking.in_flight += 1;
             let job = CheckJob {
                 initial: true,
+                may_wait: !checking.queue.is_empty(),
                 ..self.check_job(piece, false, hands)
             };
             hands.checker.ask(job);
@@ -399,6 +400,7 @@ impl Torrent {
             expected: self.layout.piece_digest(piece),
             by_block,
             initial: false,
+            may_wait: self.book.any_out(),
         }
     }
 }

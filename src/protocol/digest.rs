@@ -4,6 +4,10 @@
 //! use ropewalk::protocol::digest::Digest;
 //! assert_eq!(Digest::of(b"test").to_string(), "a94a8fe5ccb19ba61c4c0873d391e987982fbbd3");
 //! ```
+//!
+//! One message at a time is [`Digest::of`] or a [`Hasher`]; many at once are for [`lanes`].
+
+pub mod lanes;
 
 use std::fmt;
 

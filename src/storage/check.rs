@@ -2,22 +2,32 @@
 //!
 //! ```text
 //! let checker = Checker::start(move |done| inbox.send(done).is_ok())?;
-//! checker.ask(CheckJob { task, piece, places, expected, by_block: false, initial: false });
+//! checker.ask(CheckJob { task, piece, places, expected, may_wait, by_block: false, initial: false });
 //! ```
 //!
 //! Reads by position in chunks and never through a map, so a file that shrinks or a medium that fails is
 //! an ordinary error.
+//!
+//! Pieces are hashed side by side ([`lanes`](crate::protocol::digest::lanes)), which pays only if there
+//! are several. So a piece waits for company: until there are as many as go side by side, until it has
+//! waited 50 ms, or until a piece comes that [must not wait](CheckJob::may_wait). Whoever asks knows
+//! whether more is in flight, and says so with each piece: so the last piece of a download is hashed at
+//! once, and nobody has to count.
 
-use super::layout::Place;
+use super::layout::{LazyFile, Opened, Place};
 use super::slot::{StorageError, StorageTrouble};
 use crate::protocol::digest::Hasher;
+use crate::protocol::digest::lanes::{Lanes, Width};
 use crate::protocol::geometry::BLOCK_LENGTH;
 use crate::protocol::{Digest, PieceIndex};
 use crate::swarm::event::Verdict;
 use crossbeam_channel::{Receiver, Sender};
+use rustix::fs::Advice;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 /// One piece to hash.
 #[derive(Debug, Clone)]
@@ -35,6 +45,9 @@ pub struct CheckJob {
     /// Part of looking through what an earlier run or somebody else left: missing bytes are nobody's
     /// fault, and nobody asks which block of a bad piece is wrong.
     pub initial: bool,
+    /// More pieces are on their way, so this one may wait up to 50 ms to be hashed beside them. Where it
+    /// may not, neither do those that wait already.
+    pub may_wait: bool,
 }
 
 /// What the hash of one piece said.
@@ -52,31 +65,48 @@ pub struct CheckDone {
     pub error: Option<StorageError>,
 }
 
-/// How many jobs a thread takes at once. One while pieces are hashed one after the other: what it does not
-/// take, another may. Hashing side by side will want as many as there are lanes.
-const BATCH: usize = 1;
+/// How long a piece waits for others to be hashed beside it.
+const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Big enough that the cost of a call does not show, small enough for a cache.
+/// For one piece at a time: big enough that the cost of a call does not show, small enough for a cache.
 const CHUNK: usize = 128 * 1024;
 
 /// The checker's thread, at work until this is dropped.
 #[derive(Debug)]
 pub struct Checker {
-    jobs: Option<Sender<CheckJob>>,
+    jobs: Option<Sender<Asked>>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// A piece in the queue.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    job: CheckJob,
+    at: Instant,
+}
+
+impl Asked {
+    /// A piece that is asked about now.
+    pub(crate) fn now(job: CheckJob) -> Asked {
+        let at = Instant::now();
+        Asked { job, at }
+    }
+}
+
 impl Checker {
-    /// Starts the thread. `tell` gets each outcome, in the order of the jobs; it may wait, and ends the
-    /// thread by returning false.
-    pub fn start(tell: impl FnMut(CheckDone) -> bool + Send + 'static) -> io::Result<Checker> {
+    /// Starts the thread. `tell` gets each outcome, in the order of the jobs unless there are so many
+    /// that a second thread helps; it may wait, and ends the thread by returning false.
+    pub fn start(
+        tell: impl FnMut(CheckDone) -> bool + Clone + Send + 'static,
+    ) -> io::Result<Checker> {
         // Bound: the sender's. The coordinator has at most one check out for each piece in work, and hands
         // out the initial ones a few at a time as they come back.
         let (jobs, queue) = crossbeam_channel::unbounded();
-        let thread = std::thread::Builder::new()
+        let at_once = at_once(descriptors() / 16);
+        let thread = thread::Builder::new()
             .name("checker".to_owned())
             .stack_size(STACK)
-            .spawn(move || work(&queue, tell))?;
+            .spawn(move || lead(&queue, at_once, tell))?;
         Ok(Checker {
             jobs: Some(jobs),
             thread: Some(thread),
@@ -86,7 +116,7 @@ impl Checker {
     /// Queues a piece. Never waits.
     pub fn ask(&self, job: CheckJob) {
         if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(job); // a checker that has ended answers nothing, as it said through `tell`
+            let _ = jobs.send(Asked::now(job)); // a checker that has ended answers nothing, as it said through `tell`
         }
     }
 }
@@ -103,34 +133,111 @@ impl Drop for Checker {
     }
 }
 
-/// Takes jobs until there will be no more.
-pub(crate) fn work(queue: &Receiver<CheckJob>, mut tell: impl FnMut(CheckDone) -> bool) {
-    let mut reader = Reader::default();
-    let mut batch = Vec::with_capacity(BATCH);
-    while let Ok(first) = queue.recv() {
-        batch.push(first);
-        batch.extend(queue.try_iter().take(BATCH - 1));
-        for job in batch.drain(..) {
-            let done = reader.check(&job);
-            drop(job); // closes files nobody else holds before the next are opened
-            if !tell(done) {
+/// The file descriptors that the system allows.
+pub(crate) fn descriptors() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.unwrap_or(u64::MAX)
+}
+
+/// How many pieces a [`Reader`] may hash side by side that may keep `descriptors` files open: one for
+/// each piece. 1 is one after the other.
+pub(crate) fn at_once(descriptors: u64) -> usize {
+    let Some(width) = Width::widest() else {
+        return 1;
+    };
+    let most = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    match most.min(width.messages()) {
+        few if few < width.worthwhile() => 1,
+        enough => enough,
+    }
+}
+
+/// [`work`], with a second thread beside it while a full batch waits that this one cannot take.
+fn lead<T>(queue: &Receiver<Asked>, at_once: usize, mut tell: T)
+where
+    T: FnMut(CheckDone) -> bool + Clone + Send,
+{
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
+    thread::scope(|scope| {
+        let mut helper: Option<thread::ScopedJoinHandle<()>> = None;
+        let mut reader = Reader::new(at_once);
+        let mut batch = Vec::with_capacity(at_once);
+        while gather(queue, at_once, &mut batch) {
+            let waits = at_once > 1 && queue.len() >= at_once && cores > 1;
+            if waits && helper.as_ref().is_none_or(|it| it.is_finished()) {
+                let tell = tell.clone();
+                let second = thread::Builder::new()
+                    .name("checker 2".to_owned())
+                    .stack_size(STACK)
+                    .spawn_scoped(scope, move || help(queue, at_once, tell));
+                helper = second.ok(); // without it the same work takes longer
+            }
+            if !reader.check_all(&mut batch, &mut tell) {
                 return;
             }
+        }
+    });
+}
+
+/// Takes full batches as long as there are any.
+fn help(queue: &Receiver<Asked>, at_once: usize, mut tell: impl FnMut(CheckDone) -> bool) {
+    let mut reader = Reader::new(at_once);
+    let mut batch = Vec::with_capacity(at_once);
+    while queue.len() >= at_once {
+        batch.extend(queue.try_iter().take(at_once).map(|asked| asked.job));
+        if !reader.check_all(&mut batch, &mut tell) {
+            return;
         }
     }
 }
 
-/// Reads pieces and hashes them, with a buffer of its own.
+/// Takes jobs until there will be no more, up to `at_once` side by side.
+pub(crate) fn work(
+    queue: &Receiver<Asked>,
+    at_once: usize,
+    mut tell: impl FnMut(CheckDone) -> bool,
+) {
+    let mut reader = Reader::new(at_once);
+    let mut batch = Vec::with_capacity(at_once);
+    while gather(queue, at_once, &mut batch) && reader.check_all(&mut batch, &mut tell) {}
+}
+
+/// Waits for jobs until there are `most`, or the first has waited long enough, or one must not wait.
+/// What is there already is taken in any case. False where there will be no more.
+fn gather(queue: &Receiver<Asked>, most: usize, batch: &mut Vec<CheckJob>) -> bool {
+    let Ok(first) = queue.recv() else {
+        return false;
+    };
+    let deadline = first.at + PATIENCE;
+    let mut may_wait = first.job.may_wait;
+    batch.push(first.job);
+    while batch.len() < most {
+        let next = if may_wait {
+            queue.recv_deadline(deadline).ok()
+        } else {
+            queue.try_recv().ok()
+        };
+        let Some(Asked { job, .. }) = next else {
+            break;
+        };
+        may_wait &= job.may_wait;
+        batch.push(job);
+    }
+    true
+}
+
+/// Reads pieces and hashes them, with buffers of its own.
 #[derive(Debug)]
 pub struct Reader {
     buffer: Box<[u8]>,
+    at_once: usize,
+    /// Made when first needed.
+    lanes: Option<Lanes>,
 }
 
 impl Default for Reader {
     fn default() -> Reader {
-        Reader {
-            buffer: vec![0; CHUNK].into(),
-        }
+        Reader::new(1)
     }
 }
 
@@ -143,86 +250,268 @@ enum Unread {
 }
 
 impl Reader {
+    /// A reader that hashes up to `at_once` pieces side by side, and keeps a file open for each.
+    pub fn new(at_once: usize) -> Reader {
+        Reader {
+            buffer: vec![0; CHUNK].into(),
+            at_once,
+            lanes: None,
+        }
+    }
+
+    /// Hashes all jobs of `batch`, which is empty afterwards. False as soon as `tell` says so.
+    fn check_all(
+        &mut self,
+        batch: &mut Vec<CheckJob>,
+        tell: &mut impl FnMut(CheckDone) -> bool,
+    ) -> bool {
+        let mut digests = self.side_by_side(batch).into_iter();
+        for job in batch.drain(..) {
+            let done = match digests.next() {
+                Some(digest) => self.conclude(&job, digest, Vec::new()),
+                None => self.check(&job),
+            };
+            drop(job); // closes files nobody else holds before the next are opened
+            if !tell(done) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The digests of all jobs of `batch`; of none where they are better looked at one by one: too few,
+    /// or the digests of blocks are wanted too, which is rare.
+    fn side_by_side(&mut self, batch: &[CheckJob]) -> Vec<Result<Digest, Unread>> {
+        let fitting = |it: &Width| batch.len() >= it.worthwhile() && self.at_once > 1;
+        let Some(width) = Width::widest().filter(fitting) else {
+            return Vec::new();
+        };
+        if batch.iter().any(|job| job.by_block) {
+            return Vec::new();
+        }
+        let mut cursors: Vec<Cursor> = batch
+            .iter()
+            .map(|job| Cursor::new(&job.places, false))
+            .collect();
+        let mut failures: Vec<Option<Unread>> = batch.iter().map(|_| None).collect();
+        let lanes = self.lanes.get_or_insert_with(|| Lanes::new(width));
+        let digests = lanes.hash(batch.len(), |number, room| {
+            cursors[number].fill(room).unwrap_or_else(|unread| {
+                failures[number] = Some(unread);
+                0 // ends the message; nobody looks at its digest
+            })
+        });
+        let outcome = |(digest, failure): (_, Option<_>)| failure.map_or(Ok(digest), Err);
+        digests.into_iter().zip(failures).map(outcome).collect()
+    }
+
     /// Hashes one piece.
     pub fn check(&mut self, job: &CheckJob) -> CheckDone {
-        let mut done = CheckDone {
-            task: job.task,
-            piece: job.piece,
-            verdict: Verdict::Good,
-            blocks: Vec::new(),
-            error: None,
-        };
         let mut whole = Hasher::default();
         let mut blocks = Blocks::default();
-        let mut read = self.read(&job.places, |bytes| {
+        let read = self.read(&job.places, |bytes| {
             whole.update(bytes);
             if job.by_block {
                 blocks.update(bytes);
             }
         });
-        if read.is_ok() && whole.finish() != job.expected {
-            done.verdict = Verdict::Bad;
-            if !job.by_block && !job.initial {
-                read = self.read(&job.places, |bytes| blocks.update(bytes));
-            }
+        let digest = read.map(|()| whole.finish());
+        self.conclude(job, digest, blocks.finish())
+    }
+
+    /// What follows for a piece from its digest.
+    fn conclude(
+        &mut self,
+        job: &CheckJob,
+        digest: Result<Digest, Unread>,
+        mut blocks: Vec<Digest>,
+    ) -> CheckDone {
+        let mut read = digest.map(|digest| digest == job.expected);
+        if matches!(read, Ok(false)) && !job.by_block && !job.initial {
+            let mut again = Blocks::default();
+            let second = self.read(&job.places, |bytes| again.update(bytes));
+            read = second.map(|()| false);
+            blocks = again.finish();
         }
-        match read {
-            Ok(()) => done.blocks = blocks.finish(),
-            Err(Unread::Missing(_)) if job.initial => done.verdict = Verdict::Bad,
+        let (verdict, error) = match read {
+            Ok(true) => (Verdict::Good, None),
+            Ok(false) => (Verdict::Bad, None),
+            Err(Unread::Missing(_)) if job.initial => (Verdict::Bad, None),
             Err(Unread::Missing(error) | Unread::Failed(error)) => {
-                done.verdict = Verdict::Unreadable;
-                done.error = Some(error);
+                (Verdict::Unreadable, Some(error))
             }
+        };
+        if error.is_some() {
+            blocks.clear();
         }
-        done
+        CheckDone {
+            task: job.task,
+            piece: job.piece,
+            verdict,
+            blocks,
+            error,
+        }
     }
 
     fn read(&mut self, places: &[Place], mut take: impl FnMut(&[u8])) -> Result<(), Unread> {
         // A piece over many small files opens one at a time; one over few leaves them open for the next.
-        let few = places.len() <= 4;
-        for place in places {
-            let (file, mut offset, mut left) = match place {
-                Place::File {
-                    file,
-                    offset,
-                    length,
-                } => (file, *offset, *length as usize),
-                Place::Padding { length } => {
-                    take_zeros(*length, &mut take);
-                    continue;
-                }
-            };
-            let once;
-            let open = if few {
-                file.get()
-            } else {
-                once = file.get_once();
-                once.as_deref().map_err(Clone::clone)
-            };
-            let open = open.map_err(Unread::of)?;
-            while left > 0 {
-                let room = left.min(self.buffer.len());
-                match open.read_at(&mut self.buffer[..room], offset) {
-                    Ok(0) => {
-                        let end = io::ErrorKind::UnexpectedEof.into();
-                        let error = StorageError::from_io("read", file.path(), &end);
-                        return Err(Unread::Missing(error));
-                    }
-                    Ok(count) => {
-                        take(&self.buffer[..count]);
-                        offset += count as u64;
-                        left -= count;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => {
-                        let error = StorageError::from_io("read", file.path(), &error);
-                        return Err(Unread::Failed(error));
-                    }
-                }
+        let mut cursor = Cursor::new(places, places.len() <= 4);
+        loop {
+            match cursor.fill(&mut self.buffer)? {
+                0 => return Ok(()),
+                count => take(&self.buffer[..count]),
             }
         }
-        Ok(())
     }
+}
+
+/// Goes through the bytes of a piece with no more than one file open at a time, not counting those that
+/// others keep open.
+struct Cursor<'a> {
+    places: std::slice::Iter<'a, Place>,
+    keep: bool,
+    here: Here<'a>,
+}
+
+/// Where a cursor stands.
+enum Here<'a> {
+    /// Before the next place.
+    Between,
+    /// In padding, with so many bytes to go.
+    Zeros(usize),
+    /// In a file.
+    File {
+        file: &'a LazyFile,
+        open: Opened<'a>,
+        offset: u64,
+        left: usize,
+        /// The disk was told of bytes up to here.
+        told: u64,
+    },
+}
+
+impl<'a> Cursor<'a> {
+    /// At the first byte of `places`. With `keep`, files stay open as long as their handles.
+    fn new(places: &'a [Place], keep: bool) -> Cursor<'a> {
+        Cursor {
+            places: places.iter(),
+            keep,
+            here: Here::Between,
+        }
+    }
+
+    /// Reads the next bytes into `room`: all that fit, or all that are left.
+    fn fill(&mut self, room: &mut [u8]) -> Result<usize, Unread> {
+        let mut filled = 0;
+        while filled < room.len() {
+            let room = &mut room[filled..];
+            let (count, left) = match &mut self.here {
+                Here::Between => match self.places.next() {
+                    Some(place) => {
+                        self.here = Here::at(place, self.keep)?;
+                        continue;
+                    }
+                    None => break,
+                },
+                Here::Zeros(left) => {
+                    let count = room.len().min(*left);
+                    room[..count].fill(0);
+                    *left -= count;
+                    (count, *left)
+                }
+                Here::File {
+                    file,
+                    open,
+                    offset,
+                    left,
+                    told,
+                } => {
+                    if *told <= *offset {
+                        *told = announce(open, *offset, *left);
+                    }
+                    let most = room.len().min(*left);
+                    let count = read_some(file, open, &mut room[..most], *offset)?;
+                    *offset += count as u64;
+                    *left -= count;
+                    (count, *left)
+                }
+            };
+            filled += count;
+            if left == 0 {
+                self.here = Here::Between; // closes the file
+            }
+        }
+        Ok(filled)
+    }
+}
+
+impl<'a> Here<'a> {
+    fn at(place: &'a Place, keep: bool) -> Result<Here<'a>, Unread> {
+        match place {
+            Place::Padding { length } => Ok(Here::Zeros(*length as usize)),
+            Place::File {
+                file,
+                offset,
+                length,
+            } => {
+                let open = if keep {
+                    file.get().map(Opened::Kept)
+                } else {
+                    file.get_once()
+                };
+                Ok(Here::File {
+                    file,
+                    open: open.map_err(Unread::of)?,
+                    offset: *offset,
+                    left: *length as usize,
+                    told: if keep { u64::MAX } else { 0 },
+                })
+            }
+        }
+    }
+}
+
+/// At least one byte at `offset`.
+fn read_some(
+    file: &LazyFile,
+    open: &Opened,
+    room: &mut [u8],
+    offset: u64,
+) -> Result<usize, Unread> {
+    loop {
+        match open.read_at(room, offset) {
+            Ok(0) => {
+                let end = io::ErrorKind::UnexpectedEof.into();
+                let error = StorageError::from_io("read", file.path(), &end);
+                return Err(Unread::Missing(error));
+            }
+            Ok(count) => return Ok(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                let error = StorageError::from_io("read", file.path(), &error);
+                return Err(Unread::Failed(error));
+            }
+        }
+    }
+}
+
+/// How far ahead the disk is told what will be read, in bytes.
+const AHEAD: u64 = 2 * 1024 * 1024;
+
+/// The most that the kernel takes note of in one call may be less.
+const TOLD_AT_ONCE: u64 = 256 * 1024;
+
+/// Tells the disk which of the `left` bytes from `offset` on will be read soon, and returns the end of
+/// what it was told of. Sixteen pieces that are read in turns, 16 KiB of each, look like reading here and
+/// there, which the kernel does not read ahead for: a disk with a head would do nothing but move it.
+fn announce(open: &Opened, offset: u64, left: usize) -> u64 {
+    let end = offset + AHEAD.min(left as u64);
+    for from in (offset..end).step_by(TOLD_AT_ONCE as usize) {
+        let length = NonZeroU64::new(TOLD_AT_ONCE.min(end - from));
+        // A file system that cannot read ahead says so, and is read all the same.
+        let _ = rustix::fs::fadvise(&**open, from, length, Advice::WillNeed);
+    }
+    end
 }
 
 impl Unread {
@@ -231,13 +520,6 @@ impl Unread {
             StorageTrouble::Vanished => Unread::Missing(error),
             _ => Unread::Failed(error),
         }
-    }
-}
-
-fn take_zeros(length: u32, take: &mut impl FnMut(&[u8])) {
-    let zeros = [0; 4096];
-    for begin in (0..length).step_by(zeros.len()) {
-        take(&zeros[..zeros.len().min((length - begin) as usize)]);
     }
 }
 
@@ -296,6 +578,7 @@ mod tests {
             expected: layout.piece_digest(piece),
             by_block: false,
             initial: false,
+            may_wait: false,
         }
     }
 

@@ -502,6 +502,7 @@ mod tests {
                     expected: self.layout.piece_digest(piece),
                     by_block: false,
                     initial: true,
+                    may_wait: false,
                 });
                 if done.verdict == Verdict::Good {
                     self.claim.have.set(piece);

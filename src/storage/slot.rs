@@ -205,6 +205,8 @@ pub struct SlotBook {
     geometry: Geometry,
     done: Bitfield,
     pieces: HashMap<PieceIndex, Box<[State]>>,
+    /// Slots that were given out and did not come home yet.
+    out: usize,
 }
 
 impl SlotBook {
@@ -213,6 +215,7 @@ impl SlotBook {
         SlotBook {
             done: Bitfield::new(&geometry),
             pieces: HashMap::new(),
+            out: 0,
             geometry,
         }
     }
@@ -225,19 +228,27 @@ impl SlotBook {
             return None;
         }
         *state = State::Out;
+        self.out += 1;
         Some(BlockSlot { block, places })
     }
 
     /// A slot came home and its block lies in the file.
     pub fn laid(&mut self, slot: BlockSlot) -> Block {
+        self.out = self.out.saturating_sub(1);
         self.set(slot.block, State::Laid);
         slot.block
     }
 
     /// A slot came home unused: its block is free.
     pub fn returned(&mut self, slot: BlockSlot) -> Block {
+        self.out = self.out.saturating_sub(1);
         self.set(slot.block, State::Free);
         slot.block
+    }
+
+    /// Whether any slot is out: more is on its way.
+    pub fn any_out(&self) -> bool {
+        self.out > 0
     }
 
     /// The block lies in the file since an earlier run. Nothing happens if it is out.
