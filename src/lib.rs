@@ -10,7 +10,7 @@
 //! * [`storage`], [`net`], [`announce`], the hands: each touches the world in one way. Storage lays
 //!   blocks into files and keeps the record of work; net owns one socket per thread; announce asks
 //!   trackers.
-//! * [`client`], [`lab`], [`verify`], the assemblies: start the threads and join hands to brains.
+//! * [`client`], [`lab`], [`create`], [`verify`], the assemblies: start the threads and join hands to brains.
 //! * [`cli`], the roof: commands, progress, complaints. The only place that prints.
 //!
 //! `docs/architecture.md` says who may import whom and why; `tests/architecture.rs` holds it.
@@ -18,6 +18,7 @@
 pub mod announce;
 pub mod cli;
 pub mod client;
+pub mod create;
 pub mod lab;
 pub mod net;
 pub mod protocol;

@@ -4,11 +4,15 @@
 //! argh does the parsing, with [`super::words`] before it for what argh does not know; [`super::values`]
 //! says what the values mean.
 
+mod create;
+
 use super::complaint::Complaint;
 use super::shown::shown;
 use super::values;
 use super::words::{self, Word};
 use argh::FromArgs;
+pub use create::Create;
+use create::CreateWords;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -41,6 +45,8 @@ pub enum Command {
         /// The folder the data lies in.
         folder: PathBuf,
     },
+    /// Make a .torrent.
+    Create(Box<Create>),
     /// A swarm on loopback.
     Lab {
         /// As JSON lines.
@@ -97,7 +103,7 @@ const MINUTES: f64 = 60.0;
 const MAX_PEERS: usize = 100;
 
 /// Commands of later versions: known words, so that the answer is "not yet" and not "what?".
-const LATER: [&str; 4] = ["share", "create", "tracker", "peers"];
+const LATER: [&str; 3] = ["share", "tracker", "peers"];
 
 /// Options of later versions, likewise. None is accepted and ignored.
 const LATER_OPTIONS: [&str; 7] = [
@@ -119,6 +125,7 @@ BitTorrent without an async runtime: one thread per peer, laying pieces of one f
 Commands:
   get       download torrents, then share them
   seed      check data and serve it
+  create    make a .torrent of a file or a folder
   show      what is in a .torrent file
   verify    check data on disk, file by file
   lab       a seed and a leecher on this machine, explained line by line
@@ -330,6 +337,7 @@ pub fn parse(words: &[OsString]) -> Result<Command, Complaint> {
                 folder: values::folder(words.folder)?,
             })
         }),
+        "create" => read("create", rest, CreateWords::meaning),
         "lab" => read("lab", rest, |words: LabWords| {
             Ok(Command::Lab {
                 json: words.json,

@@ -1,7 +1,7 @@
 //! The roof: commands, progress, complaints. The only floor that prints.
 //!
 //! ```text
-//! words --arguments--> Command --get, seed, show, verify, lab--> ExitStatus
+//! words --arguments--> Command --get, seed, create, show, verify, lab--> ExitStatus
 //! ```
 //!
 //! [`arguments`] (with [`words`] and [`values`]) says what the user wants; each command has its file;
@@ -11,6 +11,7 @@
 
 pub mod arguments;
 pub mod complaint;
+pub mod create;
 pub mod events;
 pub mod figures;
 pub mod hook;
@@ -57,6 +58,7 @@ fn run(words: &[std::ffi::OsString]) -> ExitStatus {
             torrent,
             folder,
         } => verify::run(json, quiet, &torrent, &folder),
+        Command::Create(options) => create::run(&options),
         Command::Lab { json, quiet } => lab::run(json, quiet),
     };
     outcome.unwrap_or_else(|complaint| fail(&complaint))

@@ -48,8 +48,17 @@ struct Row {
     name: String,
     snapshot: Snapshot,
     checking: Option<(u32, u32)>,
+    hashing: Option<Hashing>,
     last_line: Option<Duration>,
     ended: bool,
+}
+
+/// How far the making of a torrent is, in bytes and bytes a second.
+#[derive(Debug, Clone, Copy)]
+struct Hashing {
+    done: u64,
+    of: u64,
+    rate: u64,
 }
 
 /// The display of all torrents of a run.
@@ -87,6 +96,15 @@ impl Progress {
             row.checking = Some((done, of));
         }
         self.show(now, task);
+    }
+
+    /// So many bytes of the one torrent that is made have been hashed, since the start of the run.
+    pub fn hashing(&mut self, now: Duration, done: u64, of: u64) {
+        if let Some(row) = self.rows.first_mut() {
+            let rate = figures::mean_rate(done, now);
+            row.hashing = Some(Hashing { done, of, rate });
+        }
+        self.show(now, 0);
     }
 
     /// How things stand with a torrent.
@@ -155,6 +173,9 @@ fn line_text(row: &Row) -> String {
         let percent = figures::percent(done.into(), of.into());
         return format!("{}: checking what is here: {percent}%", row.name);
     }
+    if let Some(hashing) = row.hashing {
+        return format!("{}: {}", row.name, hashing.text());
+    }
     if snapshot.sharing.is_some() {
         return format!(
             "{}: sharing, {} given at {}, ratio {:.2}, {}",
@@ -192,6 +213,14 @@ fn bar_text(rows: &[Row]) -> String {
         let percent = figures::percent(done.into(), of.into());
         return format!("{percent:>3}% {} checking  {name}", cells(percent));
     }
+    if let Some(hashing) = rows.iter().find_map(|row| row.hashing) {
+        let percent = figures::percent(hashing.done, hashing.of);
+        return format!(
+            "{percent:>3}% {} {}  {name}",
+            cells(percent),
+            hashing.text()
+        );
+    }
     let sum = |figure: fn(&Snapshot) -> u64| {
         rows.iter()
             .map(|row| figure(&row.snapshot))
@@ -219,6 +248,18 @@ fn bar_text(rows: &[Row]) -> String {
         figures::count(peers, "peer"),
         left(size - have, down),
     )
+}
+
+impl Hashing {
+    fn text(&self) -> String {
+        format!(
+            "hashed {} of {} at {}{}",
+            figures::size(self.done),
+            figures::size(self.of),
+            figures::rate(self.rate),
+            left(self.of.saturating_sub(self.done), self.rate),
+        )
+    }
 }
 
 fn left(bytes: u64, rate: u64) -> String {

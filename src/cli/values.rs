@@ -4,6 +4,9 @@
 use super::complaint::Complaint;
 use super::shown::shown;
 use super::words::Word;
+use crate::create::glob::Glob;
+use crate::create::{PIECE_LENGTH_LONGEST, PIECE_LENGTH_SHORTEST};
+use crate::protocol::metainfo::{tracker_address, webseed_address};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -136,6 +139,114 @@ pub fn peers(words: &[Word]) -> Result<Vec<String>, Complaint> {
         .collect()
 }
 
+/// `--piece-length`: bytes, or with K or M in powers of 1024; whole blocks.
+pub fn piece_length(word: Option<&Word>) -> Result<Option<u32>, Complaint> {
+    let Some(word) = word else {
+        return Ok(None);
+    };
+    let text = word.text();
+    let (digits, unit) = match text.strip_suffix(['K', 'k']) {
+        Some(digits) => (digits, 1 << 10),
+        None => match text.strip_suffix(['M', 'm']) {
+            Some(digits) => (digits, 1 << 20),
+            None => (&*text, 1),
+        },
+    };
+    let number = digits.parse::<u32>().ok();
+    number
+        .filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|number| number.checked_mul(unit))
+        .filter(|bytes| {
+            (PIECE_LENGTH_SHORTEST..=PIECE_LENGTH_LONGEST).contains(bytes)
+                && bytes % PIECE_LENGTH_SHORTEST == 0
+        })
+        .map(Some)
+        .ok_or_else(|| wrong("--piece-length", word, "a multiple of 16K from 16K to 16M"))
+}
+
+/// `--tracker`: each is a tier, with commas between equals.
+pub fn trackers(words: &[Word]) -> Result<Vec<Vec<String>>, Complaint> {
+    let mut seen = Vec::new();
+    let mut tiers = Vec::new();
+    for word in words {
+        let text = word.text();
+        let mut tier = Vec::new();
+        for address in apart(&text) {
+            let address = tracker_address(address).map_err(|why| {
+                let what = "an http, https or udp address";
+                let complaint = wrong("--tracker", word, what);
+                Complaint::usage(complaint.sentence, format!("in one of them, {why}"))
+            })?;
+            if seen.contains(&address) {
+                let sentence = format!("the tracker {} is named twice", shown(&address));
+                return Err(Complaint::usage(sentence, ""));
+            }
+            seen.push(address.clone());
+            tier.push(address);
+        }
+        tiers.push(tier);
+    }
+    Ok(tiers)
+}
+
+/// Addresses with commas between them. A comma may also stand in an address: only one with a scheme
+/// behind it parts.
+fn apart(text: &str) -> Vec<&str> {
+    let mut begin = 0;
+    let mut addresses = Vec::new();
+    for (at, _) in text.match_indices(',') {
+        let behind = &text[at + 1..];
+        let scheme = behind.split_once("://").map_or("", |it| it.0);
+        if !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            addresses.push(&text[begin..at]);
+            begin = at + 1;
+        }
+    }
+    addresses.push(&text[begin..]);
+    addresses
+}
+
+/// `--webseed`.
+pub fn webseeds(words: &[Word]) -> Result<Vec<String>, Complaint> {
+    let address = |word: &Word| {
+        webseed_address(&word.text())
+            .map_err(|_| wrong("--webseed", word, "an http or https address"))
+    };
+    words.iter().map(address).collect()
+}
+
+/// A text that goes into a torrent.
+pub fn text(option: &str, word: Option<&Word>) -> Result<Option<String>, Complaint> {
+    word.map(|word| match word.0.to_str() {
+        Some(text) if !text.is_empty() => Ok(text.to_owned()),
+        _ => Err(wrong(option, word, "UTF-8 text")),
+    })
+    .transpose()
+}
+
+/// `--name`: what can be the name of a file.
+pub fn name(word: Option<&Word>) -> Result<Option<String>, Complaint> {
+    let name = text("--name", word)?;
+    match (word, &name) {
+        (Some(word), Some(name)) if name.contains('/') || name == "." || name == ".." => {
+            Err(wrong("--name", word, "the name of a file, without folders"))
+        }
+        _ => Ok(name),
+    }
+}
+
+/// `--exclude`.
+pub fn globs(words: &[Word]) -> Result<Vec<Glob>, Complaint> {
+    let glob = |word: &Word| {
+        let text = word.text();
+        Glob::new(&text).map_err(|why| {
+            let sentence = format!("--exclude {}: {why}", shown(&text));
+            Complaint::usage(sentence, "quote it, so that the shell leaves it alone")
+        })
+    };
+    words.iter().map(glob).collect()
+}
+
 /// The addresses of peers; a host name may have several.
 pub fn resolve(peers: &[String]) -> Result<Vec<SocketAddr>, Complaint> {
     let mut addresses = Vec::new();
@@ -208,6 +319,34 @@ mod tests {
     fn numeric_addresses_need_no_network() {
         let found = resolve(&["127.0.0.1:1".into(), "[::1]:2".into(), "127.0.0.1:1".into()]);
         assert_eq!(found.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn piece_lengths_are_whole_blocks() {
+        for (text, bytes) in [
+            ("16K", 1 << 14),
+            ("48k", 49_152),
+            ("1M", 1 << 20),
+            ("16777216", 1 << 24),
+        ] {
+            assert_eq!(piece_length(Some(&word(text))).unwrap(), Some(bytes));
+        }
+        for text in [
+            "", "K", "16", "16KB", "15K", "4G", "17M", "4194304M", "-16K", "1.5M",
+        ] {
+            assert!(piece_length(Some(&word(text))).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn trackers_with_a_comma_between_them_are_one_tier() {
+        let words = ["http://a/x,y,udp://b:1/", "HTTPS://c"].map(word);
+        let tiers = trackers(&words).unwrap();
+        assert_eq!(
+            tiers,
+            [vec!["http://a/x,y", "udp://b:1/"], vec!["https://c"]]
+        );
+        assert!(trackers(&["ws://a"].map(word)).is_err());
     }
 
     #[test]

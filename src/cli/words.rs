@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// The options that take a value, of all commands, by their long name and their letter.
-const VALUED: [(&str, Option<u8>); 10] = [
+const VALUED: [(&str, Option<u8>); 17] = [
     ("--output", Some(b'o')),
     ("--port", None),
     ("--seed-ratio", None),
@@ -20,6 +20,13 @@ const VALUED: [(&str, Option<u8>); 10] = [
     ("--bind", None),
     ("--on-complete", None),
     ("--trace", None),
+    ("--tracker", None),
+    ("--webseed", None),
+    ("--piece-length", None),
+    ("--comment", None),
+    ("--source", None),
+    ("--name", None),
+    ("--exclude", None),
 ];
 
 /// A value or a name as the user typed it, whatever bytes it has. Among argh's strings one that is
@@ -132,7 +139,7 @@ fn letters<'a>(
 
 /// The options without a value, of all commands.
 fn is_switch(name: &str) -> bool {
-    const SWITCHES: [&str; 8] = [
+    const SWITCHES: [&str; 12] = [
         "--exit",
         "--no-tracker",
         "--check",
@@ -141,6 +148,10 @@ fn is_switch(name: &str) -> bool {
         "--quiet",
         "--verbose",
         "--help",
+        "--private",
+        "--no-date",
+        "--no-creator",
+        "--include-hidden",
     ];
     SWITCHES.contains(&name)
 }

@@ -16,6 +16,7 @@ mod compose;
 mod files;
 mod hybrid;
 
+pub use addresses::{tracker_address, webseed_address};
 pub use compose::Draft;
 
 use super::bencode::{self, DecodeError, Dict, Item, Limits};

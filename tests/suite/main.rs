@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod arguments;
+mod create;
 mod desk;
 mod lab;
 mod screen;

@@ -17,9 +17,23 @@ const NODES_MAX: usize = 64;
 /// The longest address, in bytes.
 const ADDRESS_BYTES_MAX: usize = 2_048;
 
+const TRACKER_SCHEMES: &[&str] = &["http", "https", "udp"];
+const WEBSEED_SCHEMES: &[&str] = &["http", "https"];
+
+/// The address of a tracker as it is read from a .torrent file, in a form that others can parse; an
+/// error says why it would be left out.
+pub fn tracker_address(text: &str) -> Result<String, &'static str> {
+    check(text.as_bytes(), TRACKER_SCHEMES)
+}
+
+/// The same for a web seed.
+pub fn webseed_address(text: &str) -> Result<String, &'static str> {
+    check(text.as_bytes(), WEBSEED_SCHEMES)
+}
+
 /// `announce-list`, or where that holds nothing of use, `announce`.
 pub(super) fn trackers(root: Dict<'_>, oddities: &mut Oddities) -> Vec<Vec<String>> {
-    let mut collector = Collector::new("tracker", &["http", "https", "udp"], TRACKERS_MAX);
+    let mut collector = Collector::new("tracker", TRACKER_SCHEMES, TRACKERS_MAX);
     let mut tiers = Vec::new();
     let list = root.get(b"announce-list").and_then(|item| item.as_list());
     for tier in list.into_iter().flatten() {
@@ -41,7 +55,7 @@ pub(super) fn trackers(root: Dict<'_>, oddities: &mut Oddities) -> Vec<Vec<Strin
 
 /// `url-list`: one address or a list of them.
 pub(super) fn webseeds(root: Dict<'_>, oddities: &mut Oddities) -> Vec<String> {
-    let mut collector = Collector::new("web seed", &["http", "https"], WEBSEEDS_MAX);
+    let mut collector = Collector::new("web seed", WEBSEED_SCHEMES, WEBSEEDS_MAX);
     let list = root.get(b"url-list");
     list.map(|item| collector.take(item, oddities))
         .unwrap_or_default()

@@ -1,0 +1,335 @@
+//! `create`: a .torrent of a file or a folder.
+
+use super::arguments::Create;
+use super::complaint::{Complaint, Reason, plain};
+use super::progress::{Progress, Style};
+use super::shown::{shown, shown_path};
+use super::signals;
+use super::status::ExitStatus;
+use super::{events, figures, output};
+use crate::create::saving::Target;
+use crate::create::{self, CreateError, Creation, LeftOut, Settings, Torrent};
+use crate::protocol::metainfo::Metainfo;
+use crossbeam_channel::Receiver;
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::io::{ErrorKind, IsTerminal, Write as _};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+/// Where the .torrent goes.
+enum Place {
+    Output,
+    File(Target),
+}
+
+/// Runs `create`.
+pub fn run(options: &Create) -> Result<ExitStatus, Complaint> {
+    let place = place(options)?;
+    let work = start(options, &place)?;
+    let stopper = work.stopper();
+    let signal = signals::watch(move || stopper.stop());
+    let left_out = work.left_out();
+    warn_before(options, &work);
+    let torrent = hash(work, options.quiet, &signal)?;
+    for oddity in &torrent.metainfo.oddities {
+        warn(options, &shown(oddity));
+    }
+    let path = match &place {
+        Place::Output => {
+            write_out(&torrent.bytes)?;
+            None
+        }
+        Place::File(target) => {
+            save(target, &torrent, options)?;
+            Some(target.path())
+        }
+    };
+    let text = if options.json {
+        events::json(&Created::new(path, &torrent.metainfo, left_out))
+    } else {
+        page(path, &torrent.metainfo)
+    };
+    match path {
+        _ if options.quiet && !options.json => {}
+        Some(_) => output::line(&text)?,
+        None => output::say(&text),
+    }
+    Ok(ExitStatus::Done)
+}
+
+/// Where the .torrent goes, if it can go there: known before hours of hashing.
+fn place(options: &Create) -> Result<Place, Complaint> {
+    let named = options.output.as_deref();
+    if named.is_some_and(|path| path.as_os_str() == "-") {
+        if std::io::stdout().is_terminal() {
+            return Err(Complaint::new(
+                Reason::Output,
+                "a .torrent is no text to show on a terminal",
+                "redirect standard output, or name a file with --output",
+            ));
+        }
+        return Ok(Place::Output);
+    }
+    let path = match named {
+        Some(path) if !path.is_dir() => path.to_owned(),
+        folder => {
+            let name = match &options.name {
+                Some(name) => name.clone(),
+                None => create::name_of(&options.path).map_err(|error| complaint(&error))?,
+            };
+            let file = format!("{name}.torrent");
+            folder.map_or_else(|| PathBuf::from(&file), |folder| folder.join(&file))
+        }
+    };
+    let target = Target::new(&path).map_err(|error| Complaint::writing(&path, &error))?;
+    if target.occupied().is_some() && !options.overwrite {
+        return Err(in_the_way(&path));
+    }
+    Ok(Place::File(target))
+}
+
+fn in_the_way(path: &Path) -> Complaint {
+    Complaint::new(
+        Reason::InTheWay,
+        format!("{} exists", shown_path(path)),
+        "replace it with --overwrite, or choose another place with --output",
+    )
+}
+
+fn start(options: &Create, place: &Place) -> Result<Creation, Complaint> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let seconds = now.ok().and_then(|now| i64::try_from(now.as_secs()).ok());
+    let settings = Settings {
+        name: options.name.clone(),
+        piece_length: options.piece_length,
+        trackers: options.trackers.clone(),
+        webseeds: options.webseeds.clone(),
+        private: options.private,
+        comment: options.comment.clone(),
+        source: options.source.clone(),
+        created_by: options
+            .creator
+            .then(|| concat!("ropewalk ", env!("CARGO_PKG_VERSION")).to_owned()),
+        creation_date: seconds.filter(|_| options.date),
+        exclude: options.exclude.clone(),
+        hidden: options.hidden,
+        output: match place {
+            Place::File(target) => target.occupied(),
+            Place::Output => None,
+        },
+    };
+    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    Creation::start(&options.path, settings, threads).map_err(|error| complaint(&error))
+}
+
+/// Hashes everything, or until a signal comes.
+fn hash(work: Creation, quiet: bool, signal: &Receiver<u8>) -> Result<Torrent, Complaint> {
+    let mut progress = Progress::new(Style::fitting(quiet, false), &[shown(work.name())]);
+    let torrent = hash_with(work, &mut progress);
+    progress.finish();
+    torrent.map_err(|error| match signal.try_recv() {
+        Ok(number) => Complaint {
+            status: ExitStatus::Signal(number),
+            ..complaint(&CreateError::Stopped)
+        },
+        Err(_) => complaint(&error),
+    })
+}
+
+fn hash_with(mut work: Creation, progress: &mut Progress) -> Result<Torrent, CreateError> {
+    let clock = Instant::now();
+    let total = work.geometry().total();
+    let mut done = 0;
+    for step in &mut work {
+        done += step?.bytes;
+        progress.hashing(clock.elapsed(), done, total);
+    }
+    work.finish()
+}
+
+fn write_out(bytes: &[u8]) -> Result<(), Complaint> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(bytes).and_then(|()| out.flush());
+    written.map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Complaint::silent(),
+        _ => Complaint::output(&error),
+    })
+}
+
+fn save(target: &Target, torrent: &Torrent, options: &Create) -> Result<(), Complaint> {
+    let saved = target.save(&torrent.bytes, options.overwrite);
+    saved.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => in_the_way(target.path()),
+        _ => Complaint::writing(target.path(), &error),
+    })
+}
+
+fn warn(options: &Create, text: &str) {
+    if !options.quiet {
+        output::say(&format!("warning: {text}"));
+    }
+}
+
+fn warn_before(options: &Create, work: &Creation) {
+    let hidden = work.left_out().hidden;
+    if hidden > 0 {
+        let them = figures::count(hidden as u64, "hidden name");
+        warn(
+            options,
+            &format!("{them} left out; --include-hidden takes them in"),
+        );
+    }
+    let length = work.geometry().piece_length();
+    if !length.is_power_of_two() {
+        let text = "some programs accept no piece length but a power of two, this one is";
+        warn(options, &format!("{text} {length} bytes"));
+    }
+    if options.private && options.trackers.is_empty() {
+        warn(
+            options,
+            "it is private and names no tracker, so peers have no way to find each other",
+        );
+    }
+}
+
+/// Why there is no torrent, in words.
+fn complaint(error: &CreateError) -> Complaint {
+    let file = |sentence: String, hint: &str| Complaint::new(Reason::File, sentence, hint);
+    let exclude = "take it away, or leave it out with --exclude";
+    match error {
+        CreateError::Read { path, error } => Complaint::reading(path, error),
+        CreateError::Special { path, what } => file(
+            format!("cannot read {}: it is {what}", shown_path(path)),
+            exclude,
+        ),
+        CreateError::Loop { path } => file(
+            format!(
+                "cannot read {}: it leads back to a folder it lies in",
+                shown_path(path)
+            ),
+            exclude,
+        ),
+        CreateError::NotText { path } => file(
+            format!(
+                "cannot take in {}: its name is not UTF-8, and each program would write it under another one",
+                shown_path(path)
+            ),
+            "rename it, leave it out with --exclude, or, if it is the only one, name it with --name",
+        ),
+        CreateError::TooManyFiles => file(
+            error.to_string(),
+            "leave some out with --exclude, pack them, or make several torrents",
+        ),
+        CreateError::TooDeep { path } => file(
+            format!("cannot take in {}: it lies too deep", shown_path(path)),
+            exclude,
+        ),
+        CreateError::Nothing { path, left_out } => file(
+            format!(
+                "there is nothing in {} to make a torrent of",
+                shown_path(path)
+            ),
+            if left_out.hidden > 0 {
+                "hidden names were left out, --include-hidden takes them in"
+            } else if left_out.excluded > 0 {
+                "everything was left out by --exclude"
+            } else {
+                "a torrent needs a file with at least one byte"
+            },
+        ),
+        CreateError::NoName { path } => file(
+            format!("{} has no name", shown_path(path)),
+            "give the torrent one with --name",
+        ),
+        CreateError::Itself { path } => Complaint::usage(
+            format!("{} would be replaced by its own .torrent", shown_path(path)),
+            "choose another place with --output",
+        ),
+        CreateError::Changed { path } => file(
+            format!("{} changed while it was read", shown_path(path)),
+            "wait until nobody writes to it and run the same command again",
+        ),
+        CreateError::Unusable(error) => file(
+            format!(
+                "no program could read this torrent: {}",
+                shown(&error.to_string())
+            ),
+            "longer pieces (--piece-length) or fewer files (--exclude) may help",
+        ),
+        CreateError::TooLong(_) => file(
+            error.to_string(),
+            "longer pieces (--piece-length) or fewer files (--exclude) make it shorter",
+        ),
+        CreateError::Thread(error) => Complaint::new(
+            Reason::Resources,
+            format!("cannot start a thread: {}", plain(error)),
+            "the system allows no more threads (see `ulimit -u`)",
+        ),
+        CreateError::Stopped => Complaint::new(
+            Reason::Interrupted,
+            "stopped before it was complete, nothing was written",
+            "",
+        ),
+    }
+}
+
+/// The keys of `create --json`.
+#[derive(Serialize)]
+struct Created<'a> {
+    path: Option<String>,
+    name: &'a str,
+    info_hash: String,
+    total_size: u64,
+    piece_length: u32,
+    pieces: u32,
+    files: usize,
+    hidden: usize,
+    excluded: usize,
+    magnet: String,
+}
+
+impl<'a> Created<'a> {
+    fn new(path: Option<&Path>, metainfo: &'a Metainfo, left_out: LeftOut) -> Created<'a> {
+        Created {
+            path: path.map(|path| path.to_string_lossy().into_owned()),
+            name: &metainfo.name,
+            info_hash: metainfo.info_hash.to_string(),
+            total_size: metainfo.geometry.total(),
+            piece_length: metainfo.geometry.piece_length(),
+            pieces: metainfo.geometry.pieces(),
+            files: metainfo.files.len(),
+            hidden: left_out.hidden,
+            excluded: left_out.excluded,
+            magnet: metainfo.magnet(),
+        }
+    }
+}
+
+/// The page for people.
+fn page(path: Option<&Path>, metainfo: &Metainfo) -> String {
+    let mut page = String::new();
+    let geometry = &metainfo.geometry;
+    let mut row = |key: &str, value: &str| {
+        let _ = writeln!(page, "{key:<14}{value}");
+    };
+    if let Some(path) = path {
+        row("written", &shown_path(path));
+    }
+    row("info-hash", &metainfo.info_hash.to_string());
+    row(
+        "size",
+        &format!(
+            "{} ({} bytes) in {}",
+            figures::size(geometry.total()),
+            geometry.total(),
+            figures::count(metainfo.files.len() as u64, "file")
+        ),
+    );
+    let length = figures::size(geometry.piece_length().into());
+    row("pieces", &format!("{} of {length}", geometry.pieces()));
+    row("magnet", &shown(&metainfo.magnet()));
+    page.truncate(page.trim_end().len());
+    page
+}

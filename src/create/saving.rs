@@ -1,0 +1,171 @@
+//! Puts a finished .torrent in its place: all of it or nothing.
+//!
+//! ```text
+//! let target = Target::new(path)?;         // before the work: is there room for it?
+//! target.save(&bytes, overwrite)?;         // after it: a temporary file beside it, then a rename
+//! ```
+
+use super::tree::Identity;
+use rustix::fs::{Access, CWD, RenameFlags};
+use rustix::io::Errno;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// A place for a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// As it was named.
+    path: PathBuf,
+    /// What is written: behind a symbolic link is what is meant to be replaced, not the link.
+    real: PathBuf,
+    there: There,
+}
+
+/// What is in the place already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum There {
+    Nothing,
+    File(Identity),
+    /// A device or a FIFO: written to, never replaced.
+    Stream,
+}
+
+impl Target {
+    /// Looks at the place. An error if it is a folder, or its own folder is not there or takes no files.
+    pub fn new(path: &Path) -> io::Result<Target> {
+        let found = match std::fs::metadata(path) {
+            Ok(found) => Some(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let there = match &found {
+            None => There::Nothing,
+            Some(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Some(found) if found.is_file() => There::File(Identity::of(found)),
+            Some(_) => There::Stream,
+        };
+        let real = match there {
+            There::File(_) => path.canonicalize()?,
+            _ => path.to_owned(),
+        };
+        let path = path.to_owned();
+        let target = Target { path, real, there };
+        if there != There::Stream {
+            rustix::fs::access(target.folder(), Access::WRITE_OK | Access::EXEC_OK)?;
+        }
+        Ok(target)
+    }
+
+    /// Where it is, as it was named.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file that is there already, if one is.
+    pub fn occupied(&self) -> Option<Identity> {
+        match self.there {
+            There::File(identity) => Some(identity),
+            _ => None,
+        }
+    }
+
+    /// Writes `bytes`. Where it fails, what was there before is there still, and nothing else. Without
+    /// `overwrite` an existing file is an error of the kind `AlreadyExists`.
+    pub fn save(&self, bytes: &[u8], overwrite: bool) -> io::Result<()> {
+        if self.there == There::Stream {
+            return OpenOptions::new()
+                .write(true)
+                .open(&self.real)?
+                .write_all(bytes);
+        }
+        let process = std::process::id();
+        let draft = self.folder().join(format!(".{process}.torrent.part"));
+        let written = write(&draft, bytes).and_then(|()| self.put(&draft, overwrite));
+        if written.is_err() {
+            let _ = std::fs::remove_file(&draft);
+        }
+        written
+    }
+
+    fn put(&self, draft: &Path, overwrite: bool) -> io::Result<()> {
+        if overwrite {
+            return std::fs::rename(draft, &self.real);
+        }
+        let alone = rustix::fs::renameat_with(CWD, draft, CWD, &self.real, RenameFlags::NOREPLACE);
+        match alone {
+            // A file system that does not know the flag: look first, which leaves a moment between.
+            Err(Errno::INVAL | Errno::NOSYS) if self.real.symlink_metadata().is_err() => {
+                std::fs::rename(draft, &self.real)
+            }
+            Err(Errno::INVAL | Errno::NOSYS) => Err(io::ErrorKind::AlreadyExists.into()),
+            other => Ok(other?),
+        }
+    }
+
+    fn folder(&self) -> &Path {
+        match self.real.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        }
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    }
+
+    #[test]
+    fn nothing_but_the_file_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.torrent");
+        let target = Target::new(&path).unwrap();
+        assert_eq!(target.occupied(), None);
+        target.save(b"one", false).unwrap();
+        let error = target.save(b"two", false).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
+        Target::new(&path).unwrap().save(b"two", true).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(names(folder.path()), ["a.torrent"]);
+    }
+
+    #[test]
+    fn behind_a_link_the_file_is_replaced_and_the_link_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, link] = ["file", "link"].map(|name| folder.path().join(name));
+        std::fs::write(&file, b"old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        Target::new(&link).unwrap().save(b"new", true).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_device_is_written_to_and_not_replaced() {
+        let target = Target::new(Path::new("/dev/null")).unwrap();
+        target.save(b"gone", false).unwrap();
+        assert!(!Path::new("/dev/null").metadata().unwrap().is_file());
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_is_told_before_the_work() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["", "missing/a", &"x".repeat(300)] {
+            assert!(Target::new(&folder.path().join(name)).is_err(), "{name}");
+        }
+    }
+}

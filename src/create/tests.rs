@@ -1,0 +1,146 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::protocol::digest::Digest;
+use std::fs;
+
+fn threads(count: usize) -> NonZeroUsize {
+    NonZeroUsize::new(count).unwrap()
+}
+
+fn create(path: &Path, settings: Settings, count: usize) -> Result<Torrent, CreateError> {
+    Creation::start(path, settings, threads(count))?.finish()
+}
+
+/// A folder with these files, each filled with noise of its length.
+fn folder(files: &[(&str, usize)]) -> tempfile::TempDir {
+    let place = tempfile::tempdir().unwrap();
+    for (number, (path, length)) in files.iter().enumerate() {
+        let path = place.path().join("root").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut bytes = vec![0; *length];
+        fastrand::Rng::with_seed(number as u64).fill(&mut bytes);
+        fs::write(path, bytes).unwrap();
+    }
+    place
+}
+
+#[test]
+fn piece_lengths_give_1500_to_3000_pieces() {
+    let mut last = 0;
+    for bits in 0..50 {
+        for total in [1u64 << bits, (1 << bits) + 1, 3 << bits] {
+            let length = piece_length_for(total);
+            let pieces = total.div_ceil(length.into());
+            assert!(length.is_power_of_two());
+            match length {
+                PIECE_LENGTH_SHORTEST => assert!(pieces <= 3000),
+                PIECE_LENGTH_LONGEST => assert!(pieces >= 1500),
+                _ => assert!((1500..=3000).contains(&pieces), "{total}: {pieces}"),
+            }
+        }
+        let length = piece_length_for(1 << bits);
+        assert!(length >= last);
+        last = length;
+    }
+    assert_eq!(piece_length_for(2 << 30), 1 << 20);
+}
+
+#[test]
+fn pieces_over_files_of_every_awkward_length_are_those_of_the_bytes_in_a_row() {
+    let lengths = [
+        0, 1, 4095, 16_383, 16_384, 16_385, 0, 131_072, 131_073, 400_001, 0,
+    ];
+    let names: Vec<String> = (0..lengths.len()).map(|n| format!("{n:02}")).collect();
+    let files: Vec<_> = names.iter().map(String::as_str).zip(lengths).collect();
+    let place = folder(&files);
+    let root = place.path().join("root");
+    let row: Vec<u8> = names
+        .iter()
+        .flat_map(|name| fs::read(root.join(name)).unwrap())
+        .collect();
+    for (piece_length, count) in [(16_384, 1), (16_384, 3), (49_152, 2), (1 << 20, 4)] {
+        let settings = Settings {
+            piece_length: Some(piece_length),
+            ..Settings::default()
+        };
+        let torrent = create(&root, settings, count).unwrap();
+        let digests: Vec<_> = row.chunks(piece_length as usize).map(Digest::of).collect();
+        assert_eq!(*torrent.metainfo.piece_digests, digests);
+        assert_eq!(torrent.metainfo.files.len(), lengths.len());
+        assert!(torrent.metainfo.oddities.is_empty());
+    }
+}
+
+#[test]
+fn files_stand_in_the_order_of_their_paths_bytes() {
+    let place = folder(&[("a/z", 1), ("a-b/z", 1), ("a.txt", 1), ("ä", 1), ("Z", 1)]);
+    let torrent = create(&place.path().join("root"), Settings::default(), 2).unwrap();
+    let paths: Vec<_> = torrent
+        .metainfo
+        .files
+        .iter()
+        .map(|it| it.path.as_str())
+        .collect();
+    assert_eq!(paths, ["Z", "a-b/z", "a.txt", "a/z", "ä"]);
+}
+
+#[test]
+fn what_changes_after_it_was_found_is_noticed() {
+    let changes: [(&str, fn(&Path)); 5] = [
+        ("shorter", |path| {
+            let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.set_len(10).unwrap();
+        }),
+        ("longer", |path| {
+            let mut bytes = fs::read(path).unwrap();
+            bytes.push(0);
+            fs::write(path, bytes).unwrap();
+        }),
+        ("gone", |path| fs::remove_file(path).unwrap()),
+        ("another", |path| {
+            let other = path.with_extension("new");
+            fs::copy(path, &other).unwrap();
+            fs::rename(other, path).unwrap();
+        }),
+        ("touched", |path| {
+            let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+            let time = std::time::SystemTime::UNIX_EPOCH;
+            file.set_modified(time).unwrap();
+        }),
+    ];
+    for (what, change) in changes {
+        let place = folder(&[("one", 100_000), ("two", 100_000)]);
+        let root = place.path().join("root");
+        let mut work = Creation::start(&root, Settings::default(), threads(2)).unwrap();
+        let _ = work.next();
+        change(&root.join("two"));
+        match work.finish() {
+            Err(CreateError::Changed { path }) => assert_eq!(path, root.join("two"), "{what}"),
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_creation_can_be_dropped_half_way() {
+    let place = folder(&[("one", 1_000_000)]);
+    let root = place.path().join("root");
+    let mut work = Creation::start(&root, Settings::default(), threads(2)).unwrap();
+    work.next().unwrap().unwrap();
+    drop(work);
+}
+
+#[test]
+fn what_no_program_could_read_is_refused_before_hashing() {
+    let place = folder(&[("one", 1)]);
+    let file = fs::File::create(place.path().join("root/huge")).unwrap();
+    // All holes: nobody could hash it in the time of a test.
+    file.set_len(1 << 43).unwrap();
+    let settings = Settings {
+        piece_length: Some(PIECE_LENGTH_SHORTEST),
+        ..Settings::default()
+    };
+    let error = Creation::start(&place.path().join("root"), settings, threads(1)).unwrap_err();
+    assert!(matches!(error, CreateError::Unusable(_)), "{error:?}");
+}
