@@ -87,7 +87,8 @@ fn files_stand_in_the_order_of_their_paths_bytes() {
 
 #[test]
 fn what_changes_after_it_was_found_is_noticed() {
-    let changes: [(&str, fn(&Path)); 5] = [
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 5] = [
         ("shorter", |path| {
             let file = fs::OpenOptions::new().write(true).open(path).unwrap();
             file.set_len(10).unwrap();

@@ -9,6 +9,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod create;
 mod disk;
 mod faults;
 mod lane;

@@ -141,6 +141,19 @@ fn without_date_and_creator_nothing_tells_when_and_by_what() {
 }
 
 #[test]
+fn the_info_hash_is_that_which_other_programs_give() {
+    let desk = Desk::new();
+    for (name, bytes) in [("a", b"abc"), ("h", b"hij"), ("x", b"xyz")] {
+        desk.write(format!("foo/{name}"), bytes);
+    }
+    let created = desk.run(&["create", "--json", "foo"]).expect(0).json();
+    assert_eq!(
+        created["info_hash"],
+        "d3432a4b9d18baa413095a70f1e417021ceaca5b"
+    );
+}
+
+#[test]
 fn hidden_names_are_left_out_and_counted_unless_they_are_wanted() {
     let desk = Desk::new();
     album(&desk);
