@@ -231,10 +231,10 @@ fn complaint(error: &CreateError) -> Complaint {
                 "there is nothing in {} to make a torrent of",
                 shown_path(path)
             ),
-            if left_out.hidden > 0 {
+            if left_out.excluded > 0 {
+                "what is there was left out by --exclude"
+            } else if left_out.hidden > 0 {
                 "hidden names were left out, --include-hidden takes them in"
-            } else if left_out.excluded > 0 {
-                "everything was left out by --exclude"
             } else {
                 "a torrent needs a file with at least one byte"
             },

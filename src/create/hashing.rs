@@ -63,11 +63,10 @@ struct Cursor {
     offset: u64,
     /// Bytes of the piece that are still to be read.
     left: usize,
+    /// The file it stands in, once it was read from: as many pieces as are hashed side by side may stand
+    /// in as many files.
+    opened: Option<OwnedFd>,
 }
-
-/// The file that was read last: the next piece most often goes on in it.
-#[derive(Default)]
-struct Opened(Option<(usize, OwnedFd)>);
 
 impl Worker {
     /// A worker with a buffer of its own.
@@ -82,10 +81,9 @@ impl Worker {
 
     /// Takes jobs until there will be no more, one has failed, or nobody listens.
     pub fn work(mut self, queue: &Receiver<Job>, tell: &Sender<Done>) {
-        let mut opened = Opened::default();
         for job in queue {
             let outcome = match job {
-                Job::Hash(pieces) => self.hash(pieces, &mut opened),
+                Job::Hash(pieces) => self.hash(pieces),
                 Job::Look(files) => self.look(files),
             };
             let failed = outcome.is_err();
@@ -96,23 +94,22 @@ impl Worker {
     }
 
     /// Hashes adjacent pieces: one after the other, as long as there is nothing that does several.
-    fn hash(&mut self, pieces: Range<u32>, opened: &mut Opened) -> Result<Done, CreateError> {
+    fn hash(&mut self, pieces: Range<u32>) -> Result<Done, CreateError> {
         let first = pieces.start;
-        let mut digests = Vec::with_capacity(pieces.len());
-        for piece in pieces.filter_map(|number| self.geometry.piece(number)) {
-            let mut cursor = self.cursor(piece);
+        let pieces = pieces.filter_map(|number| self.geometry.piece(number));
+        let mut cursors: Vec<Cursor> = pieces.map(|piece| self.cursor(piece)).collect();
+        let mut digests = Vec::with_capacity(cursors.len());
+        for cursor in &mut cursors {
             let mut hasher = Hasher::default();
             while cursor.left > 0 {
                 if self.stopper.is_stopped() {
                     return Err(CreateError::Stopped);
                 }
-                let count = cursor.read(&self.tree, opened, &mut self.buffer)?;
+                let count = cursor.read(&self.tree, &mut self.buffer)?;
                 hasher.update(&self.buffer[..count]);
             }
             digests.push(hasher.finish());
         }
-        // Small files are looked at once more when all is read; with a large one, that may be hours.
-        opened.check(&self.tree)?;
         Ok(Done::Hashed { first, digests })
     }
 
@@ -122,6 +119,7 @@ impl Worker {
             file,
             offset,
             left: self.geometry.piece_size(piece) as usize,
+            opened: None,
         }
     }
 
@@ -136,45 +134,31 @@ impl Worker {
 
 impl Cursor {
     /// Fills `buffer`, or as much of it as the piece has left; how much that is.
-    fn read(
-        &mut self,
-        tree: &Tree,
-        opened: &mut Opened,
-        buffer: &mut [u8],
-    ) -> Result<usize, CreateError> {
+    fn read(&mut self, tree: &Tree, buffer: &mut [u8]) -> Result<usize, CreateError> {
         let wanted = self.left.min(buffer.len());
         let mut filled = 0;
         while filled < wanted {
-            let length = tree.files[self.file].facts.length;
-            let rest = length - self.offset;
+            let rest = tree.files[self.file].facts.length - self.offset;
             if rest == 0 {
                 self.file += 1;
                 self.offset = 0;
+                self.opened = None;
                 continue;
             }
             let count = rest.min((wanted - filled) as u64) as usize;
-            let room = &mut buffer[filled..filled + count];
-            opened.read(tree, self.file, self.offset, room)?;
-            self.offset += count as u64;
+            self.read_here(tree, &mut buffer[filled..filled + count])?;
             filled += count;
-            if self.offset == length {
-                opened.close();
-            }
         }
         self.left -= filled;
+        if self.left == 0 {
+            self.close(tree)?;
+        }
         Ok(filled)
     }
-}
 
-impl Opened {
-    /// Reads all of `room` from a file.
-    fn read(
-        &mut self,
-        tree: &Tree,
-        number: usize,
-        mut offset: u64,
-        mut room: &mut [u8],
-    ) -> Result<(), CreateError> {
+    /// Reads all of `room` from the file at hand.
+    fn read_here(&mut self, tree: &Tree, mut room: &mut [u8]) -> Result<(), CreateError> {
+        let number = self.file;
         let fail = |error: io::Error| match error.kind() {
             // It was there a moment ago.
             io::ErrorKind::NotFound => changed(tree, number),
@@ -183,12 +167,16 @@ impl Opened {
                 error,
             },
         };
-        let file = self.file(tree, number).map_err(fail)?;
+        let file = match self.opened.take() {
+            Some(file) => file,
+            None => tree.open(number).map_err(fail)?,
+        };
+        let file = self.opened.insert(file);
         while !room.is_empty() {
-            match rustix::io::pread(file, &mut *room, offset) {
+            match rustix::io::pread(&*file, &mut *room, self.offset) {
                 Ok(0) => return Err(changed(tree, number)),
                 Ok(count) => {
-                    offset += count as u64;
+                    self.offset += count as u64;
                     room = &mut room[count..];
                 }
                 Err(rustix::io::Errno::INTR) => {}
@@ -198,27 +186,16 @@ impl Opened {
         Ok(())
     }
 
-    fn file(&mut self, tree: &Tree, number: usize) -> io::Result<&OwnedFd> {
-        if self.0.as_ref().is_none_or(|(open, _)| *open != number) {
-            self.close();
-            self.0 = Some((number, tree.open(number)?));
-        }
-        let opened = self.0.as_ref().map(|(_, file)| file);
-        opened.ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    /// Whether the file that is still open, if one is, is as it was found.
-    fn check(&self, tree: &Tree) -> Result<(), CreateError> {
-        match &self.0 {
-            Some((number, file)) if !tree.is_unchanged(*number, file) => {
-                Err(changed(tree, *number))
+    /// At the end of the piece. In the middle of a large file is the time to look whether it is still
+    /// what it was: the look at all files, when everything is read, may be hours away.
+    fn close(&mut self, tree: &Tree) -> Result<(), CreateError> {
+        let in_the_middle = self.offset < tree.files[self.file].facts.length;
+        match self.opened.take() {
+            Some(file) if in_the_middle && !tree.is_unchanged(self.file, &file) => {
+                Err(changed(tree, self.file))
             }
             _ => Ok(()),
         }
-    }
-
-    fn close(&mut self) {
-        self.0 = None;
     }
 }
 
