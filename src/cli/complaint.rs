@@ -10,6 +10,7 @@ use super::output;
 use super::shown::{shown, shown_path};
 use super::status::ExitStatus;
 use crate::client::{Ending, Snapshot, StartError};
+use crate::create::CreateError;
 use crate::storage::slot::{StorageError, StorageTrouble};
 use std::fmt::{Display, Write};
 use std::io::ErrorKind;
@@ -249,6 +250,53 @@ impl Complaint {
             StartError::SamePlace(_) => {
                 Complaint::usage(sentence, "run one command for each, with different folders")
             }
+        }
+    }
+
+    /// There is no torrent to write.
+    pub fn create(error: &CreateError) -> Complaint {
+        let hint = match error {
+            CreateError::Read { path, error } => return Complaint::reading(path, error),
+            CreateError::NotText { path } => {
+                let path = shown_path(path);
+                return Complaint::new(
+                    Reason::File,
+                    format!("the name of {path} is not UTF-8, so others would write another one"),
+                    "rename it, or leave it out with --exclude; --name gives the whole another name",
+                );
+            }
+            CreateError::Special { .. }
+            | CreateError::Loop { .. }
+            | CreateError::TooDeep { .. } => "take it away, or leave it out with --exclude",
+            CreateError::TooManyFiles => "leave some out with --exclude, or make several torrents",
+            CreateError::Nothing { left_out, .. } if left_out.excluded > 0 => {
+                "what is there was left out by --exclude"
+            }
+            CreateError::Nothing { left_out, .. } if left_out.hidden > 0 => {
+                "hidden names were left out, --include-hidden takes them in"
+            }
+            CreateError::Nothing { .. } => "a torrent needs a file with at least one byte",
+            CreateError::NoName { .. } => "give the torrent a name with --name",
+            CreateError::Itself { .. } => "choose another place with --output",
+            CreateError::Changed { .. } => {
+                "wait until nobody writes to it and run the same command again"
+            }
+            CreateError::Unusable(_) | CreateError::TooLong(_) => {
+                "longer pieces (--piece-length) or fewer files (--exclude) may help"
+            }
+            CreateError::Thread(_) => "the system allows no more threads (see `ulimit -u`)",
+            CreateError::Stopped => "",
+        };
+        let sentence = match error {
+            CreateError::Thread(error) => format!("cannot start a thread: {}", plain(error)),
+            CreateError::Stopped => "stopped before it was complete, nothing was written".into(),
+            error => shown(&error.to_string()),
+        };
+        match error {
+            CreateError::Itself { .. } => Complaint::usage(sentence, hint),
+            CreateError::Thread(_) => Complaint::new(Reason::Resources, sentence, hint),
+            CreateError::Stopped => Complaint::new(Reason::Interrupted, sentence, hint),
+            _ => Complaint::new(Reason::File, sentence, hint),
         }
     }
 

@@ -1,7 +1,7 @@
 //! `create`: a .torrent of a file or a folder.
 
 use super::arguments::Create;
-use super::complaint::{Complaint, Reason, plain};
+use super::complaint::{Complaint, Reason};
 use super::progress::{Progress, Style};
 use super::shown::{shown, shown_path};
 use super::signals;
@@ -77,7 +77,9 @@ fn place(options: &Create) -> Result<Place, Complaint> {
         folder => {
             let name = match &options.name {
                 Some(name) => name.clone(),
-                None => create::name_of(&options.path).map_err(|error| complaint(&error))?,
+                None => {
+                    create::name_of(&options.path).map_err(|error| Complaint::create(&error))?
+                }
             };
             let file = format!("{name}.torrent");
             folder.map_or_else(|| PathBuf::from(&file), |folder| folder.join(&file))
@@ -121,7 +123,7 @@ fn start(options: &Create, place: &Place) -> Result<Creation, Complaint> {
         },
     };
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    Creation::start(&options.path, settings, threads).map_err(|error| complaint(&error))
+    Creation::start(&options.path, settings, threads).map_err(|error| Complaint::create(&error))
 }
 
 /// Hashes everything, or until a signal comes.
@@ -132,9 +134,9 @@ fn hash(work: Creation, quiet: bool, signal: &Receiver<u8>) -> Result<Torrent, C
     torrent.map_err(|error| match signal.try_recv() {
         Ok(number) => Complaint {
             status: ExitStatus::Signal(number),
-            ..complaint(&CreateError::Stopped)
+            ..Complaint::create(&CreateError::Stopped)
         },
-        Err(_) => complaint(&error),
+        Err(_) => Complaint::create(&error),
     })
 }
 
@@ -191,87 +193,6 @@ fn warn_before(options: &Create, work: &Creation) {
             options,
             "it is private and names no tracker, so peers have no way to find each other",
         );
-    }
-}
-
-/// Why there is no torrent, in words.
-fn complaint(error: &CreateError) -> Complaint {
-    let file = |sentence: String, hint: &str| Complaint::new(Reason::File, sentence, hint);
-    let exclude = "take it away, or leave it out with --exclude";
-    match error {
-        CreateError::Read { path, error } => Complaint::reading(path, error),
-        CreateError::Special { path, what } => file(
-            format!("cannot read {}: it is {what}", shown_path(path)),
-            exclude,
-        ),
-        CreateError::Loop { path } => file(
-            format!(
-                "cannot read {}: it leads back to a folder it lies in",
-                shown_path(path)
-            ),
-            exclude,
-        ),
-        CreateError::NotText { path } => file(
-            format!(
-                "cannot take in {}: its name is not UTF-8, and each program would write it under another one",
-                shown_path(path)
-            ),
-            "rename it, leave it out with --exclude, or, if it is the only one, name it with --name",
-        ),
-        CreateError::TooManyFiles => file(
-            error.to_string(),
-            "leave some out with --exclude, pack them, or make several torrents",
-        ),
-        CreateError::TooDeep { path } => file(
-            format!("cannot take in {}: it lies too deep", shown_path(path)),
-            exclude,
-        ),
-        CreateError::Nothing { path, left_out } => file(
-            format!(
-                "there is nothing in {} to make a torrent of",
-                shown_path(path)
-            ),
-            if left_out.excluded > 0 {
-                "what is there was left out by --exclude"
-            } else if left_out.hidden > 0 {
-                "hidden names were left out, --include-hidden takes them in"
-            } else {
-                "a torrent needs a file with at least one byte"
-            },
-        ),
-        CreateError::NoName { path } => file(
-            format!("{} has no name", shown_path(path)),
-            "give the torrent one with --name",
-        ),
-        CreateError::Itself { path } => Complaint::usage(
-            format!("{} would be replaced by its own .torrent", shown_path(path)),
-            "choose another place with --output",
-        ),
-        CreateError::Changed { path } => file(
-            format!("{} changed while it was read", shown_path(path)),
-            "wait until nobody writes to it and run the same command again",
-        ),
-        CreateError::Unusable(error) => file(
-            format!(
-                "no program could read this torrent: {}",
-                shown(&error.to_string())
-            ),
-            "longer pieces (--piece-length) or fewer files (--exclude) may help",
-        ),
-        CreateError::TooLong(_) => file(
-            error.to_string(),
-            "longer pieces (--piece-length) or fewer files (--exclude) make it shorter",
-        ),
-        CreateError::Thread(error) => Complaint::new(
-            Reason::Resources,
-            format!("cannot start a thread: {}", plain(error)),
-            "the system allows no more threads (see `ulimit -u`)",
-        ),
-        CreateError::Stopped => Complaint::new(
-            Reason::Interrupted,
-            "stopped before it was complete, nothing was written",
-            "",
-        ),
     }
 }
 

@@ -162,7 +162,7 @@ pub enum CreateError {
         path: PathBuf,
     },
     /// Others would not read it, or we ourselves.
-    #[error(transparent)]
+    #[error("nobody could read the torrent: {0}")]
     Unusable(#[from] MetainfoError),
     /// The .torrent would have more than [`METAINFO_BYTES_MAX`] bytes.
     #[error("the .torrent would have {0} bytes, {METAINFO_BYTES_MAX} are supported")]

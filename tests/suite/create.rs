@@ -230,7 +230,7 @@ fn what_cannot_be_read_is_named_and_nothing_is_left_behind() {
     fifo(&desk, "album/pipe");
     let outcome = desk.run(&["create", "album"]).expect(2);
     assert!(
-        outcome.err.contains("album/pipe: it is a FIFO"),
+        outcome.err.contains("album/pipe is a FIFO"),
         "{}",
         outcome.err
     );
@@ -413,6 +413,22 @@ fn a_piece_length_that_is_no_power_of_two_is_taken_with_a_warning() {
     assert!(outcome.err.contains("power of two"), "{}", outcome.err);
     assert_eq!(read(&desk, "album.torrent").geometry.piece_length(), 49_152);
     desk.run(&["verify", "album.torrent"]).expect(0);
+}
+
+#[test]
+fn what_nobody_could_read_is_told_before_the_hashing() {
+    let desk = Desk::new();
+    // All holes: its bytes cannot be hashed in a test's time, so the answer came before.
+    let file = fs::File::create(desk.path("huge")).unwrap();
+    file.set_len(1 << 43).unwrap();
+    for (length, problem) in [("16K", "nobody could read"), ("4M", "bytes")] {
+        let outcome = desk
+            .run(&["create", "--piece-length", length, "huge"])
+            .expect(2);
+        assert!(outcome.err.contains(problem), "{}", outcome.err);
+        assert!(outcome.err.contains("--piece-length"), "{}", outcome.err);
+    }
+    assert_eq!(names(&desk), ["huge"]);
 }
 
 #[test]
