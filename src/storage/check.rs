@@ -14,18 +14,18 @@
 //! whether more is in flight, and says so with each piece: so the last piece of a download is hashed at
 //! once, and nobody has to count.
 
-use super::layout::{LazyFile, Opened, Place};
-use super::slot::{StorageError, StorageTrouble};
+mod cursor;
+
+use self::cursor::{Cursor, Unread};
+use super::layout::Place;
+use super::slot::StorageError;
 use crate::protocol::digest::Hasher;
 use crate::protocol::digest::lanes::{Lanes, Width};
 use crate::protocol::geometry::BLOCK_LENGTH;
 use crate::protocol::{Digest, PieceIndex};
 use crate::swarm::event::Verdict;
 use crossbeam_channel::{Receiver, Sender};
-use rustix::fs::Advice;
 use std::io;
-use std::num::NonZeroU64;
-use std::os::unix::fs::FileExt;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -121,8 +121,13 @@ impl Checker {
     }
 }
 
-/// The deepest call chain is a hash under a read; buffers are on the heap.
-pub(crate) const STACK: usize = 128 * 1024;
+/// The deepest call chain is a hash under a read; buffers are on the heap. Only an optimised build keeps
+/// the lanes' rows in registers, others have each of some thousand on the stack.
+pub(crate) const STACK: usize = if cfg!(debug_assertions) {
+    2 * 1024 * 1024
+} else {
+    128 * 1024
+};
 
 impl Drop for Checker {
     fn drop(&mut self) {
@@ -241,14 +246,6 @@ impl Default for Reader {
     }
 }
 
-/// Why a piece could not be read to its end.
-enum Unread {
-    /// The bytes are not there.
-    Missing(StorageError),
-    /// They cannot be had.
-    Failed(StorageError),
-}
-
 impl Reader {
     /// A reader that hashes up to `at_once` pieces side by side, and keeps a file open for each.
     pub fn new(at_once: usize) -> Reader {
@@ -365,164 +362,6 @@ impl Reader {
     }
 }
 
-/// Goes through the bytes of a piece with no more than one file open at a time, not counting those that
-/// others keep open.
-struct Cursor<'a> {
-    places: std::slice::Iter<'a, Place>,
-    keep: bool,
-    here: Here<'a>,
-}
-
-/// Where a cursor stands.
-enum Here<'a> {
-    /// Before the next place.
-    Between,
-    /// In padding, with so many bytes to go.
-    Zeros(usize),
-    /// In a file.
-    File {
-        file: &'a LazyFile,
-        open: Opened<'a>,
-        offset: u64,
-        left: usize,
-        /// The disk was told of bytes up to here.
-        told: u64,
-    },
-}
-
-impl<'a> Cursor<'a> {
-    /// At the first byte of `places`. With `keep`, files stay open as long as their handles.
-    fn new(places: &'a [Place], keep: bool) -> Cursor<'a> {
-        Cursor {
-            places: places.iter(),
-            keep,
-            here: Here::Between,
-        }
-    }
-
-    /// Reads the next bytes into `room`: all that fit, or all that are left.
-    fn fill(&mut self, room: &mut [u8]) -> Result<usize, Unread> {
-        let mut filled = 0;
-        while filled < room.len() {
-            let room = &mut room[filled..];
-            let (count, left) = match &mut self.here {
-                Here::Between => match self.places.next() {
-                    Some(place) => {
-                        self.here = Here::at(place, self.keep)?;
-                        continue;
-                    }
-                    None => break,
-                },
-                Here::Zeros(left) => {
-                    let count = room.len().min(*left);
-                    room[..count].fill(0);
-                    *left -= count;
-                    (count, *left)
-                }
-                Here::File {
-                    file,
-                    open,
-                    offset,
-                    left,
-                    told,
-                } => {
-                    if *told <= *offset {
-                        *told = announce(open, *offset, *left);
-                    }
-                    let most = room.len().min(*left);
-                    let count = read_some(file, open, &mut room[..most], *offset)?;
-                    *offset += count as u64;
-                    *left -= count;
-                    (count, *left)
-                }
-            };
-            filled += count;
-            if left == 0 {
-                self.here = Here::Between; // closes the file
-            }
-        }
-        Ok(filled)
-    }
-}
-
-impl<'a> Here<'a> {
-    fn at(place: &'a Place, keep: bool) -> Result<Here<'a>, Unread> {
-        match place {
-            Place::Padding { length } => Ok(Here::Zeros(*length as usize)),
-            Place::File {
-                file,
-                offset,
-                length,
-            } => {
-                let open = if keep {
-                    file.get().map(Opened::Kept)
-                } else {
-                    file.get_once()
-                };
-                Ok(Here::File {
-                    file,
-                    open: open.map_err(Unread::of)?,
-                    offset: *offset,
-                    left: *length as usize,
-                    told: if keep { u64::MAX } else { 0 },
-                })
-            }
-        }
-    }
-}
-
-/// At least one byte at `offset`.
-fn read_some(
-    file: &LazyFile,
-    open: &Opened,
-    room: &mut [u8],
-    offset: u64,
-) -> Result<usize, Unread> {
-    loop {
-        match open.read_at(room, offset) {
-            Ok(0) => {
-                let end = io::ErrorKind::UnexpectedEof.into();
-                let error = StorageError::from_io("read", file.path(), &end);
-                return Err(Unread::Missing(error));
-            }
-            Ok(count) => return Ok(count),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => {
-                let error = StorageError::from_io("read", file.path(), &error);
-                return Err(Unread::Failed(error));
-            }
-        }
-    }
-}
-
-/// How far ahead the disk is told what will be read, in bytes.
-const AHEAD: u64 = 2 * 1024 * 1024;
-
-/// The most that the kernel takes note of in one call may be less.
-const TOLD_AT_ONCE: u64 = 256 * 1024;
-
-/// Tells the disk which of the `left` bytes from `offset` on will be read soon, and returns the end of
-/// what it was told of. Sixteen pieces that are read in turns, 16 KiB of each, look like reading here and
-/// there, which the kernel does not read ahead for: a disk with a head would do nothing but move it.
-fn announce(open: &Opened, offset: u64, left: usize) -> u64 {
-    let end = offset + AHEAD.min(left as u64);
-    for from in (offset..end).step_by(TOLD_AT_ONCE as usize) {
-        let length = NonZeroU64::new(TOLD_AT_ONCE.min(end - from));
-        // A file system that cannot read ahead says so, and is read all the same.
-        let _ = rustix::fs::fadvise(&**open, from, length, Advice::WillNeed);
-    }
-    end
-}
-
-impl Unread {
-    fn of(error: StorageError) -> Unread {
-        match error.kind {
-            StorageTrouble::Vanished => Unread::Missing(error),
-            _ => Unread::Failed(error),
-        }
-    }
-}
-
 /// The digests of the blocks of a piece that comes in chunks of any size.
 #[derive(Default)]
 struct Blocks {
@@ -566,6 +405,7 @@ mod tests {
     use super::*;
     use crate::storage::layout::{Access, Layout};
     use crate::storage::open_files::OpenFiles;
+    use crate::storage::slot::StorageTrouble;
     use crate::storage::test_torrent::{Author, noise};
     use std::path::Path;
 
@@ -665,6 +505,88 @@ mod tests {
         std::fs::remove_file(path).unwrap();
         std::fs::create_dir(path).unwrap();
         assert_eq!(look(true).verdict, Verdict::Unreadable);
+    }
+
+    #[test]
+    fn pieces_side_by_side_get_the_verdicts_they_get_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut author = Author::new("many", 65_536);
+        for number in 0..30 {
+            author.file(&format!("{number}"), &noise(20_000 + 5 * number));
+            author.padding(1 + number);
+        }
+        author.publish(folder.path());
+        let layout = author.layout(folder.path());
+        let on_disk = |number: usize| &layout.files()[2 * number].path;
+        std::fs::write(on_disk(4), b"short").unwrap();
+        std::fs::remove_file(on_disk(17)).unwrap();
+        let mut wrong = std::fs::read(on_disk(25)).unwrap();
+        wrong[7] ^= 1;
+        std::fs::write(on_disk(25), wrong).unwrap();
+        for (initial, by_block) in [(true, false), (false, false), (false, true)] {
+            let number = |piece: PieceIndex| CheckJob {
+                initial,
+                by_block: by_block && piece.get() == 3,
+                ..job(&layout, piece.get())
+            };
+            let jobs: Vec<_> = layout.geometry().all_pieces().map(number).collect();
+            let mut one_by_one = Reader::default();
+            let alone: Vec<_> = jobs.iter().map(|job| one_by_one.check(job)).collect();
+            assert!(alone.iter().any(|done| done.verdict == Verdict::Good));
+            assert!(alone.iter().any(|done| done.verdict != Verdict::Good));
+            let (mut batch, mut beside) = (jobs, Vec::new());
+            Reader::new(16).check_all(&mut batch, &mut |done| {
+                beside.push(done);
+                true
+            });
+            assert_eq!(beside, alone);
+        }
+    }
+
+    #[test]
+    fn pieces_wait_for_company_and_a_last_one_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Author::single("one", 16_384, 200_000).layout(folder.path());
+        let (ask, queue) = crossbeam_channel::unbounded(); // Bound: the jobs below.
+        let send = |number: u32, may_wait| {
+            let asked = Asked::now(CheckJob {
+                may_wait,
+                ..job(&layout, number)
+            });
+            // None of them has been patient for so long that the clock would matter here.
+            let at = asked.at + Duration::from_secs(600);
+            ask.send(Asked { at, ..asked }).unwrap();
+        };
+        let mut batch = Vec::new();
+        let mut take = || {
+            batch.clear();
+            assert!(gather(&queue, 4, &mut batch));
+            batch.len()
+        };
+        (0..6).for_each(|number| send(number, true));
+        assert_eq!(take(), 4, "the lanes are full");
+        send(6, false);
+        assert_eq!(take(), 3, "the last one waits for nobody");
+        send(7, false);
+        assert_eq!(take(), 1);
+        send(8, true);
+        let long_ago = Asked::now(job(&layout, 9));
+        let at = long_ago.at - 2 * PATIENCE;
+        let job = CheckJob {
+            may_wait: true,
+            ..long_ago.job
+        };
+        ask.send(Asked { job, at }).unwrap();
+        drop(ask);
+        assert_eq!(take(), 2, "nobody will come any more");
+        assert!(!gather(&queue, 4, &mut Vec::new()));
+    }
+
+    #[test]
+    fn few_descriptors_mean_few_pieces_at_once() {
+        assert_eq!((at_once(0), at_once(1), at_once(3)), (1, 1, 1));
+        let most = Width::widest().map_or(1, Width::messages);
+        assert_eq!(at_once(u64::MAX), most);
     }
 
     #[test]
