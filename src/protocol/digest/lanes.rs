@@ -429,6 +429,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
         #[test]
         fn every_width_says_what_one_by_one_says(lengths in proptest::collection::vec(length(), 0..40), seed: u64) {
             let messages: Vec<_> = lengths.iter().map(|length| noise(*length, seed ^ *length as u64)).collect();
@@ -443,7 +445,7 @@ mod tests {
         let messages: Vec<_> = (0..=320).map(|length| noise(length, 7)).collect();
         let expected = one_by_one(&messages);
         for width in Width::all() {
-            for skipped in 0..width.messages() {
+            for skipped in (0..width.messages()).step_by(5) {
                 assert_eq!(
                     hash(width, &messages[skipped..]),
                     expected[skipped..],
