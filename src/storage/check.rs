@@ -164,18 +164,18 @@ where
 {
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
     thread::scope(|scope| {
-        let mut helper: Option<thread::ScopedJoinHandle<()>> = None;
+        let mut second: Option<thread::ScopedJoinHandle<()>> = None;
         let mut reader = Reader::new(at_once);
         let mut batch = Vec::with_capacity(at_once);
         while gather(queue, at_once, &mut batch) {
             let waits = at_once > 1 && queue.len() >= at_once && cores > 1;
-            if waits && helper.as_ref().is_none_or(|it| it.is_finished()) {
+            if waits && second.as_ref().is_none_or(|it| it.is_finished()) {
                 let tell = tell.clone();
                 let second = thread::Builder::new()
                     .name("checker 2".to_owned())
                     .stack_size(STACK)
                     .spawn_scoped(scope, move || help(queue, at_once, tell));
-                helper = second.ok(); // without it the same work takes longer
+                second = started.ok(); // without it the same work takes longer
             }
             if !reader.check_all(&mut batch, &mut tell) {
                 return;
