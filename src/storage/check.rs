@@ -171,7 +171,7 @@ where
             let waits = at_once > 1 && queue.len() >= at_once && cores > 1;
             if waits && second.as_ref().is_none_or(|it| it.is_finished()) {
                 let tell = tell.clone();
-                let second = thread::Builder::new()
+                let started = thread::Builder::new()
                     .name("checker 2".to_owned())
                     .stack_size(STACK)
                     .spawn_scoped(scope, move || help(queue, at_once, tell));
