@@ -2,6 +2,7 @@
 
 use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,6 +18,12 @@ pub fn watch(stop: impl FnOnce() + Send + 'static) -> Receiver<u8> {
     let wanted = [SIGINT, SIGTERM, SIGHUP]
         .into_iter()
         .filter(|signal| ignored & (1 << (signal - 1)) == 0);
+    // The second one is counted by the handler itself: the thread below may be asleep still.
+    let once = Arc::new(AtomicBool::new(false));
+    for signal in wanted.clone() {
+        let _ = flag::register_conditional_shutdown(signal, 128 + signal, once.clone());
+        let _ = flag::register(signal, once.clone());
+    }
     // Without a handler the signals end the process as they always do; the record is good even then.
     let Ok(mut signals) = Signals::new(wanted) else {
         return told;
@@ -25,15 +32,9 @@ pub fn watch(stop: impl FnOnce() + Send + 'static) -> Receiver<u8> {
         .name("signals".into())
         .stack_size(64 * 1024)
         .spawn(move || {
-            let mut stop = Some(stop);
-            for signal in signals.forever() {
-                match stop.take() {
-                    Some(stop) => {
-                        let _ = tell.try_send(signal as u8);
-                        stop();
-                    }
-                    None => signal_hook::low_level::exit(128 + signal),
-                }
+            if let Some(signal) = signals.forever().next() {
+                let _ = tell.try_send(signal as u8);
+                stop();
             }
         });
     told
@@ -42,7 +43,7 @@ pub fn watch(stop: impl FnOnce() + Send + 'static) -> Receiver<u8> {
 /// Lets a write past the allowed file size (`ulimit -f`) fail with an error instead of killing the
 /// process: a handler takes SIGXFSZ. Unlike "ignore", handlers are not inherited by hooks.
 pub fn survive_file_size_limit() {
-    let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
+    let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
 }
 
 /// The signals ignored by this process, one bit each, as Linux tells; none where it cannot be known.

@@ -284,6 +284,16 @@ impl Running {
         })
     }
 
+    /// The signals that were sent to the process and not delivered yet, one bit each.
+    pub fn waiting_signals(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+        line.map_or(0, |mask| {
+            u64::from_str_radix(mask.trim(), 16).expect("a mask")
+        })
+    }
+
     /// Waits for its end.
     pub fn ended(&mut self, seconds: u64) -> ExitStatus {
         let deadline = Instant::now() + Duration::from_secs(seconds);
