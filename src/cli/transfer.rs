@@ -165,6 +165,8 @@ fn tell_trace(options: &Transfer, outcome: std::io::Result<()>) {
 /// A run of a client as it is told to the user.
 struct Session<'a> {
     options: &'a Transfer,
+    /// Nothing is fetched: whoever serves wants to tell others where.
+    serves: bool,
     teller: &'a mut Teller,
     subjects: Vec<Subject>,
     /// The names again, safe to show.
@@ -189,6 +191,7 @@ impl<'a> Session<'a> {
         let traced = options.trace.as_deref() == Some(Path::new("-")) && !options.json;
         Session {
             options,
+            serves: tasks.iter().all(|task| task.role == Role::Seed),
             teller,
             subjects: subjects.collect(),
             progress: Progress::new(Style::fitting(options.quiet, traced), &names),
@@ -277,7 +280,12 @@ impl<'a> Session<'a> {
         let now = self.teller.clock.elapsed();
         match notice {
             Notice::Listening { port: Some(port) } => {
-                self.detail(|| format!("listening on port {port}"));
+                let text = format!("listening on port {port}");
+                if self.serves {
+                    self.say(&text);
+                } else {
+                    self.detail(|| text);
+                }
             }
             // A warning has said why.
             Notice::Listening { port: None } => {}

@@ -190,8 +190,13 @@ impl Torrent {
             self.announcing.hungry(self.peers == 0);
             self.decide(Event::Gone { peer, why }, hands, now);
         } else if way == Way::Dialled {
-            if self.task.peers.contains(&address) {
-                self.warn_once(&format!("{address} {why}; trying again"), hands);
+            if self.task.peers.contains(&address) && why != Farewell::Leaving {
+                let then = if why.may_retry() {
+                    "; trying again"
+                } else {
+                    ""
+                };
+                self.warn_once(&format!("{address} {why}{then}"), hands);
             }
             self.decide(Event::Unreached { address, why }, hands, now);
         }

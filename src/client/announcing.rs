@@ -15,6 +15,7 @@ use crate::protocol::peer::PeerId;
 use crate::protocol::tracker::http::Request;
 use crate::swarm::event::{Event, Moment, Origin};
 use crossbeam_channel::{Sender, unbounded};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -49,6 +50,9 @@ pub(super) struct Announcing {
     answers: Sender<Answered>,
     threads: Vec<Option<Sender<Job>>>,
     asking: usize,
+    /// Trackers that the user was told of because they fail.
+    failing: BTreeSet<String>,
+    leaving: bool,
 }
 
 impl Announcing {
@@ -60,6 +64,8 @@ impl Announcing {
             answers,
             threads: Vec::new(),
             asking: 0,
+            failing: BTreeSet::new(),
+            leaving: false,
         }
     }
 
@@ -77,6 +83,7 @@ impl Announcing {
 
     /// Tells every tracker that knows us that we leave; what it answers is of no interest.
     pub(super) fn say_stopped(&mut self, totals: Totals) {
+        self.leaving = true;
         for due in self.tiers.stop() {
             self.ask(due, totals, STOP_LIMIT);
         }
@@ -126,6 +133,7 @@ impl Announcing {
                 text,
             });
         }
+        self.tell_failure(&tracker, answered.outcome.as_ref().err(), board);
         let outcome = match &answered.outcome {
             Ok(answer) => Ok(answer.peers.len()),
             Err(error) => Err(error.to_string()),
@@ -139,6 +147,19 @@ impl Announcing {
             .outcome
             .map(|answer| answer.peers)
             .unwrap_or_default()
+    }
+
+    /// Warns of a tracker that fails, once until it answers again: without it there may be no peers.
+    fn tell_failure(&mut self, tracker: &str, error: Option<&AnnounceError>, board: &Noticeboard) {
+        let Some(error) = error.filter(|_| !self.leaving) else {
+            self.failing.remove(tracker);
+            return;
+        };
+        if self.failing.insert(tracker.to_owned()) {
+            let text = format!("the tracker {tracker} gives no peers: {error}");
+            let task = Some(self.who.task);
+            board.post(Notice::Warning { task, text });
+        }
     }
 
     fn ask(&mut self, due: Due, totals: Totals, limit: Duration) {

@@ -31,7 +31,6 @@ fn seed() -> Member {
 
 fn crowd(seed_of_run: u64) -> Digest {
     let mut network = Network::new(geometry(40, 4), seed_of_run);
-    network.check_every = 7;
     network.join(seed());
     for _ in 1..50 {
         network.join(Member::default());
@@ -54,7 +53,6 @@ fn fifty_brains_end_with_everything_and_the_same_seed_gives_the_same_run() {
 fn a_crowd_that_has_everything_only_together_needs_no_seed() {
     for run in 0..4 {
         let mut network = Network::new(geometry(60, 3), run);
-        network.check_every = 3;
         for n in 0..12 {
             let pieces = (0..60).filter(|piece| piece % 12 == n).collect();
             network.join(Member {
@@ -72,7 +70,6 @@ fn a_crowd_that_has_everything_only_together_needs_no_seed() {
 fn a_liar_is_found_out_by_those_it_lied_to_and_nobody_else_is_accused() {
     for run in 0..6 {
         let mut network = Network::new(geometry(30, 8), run);
-        network.check_every = 5;
         network.join(seed());
         let liar = network.join(Member {
             character: Character::Liar { one_in: 4 },
@@ -114,7 +111,6 @@ fn a_piece_everybody_lies_about_is_given_up_and_the_others_arrive() {
 fn peers_that_vanish_half_way_take_nothing_with_them() {
     for run in 0..6 {
         let mut network = Network::new(geometry(40, 6), run);
-        network.check_every = 5;
         network.join(Member {
             uplink: 1_000_000,
             ..seed()
