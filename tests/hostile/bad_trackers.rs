@@ -295,6 +295,21 @@ fn a_long_reason_is_cut_and_cannot_write_to_the_terminal() {
 }
 
 #[test]
+fn a_tracker_that_refuses_is_told_without_being_asked_for() {
+    let torrent = torrent();
+    let room = Room::new();
+    let gate = Gate::closed();
+    let loud = tracker_saying(loud_refusal());
+    let good = tracker_knowing(&[seeds(&torrent, gate.queue())]);
+    let torrent = torrent.announced(&[&loud.url, &good.url]);
+    let mut run = room.get(&torrent).without("--json").start();
+    let line = run.complaint("gives no peers");
+    assert!(String::from_utf8_lossy(&line).starts_with("warning: "));
+    gate.open();
+    let _ = run.complaint("fetched");
+}
+
+#[test]
 fn a_warning_is_not_a_failure() {
     let torrent = torrent();
     let room = Room::new();
