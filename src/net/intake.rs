@@ -107,17 +107,18 @@ impl<'a> Intake<'a> {
         let mut words = 0;
         while heard.bytes < TURN && words < WORDS && told.len() < BATCH {
             let in_payload = self.landing.under_way().is_some();
-            let (wanted, result) = match self.landing.under_way() {
-                Some(rest) => (rest as usize, self.read_payload(socket, now, told)),
-                None => self.read_head(socket),
+            let result = if in_payload {
+                self.read_payload(socket, TURN - heard.bytes, now, told)
+            } else {
+                self.read_head(socket)
             };
             match result {
-                Ok(got) => {
+                Ok((got, emptied)) => {
                     heard.bytes += got;
                     words += if in_payload { 0 } else { got };
                     self.digest(told)?;
-                    // The socket was emptied: no need to be told so by EAGAIN.
-                    if got < wanted {
+                    // No need to be told so by EAGAIN.
+                    if emptied {
                         break;
                     }
                 }
@@ -219,22 +220,24 @@ impl<'a> Intake<'a> {
         self.landing.is_due() || self.spares.iter().any(|spare| spare.bytes.is_none())
     }
 
+    /// Bytes that came, and whether the socket is empty now.
     fn read_payload(
         &mut self,
         socket: &TcpStream,
+        most: usize,
         now: Instant,
         told: &mut Vec<Happened>,
-    ) -> io::Result<usize> {
-        let mut spill = [0; PIECE_HEAD];
-        let arrival = self.landing.receive(socket.as_fd(), &mut spill, now)?;
-        self.head.extend(&spill[..arrival.spilled]);
-        let got = arrival.payload as usize + arrival.spilled;
+    ) -> io::Result<(usize, bool)> {
+        let arrival = self
+            .landing
+            .receive(socket.as_fd(), &mut self.head, most, now)?;
+        let came = (arrival.bytes, arrival.emptied);
         self.account(arrival, told);
-        Ok(got)
+        Ok(came)
     }
 
-    /// Bytes wanted, and bytes that came.
-    fn read_head(&mut self, mut socket: &TcpStream) -> (usize, io::Result<usize>) {
+    /// Bytes that came, and whether the socket is empty now.
+    fn read_head(&mut self, mut socket: &TcpStream) -> io::Result<(usize, bool)> {
         let upto = match (self.is_due(), self.skip) {
             (true, 0) => self.need.max(PIECE_HEAD),
             (true, skip) => skip as usize + PIECE_HEAD,
@@ -242,14 +245,12 @@ impl<'a> Intake<'a> {
         };
         let mut chunk = [0; GULP];
         let wanted = (upto - self.head.len()).min(GULP);
-        let got = match socket.read(&mut chunk[..wanted]) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            got => got,
-        };
-        if let Ok(got) = got {
-            self.head.extend(&chunk[..got]);
+        let got = socket.read(&mut chunk[..wanted])?;
+        if got == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        (wanted, got)
+        self.head.extend(&chunk[..got]);
+        Ok((got, got < wanted))
     }
 
     /// Takes the messages out of the head buffer.
@@ -371,19 +372,23 @@ impl<'a> Intake<'a> {
         if let Some(failed) = arrival.trouble {
             trouble(failed, told);
         }
-        self.finished |= arrival.landed.is_some();
-        match arrival.landed {
-            None => {}
-            Some(Landed::Slot(slot)) => told.push(Happened::Laid(slot)),
-            Some(Landed::Nowhere { bytes, asked }) => {
-                told.push(Happened::Wasted { bytes, asked });
-            }
-            Some(Landed::Spare(block, bytes)) => {
-                self.spares.push(Spare {
-                    block,
-                    bytes: Some(bytes),
-                });
-                told.push(Happened::Held(block));
+        for block in arrival.begun {
+            self.show(&Message::Piece(block));
+        }
+        self.finished |= !arrival.landed.is_empty();
+        for landed in arrival.landed {
+            match landed {
+                Landed::Slot(slot) => told.push(Happened::Laid(slot)),
+                Landed::Nowhere { bytes, asked } => {
+                    told.push(Happened::Wasted { bytes, asked });
+                }
+                Landed::Spare(block, bytes) => {
+                    self.spares.push(Spare {
+                        block,
+                        bytes: Some(bytes),
+                    });
+                    told.push(Happened::Held(block));
+                }
             }
         }
     }

@@ -3,8 +3,8 @@
 //! ```text
 //! landing.hold(slot);                                  // with the request
 //! landing.begin(wire_block);                           // the head of the answer has come
-//! let arrival = landing.receive(socket, &mut spill, now)?;   // as often as the socket has bytes
-//! if let Some(Landed::Slot(slot)) = arrival.landed {}  // the slot goes home
+//! let arrival = landing.receive(socket, &mut other, most, now)?;   // as often as the socket has bytes
+//! for landed in arrival.landed {}                     // slots go home
 //! ```
 //!
 //! Two stores, one interface. *Mapped*: the kernel receives into a window over the run of adjacent
@@ -14,12 +14,15 @@
 //! A slot is prepared (overwritten with zeros) only while it waits in `slots`, untouched: the block
 //! under way is taken out of there first, so zeros never follow bytes.
 
+use super::arriving::{Arriving, Destination, Taken};
 use super::positional::{why_unbacked, write_at};
 use super::slot::{BlockSlot, StorageError};
+use super::volley::{Sorted, Volley};
 use super::window::MapBudget;
 use super::windows::{Windows, in_one_file};
 use crate::protocol::Block;
 use crate::protocol::peer::WireBlock;
+use crate::protocol::peer::message::PIECE_HEAD;
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
@@ -43,12 +46,15 @@ pub enum Match {
 /// What one read brought.
 #[derive(Debug, Default)]
 pub struct Arrival {
-    /// Bytes of the payload under way.
-    pub payload: u32,
-    /// Bytes that followed it, now in the caller's buffer.
-    pub spilled: usize,
-    /// What became of the payload, once it was all there.
-    pub landed: Option<Landed>,
+    /// Bytes that came, payload or not.
+    pub bytes: usize,
+    /// There was room for more than came: the socket is empty for the moment.
+    pub emptied: bool,
+    /// What became of payloads that are all there now, in their order.
+    pub landed: Vec<Landed>,
+    /// The blocks whose heads came with this, in their order: expected ones only, which need no
+    /// [`Landing::begin`].
+    pub begun: Vec<WireBlock>,
     /// The payload could not be stored. What is left of it will be thrown away.
     pub trouble: Option<Trouble>,
 }
@@ -91,25 +97,12 @@ pub enum Revoked {
 #[derive(Debug)]
 pub struct Landing {
     slots: VecDeque<BlockSlot>,
+    /// The slot whose block is expected next: the one asked for after the one that came last. Those before it
+    /// were passed over.
+    next: usize,
     windows: Windows,
     current: Option<Arriving>,
     buffer: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Arriving {
-    total: u32,
-    received: u32,
-    destination: Destination,
-    /// Whether bytes of it may still go through a window.
-    mapped: bool,
-}
-
-#[derive(Debug)]
-enum Destination {
-    Slot(BlockSlot),
-    Spare(Block, Vec<u8>),
-    Nowhere { asked: bool },
 }
 
 impl Landing {
@@ -117,6 +110,7 @@ impl Landing {
     pub fn new(budget: MapBudget) -> Landing {
         Landing {
             slots: VecDeque::new(),
+            next: 0,
             windows: Windows::new(budget),
             current: None,
             buffer: Vec::new(),
@@ -152,6 +146,7 @@ impl Landing {
             return false;
         };
         if let Some(slot) = self.slots.remove(at) {
+            self.next = at;
             self.start(wire.length, Destination::Slot(slot));
         }
         true
@@ -174,21 +169,28 @@ impl Landing {
         Some(current.total - current.received)
     }
 
-    /// Takes what the socket has of the payload under way, and what follows it into `spill`: one
-    /// system call for the usual block.
+    /// Takes what the socket has of the payload under way, and of the blocks expected after it as far as they
+    /// come in the order in which their slots were given: one system call for all of them. What follows and is
+    /// none of those is appended to `other`. Takes about `most` bytes, and never less than is needed to go on.
     ///
     /// Errors are the socket's: `WouldBlock` if there is nothing, `UnexpectedEof` if it was closed.
     pub fn receive(
         &mut self,
         socket: BorrowedFd<'_>,
-        spill: &mut [u8],
+        other: &mut Vec<u8>,
+        most: usize,
         now: Instant,
     ) -> io::Result<Arrival> {
         let Some(mut current) = self.current.take() else {
             return Ok(Arrival::default());
         };
-        let result = self.receive_into(&mut current, socket, spill, now);
-        self.settle_accounts(current, result)
+        match self.receive_into(&mut current, socket, other, most, now) {
+            Ok(taken) => Ok(self.settle_accounts(current, taken)),
+            Err(error) => {
+                self.current = Some(current);
+                Err(error)
+            }
+        }
     }
 
     /// Takes bytes of the payload under way that lie in memory already. Never more than are under way.
@@ -197,9 +199,13 @@ impl Landing {
             return Arrival::default();
         };
         current.mapped = false;
-        let stored = current.store(bytes);
-        let result = Ok((bytes.len(), 0, stored.err()));
-        self.settle_accounts(current, result).unwrap_or_default()
+        let taken = Taken {
+            payload: bytes.len(),
+            bytes: bytes.len(),
+            failure: current.store(bytes).err(),
+            ..Taken::default()
+        };
+        self.settle_accounts(current, taken)
     }
 
     /// Takes the slot of `block` back. If its payload is under way, the rest of that is thrown away.
@@ -269,6 +275,7 @@ impl Landing {
         if let Some(current) = &mut self.current {
             current.mapped = false;
         }
+        self.next = 0;
         self.slots.drain(..).collect()
     }
 
@@ -305,6 +312,9 @@ impl Landing {
 
     fn take_at(&mut self, at: usize) -> Option<BlockSlot> {
         let slot = self.slots.remove(at)?;
+        if at < self.next {
+            self.next -= 1;
+        }
         self.windows.leave(&slot);
         Some(slot)
     }
@@ -320,26 +330,16 @@ impl Landing {
         });
     }
 
-    /// Puts the payload under way back, or finishes it, according to what a read brought.
-    fn settle_accounts(
-        &mut self,
-        mut current: Arriving,
-        result: io::Result<(usize, usize, Option<StorageError>)>,
-    ) -> io::Result<Arrival> {
-        let (payload, spilled, failure) = match result {
-            Ok(counts) => counts,
-            Err(error) => {
-                self.current = Some(current);
-                return Err(error);
-            }
-        };
-        current.received += payload as u32;
+    /// Puts the payload under way back, or finishes it and those that followed, according to what a read
+    /// brought.
+    fn settle_accounts(&mut self, mut current: Arriving, taken: Taken) -> Arrival {
+        current.received += taken.payload as u32;
         let mut arrival = Arrival {
-            payload: payload as u32,
-            spilled,
+            bytes: taken.bytes,
+            emptied: taken.emptied,
             ..Arrival::default()
         };
-        if let Some(error) = failure {
+        if let Some(error) = taken.failure {
             let nowhere = Destination::Nowhere { asked: true };
             let destination = std::mem::replace(&mut current.destination, nowhere);
             if let Destination::Slot(slot) = destination {
@@ -349,88 +349,116 @@ impl Landing {
         }
         if current.received < current.total {
             self.current = Some(current);
-            return Ok(arrival);
+            return arrival;
         }
-        arrival.landed = Some(match current.destination {
-            Destination::Slot(slot) => {
-                self.windows.leave(&slot);
-                Landed::Slot(slot.let_go())
-            }
+        arrival.landed.push(match current.destination {
+            Destination::Slot(slot) => self.land(slot),
             Destination::Spare(block, bytes) => Landed::Spare(block, bytes),
             Destination::Nowhere { asked } => Landed::Nowhere {
                 bytes: current.total,
                 asked,
             },
         });
-        Ok(arrival)
+        for _ in 0..taken.behind.whole {
+            if let Some(slot) = self.slots.remove(self.next) {
+                arrival.begun.push(WireBlock::from(slot.block()));
+                arrival.landed.push(self.land(slot));
+            }
+        }
+        if let Some(received) = taken.behind.begun
+            && let Some(slot) = self.slots.remove(self.next)
+        {
+            arrival.begun.push(WireBlock::from(slot.block()));
+            self.start(slot.block().length(), Destination::Slot(slot));
+            if let Some(current) = &mut self.current {
+                current.received = received;
+            }
+        }
+        arrival
     }
 
-    /// Payload bytes, bytes after them, and what storage could not do.
+    fn land(&mut self, slot: BlockSlot) -> Landed {
+        self.windows.leave(&slot);
+        Landed::Slot(slot.let_go())
+    }
+
     fn receive_into(
         &mut self,
         current: &mut Arriving,
         socket: BorrowedFd<'_>,
-        spill: &mut [u8],
+        other: &mut Vec<u8>,
+        most: usize,
         now: Instant,
-    ) -> io::Result<(usize, usize, Option<StorageError>)> {
+    ) -> io::Result<Taken> {
         let rest = (current.total - current.received) as usize;
-        let split = |got: usize| match got {
-            0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-            got => Ok((got.min(rest), got.saturating_sub(rest))),
-        };
         if let Destination::Slot(slot) = &current.destination
             && current.mapped
+            && let Some((file, offset, length)) = in_one_file(slot)
         {
             let fresh = current.received == 0;
             match self.windows.cover(slot, &self.slots, fresh, now) {
                 Ok(Some(window)) => {
-                    let Some((file, offset, length)) = in_one_file(slot) else {
-                        return Ok((0, 0, None));
-                    };
                     let at = offset + u64::from(current.received);
-                    return match window.receive(socket, at, rest, spill) {
+                    let ahead = most.saturating_sub(rest);
+                    let expected = self.slots.range(self.next.min(self.slots.len())..);
+                    let mut volley = Volley::aim(expected.clone(), window, file, ahead);
+                    return match volley.receive(window, socket, (at, rest)) {
                         Err(error) if Errno::from_io_error(&error) == Some(Errno::FAULT) => {
-                            let error = why_unbacked(file, offset, length as usize);
-                            Ok((0, 0, Some(error)))
+                            Ok(Taken::failed(why_unbacked(file, offset, length as usize)))
                         }
-                        got => split(got?).map(|(payload, over)| (payload, over, None)),
+                        Err(error) => Err(error),
+                        Ok((0, _)) => Err(io::ErrorKind::UnexpectedEof.into()),
+                        Ok((bytes, room)) => Ok(Taken {
+                            payload: bytes.min(rest),
+                            behind: volley.sort(
+                                bytes.saturating_sub(rest),
+                                expected,
+                                file,
+                                other,
+                            )?,
+                            bytes,
+                            emptied: bytes < room,
+                            failure: None,
+                        }),
                     };
                 }
-                Ok(None) => current.mapped = false,
-                Err(error) => return Ok((0, 0, Some(error))),
+                Ok(None) => {}
+                Err(error) => return Ok(Taken::failed(error)),
             }
         }
+        current.mapped = false;
+        self.receive_in_memory(current, socket, other)
+    }
+
+    /// Through the buffer, with room for the head of one message more.
+    fn receive_in_memory(
+        &mut self,
+        current: &mut Arriving,
+        socket: BorrowedFd<'_>,
+        other: &mut Vec<u8>,
+    ) -> io::Result<Taken> {
+        let rest = (current.total - current.received) as usize;
         self.buffer.resize(BUFFER_LENGTH, 0);
+        let mut head = [0; PIECE_HEAD];
         let length = rest.min(BUFFER_LENGTH);
-        let after = if length == rest { spill.len() } else { 0 };
+        let after = if length == rest { head.len() } else { 0 };
         let mut parts = [
             IoSliceMut::new(&mut self.buffer[..length]),
-            IoSliceMut::new(&mut spill[..after]),
+            IoSliceMut::new(&mut head[..after]),
         ];
-        let got = rustix::io::readv(socket, &mut parts)?;
-        let (payload, over) = split(got)?;
-        let stored = current.store(&self.buffer[..payload]);
-        Ok((payload, over, stored.err()))
-    }
-}
-
-impl Arriving {
-    /// Stores bytes from memory.
-    fn store(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        match &mut self.destination {
-            Destination::Slot(slot) => write_at(slot, self.received, bytes),
-            Destination::Spare(_, kept) => {
-                kept.extend_from_slice(bytes);
-                Ok(())
-            }
-            Destination::Nowhere { .. } => Ok(()),
+        let bytes = rustix::io::readv(socket, &mut parts)?;
+        if bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-    }
-}
-
-impl Destination {
-    fn is_spare(&self, block: Block) -> bool {
-        matches!(self, Destination::Spare(spare, _) if *spare == block)
+        let payload = bytes.min(length);
+        other.extend(&head[..bytes - payload]);
+        Ok(Taken {
+            payload,
+            bytes,
+            emptied: bytes < length + after,
+            failure: current.store(&self.buffer[..payload]).err(),
+            behind: Sorted::default(),
+        })
     }
 }
 
@@ -448,6 +476,7 @@ mod tests {
     use super::super::windows::WINDOW_IDLE;
     use super::*;
     use crate::protocol::Geometry;
+    use crate::protocol::peer::Message;
     use std::io::Write;
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
@@ -471,6 +500,13 @@ mod tests {
         (ours, theirs)
     }
 
+    /// One call, and the bytes it brought that are no block's.
+    fn receive(landing: &mut Landing, ours: &UnixStream) -> io::Result<(Arrival, Vec<u8>)> {
+        let mut other = Vec::new();
+        let arrival = landing.receive(ours.as_fd(), &mut other, 1 << 20, Instant::now())?;
+        Ok((arrival, other))
+    }
+
     /// Sends a block in two parts and receives it; gives the slot home.
     fn lay(
         landing: &mut Landing,
@@ -484,12 +520,11 @@ mod tests {
             theirs.write_all(part).unwrap();
             let mut left = part.len();
             while left > 0 {
-                let arrival = landing.receive(ours.as_fd(), &mut [0; 13], Instant::now());
-                let arrival = arrival.unwrap();
+                let (arrival, other) = receive(landing, ours).unwrap();
                 assert!(arrival.trouble.is_none(), "{:?}", arrival.trouble);
-                assert_eq!(arrival.spilled, 0);
-                left -= arrival.payload as usize;
-                if let Some(Landed::Slot(slot)) = arrival.landed {
+                assert!(other.is_empty());
+                left -= arrival.bytes;
+                if let Some(Landed::Slot(slot)) = arrival.landed.into_iter().next() {
                     assert_eq!(left, 0);
                     return slot;
                 }
@@ -587,7 +622,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_payload_is_spilled_and_no_more_than_fits() {
+    fn what_follows_a_payload_is_handed_on_and_no_more_than_a_head() {
         both_stores(|budget| {
             let mut scratch = scratch();
             let mut landing = Landing::new(budget);
@@ -597,12 +632,10 @@ mod tests {
             theirs.write_all(&payload(block)).unwrap();
             theirs.write_all(b"the head of what follows").unwrap();
             landing.begin(wire(block));
-            let mut spill = [0; 13];
-            let arrival = landing.receive(ours.as_fd(), &mut spill, Instant::now());
-            let arrival = arrival.unwrap();
-            assert_eq!((arrival.payload, arrival.spilled), (16_384, 13));
-            assert_eq!(&spill, b"the head of w");
-            assert!(matches!(arrival.landed, Some(Landed::Slot(_))));
+            let (arrival, other) = receive(&mut landing, &ours).unwrap();
+            assert_eq!(arrival.bytes, 16_384 + 13);
+            assert_eq!(other, b"the head of w");
+            assert!(matches!(arrival.landed[..], [Landed::Slot(_)]));
         });
     }
 
@@ -616,21 +649,19 @@ mod tests {
             let (ours, mut theirs) = pair();
             landing.begin(wire(block));
             theirs.write_all(&payload(block)[..5000]).unwrap();
-            landing
-                .receive(ours.as_fd(), &mut [0; 13], Instant::now())
-                .unwrap();
+            receive(&mut landing, &ours).unwrap();
             let revoked = landing.revoke(block);
             assert!(matches!(revoked, Some(Revoked::Arriving(_))));
             let before = scratch.bytes();
             theirs.write_all(&payload(block)[5000..]).unwrap();
-            let arrival = landing.receive(ours.as_fd(), &mut [0; 13], Instant::now());
-            let landed = arrival.unwrap().landed;
+            let arrival = receive(&mut landing, &ours);
+            let landed = arrival.unwrap().0.landed;
             let whole = matches!(
-                landed,
-                Some(Landed::Nowhere {
+                landed[..],
+                [Landed::Nowhere {
                     bytes: 16_384,
                     asked: true
-                })
+                }]
             );
             assert!(whole, "{landed:?}");
             assert!(scratch.bytes() == before);
@@ -647,14 +678,15 @@ mod tests {
         let (ours, mut theirs) = pair();
         landing.begin(wire(block));
         theirs.write_all(&payload(block)[..5000]).unwrap();
-        let now = Instant::now();
-        landing.receive(ours.as_fd(), &mut [0; 13], now).unwrap();
-        assert_eq!(landing.rest_at(), Some(now + WINDOW_IDLE));
-        landing.rest(now + WINDOW_IDLE);
+        let before = Instant::now();
+        receive(&mut landing, &ours).unwrap();
+        let rest_at = landing.rest_at().unwrap();
+        assert!(rest_at >= before + WINDOW_IDLE);
+        landing.rest(rest_at);
         assert_eq!(landing.rest_at(), None);
         theirs.write_all(&payload(block)[5000..]).unwrap();
-        let arrival = landing.receive(ours.as_fd(), &mut [0; 13], now).unwrap();
-        assert!(matches!(arrival.landed, Some(Landed::Slot(_))));
+        let (arrival, _) = receive(&mut landing, &ours).unwrap();
+        assert!(matches!(arrival.landed[..], [Landed::Slot(_)]));
         assert!(scratch.bytes() == scratch.expected(&[block]));
     }
 
@@ -683,16 +715,14 @@ mod tests {
                 let (ours, mut theirs) = pair();
                 if begun {
                     theirs.write_all(&payload(block)[..1]).unwrap();
-                    landing
-                        .receive(ours.as_fd(), &mut [0; 13], Instant::now())
-                        .unwrap();
+                    receive(&mut landing, &ours).unwrap();
                 }
                 scratch.truncate(100);
                 theirs
                     .write_all(&payload(block)[usize::from(begun)..])
                     .unwrap();
-                let arrival = landing.receive(ours.as_fd(), &mut [0; 13], Instant::now());
-                let trouble = arrival.unwrap().trouble.unwrap();
+                let arrival = receive(&mut landing, &ours);
+                let trouble = arrival.unwrap().0.trouble.unwrap();
                 assert_eq!(trouble.error.kind, StorageTrouble::Vanished);
                 assert_eq!(trouble.slot.block(), block);
                 assert_eq!(scratch.bytes().len(), 100, "the file grew again");
@@ -714,8 +744,8 @@ mod tests {
             landing.begin(wire(block));
             let (ours, mut theirs) = pair();
             theirs.write_all(&payload(block)).unwrap();
-            let arrival = landing.receive(ours.as_fd(), &mut [0; 13], Instant::now());
-            let trouble = arrival.unwrap().trouble.unwrap();
+            let arrival = receive(&mut landing, &ours);
+            let trouble = arrival.unwrap().0.trouble.unwrap();
             assert_eq!(trouble.error.kind, StorageTrouble::Vanished);
         });
     }
@@ -729,13 +759,11 @@ mod tests {
         landing.begin(wire(block));
         let (ours, mut theirs) = pair();
         theirs.write_all(&[1, 2, 3]).unwrap();
-        landing
-            .receive(ours.as_fd(), &mut [0; 13], Instant::now())
-            .unwrap();
-        let nothing = landing.receive(ours.as_fd(), &mut [0; 13], Instant::now());
+        receive(&mut landing, &ours).unwrap();
+        let nothing = receive(&mut landing, &ours);
         assert_eq!(nothing.unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(theirs);
-        let end = landing.receive(ours.as_fd(), &mut [0; 13], Instant::now());
+        let end = receive(&mut landing, &ours);
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(landing.drain().len(), 1);
     }
@@ -754,9 +782,7 @@ mod tests {
             landing.begin(wire(other));
             let (ours, mut theirs) = pair();
             theirs.write_all(&[1]).unwrap();
-            landing
-                .receive(ours.as_fd(), &mut [0; 13], Instant::now())
-                .unwrap();
+            receive(&mut landing, &ours).unwrap();
             assert_eq!(landing.windows.open.len(), 1);
         }
     }
@@ -804,8 +830,8 @@ mod tests {
             landing.begin(wire(block));
             let (ours, mut theirs) = pair();
             theirs.write_all(&payload(block)).unwrap();
-            let arrival = landing.receive(ours.as_fd(), &mut [0; 13], Instant::now());
-            let trouble = arrival.unwrap().trouble.unwrap();
+            let arrival = receive(&mut landing, &ours);
+            let trouble = arrival.unwrap().0.trouble.unwrap();
             assert_eq!(trouble.error.kind, StorageTrouble::Full);
             drop(landing);
             drop(scratch);
@@ -820,17 +846,101 @@ mod tests {
         let (ours, mut theirs) = pair();
         landing.begin_spare(block);
         theirs.write_all(&payload(block)[..9]).unwrap();
-        landing
-            .receive(ours.as_fd(), &mut [0; 13], Instant::now())
-            .unwrap();
+        receive(&mut landing, &ours).unwrap();
         assert!(scratch.bytes() == scratch.expected(&[]));
         let slot = scratch.slot(block);
         assert!(matches!(landing.settle(slot), Ok(None)));
         theirs.write_all(&payload(block)[9..]).unwrap();
-        let arrival = landing
-            .receive(ours.as_fd(), &mut [0; 13], Instant::now())
-            .unwrap();
-        assert!(matches!(arrival.landed, Some(Landed::Slot(_))));
+        let (arrival, _) = receive(&mut landing, &ours).unwrap();
+        assert!(matches!(arrival.landed[..], [Landed::Slot(_)]));
         assert!(scratch.bytes() == scratch.expected(&[block]));
+    }
+
+    /// Messages of these blocks, one after the other.
+    fn stream(blocks: &[Block]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for block in blocks {
+            Message::Piece(wire(*block)).encode(&mut bytes);
+            bytes.extend(payload(*block));
+        }
+        bytes
+    }
+
+    /// Eight blocks of one piece, asked for in their order, at an offset that is no page's.
+    fn eight() -> (ScratchFile, Landing, Vec<Block>) {
+        let mut scratch = ScratchFile::new(Geometry::new(131_072, 131_072).unwrap(), 777);
+        let mut landing = Landing::new(MapBudget::default());
+        let blocks: Vec<Block> = (0..8).map(|number| scratch.block(0, number)).collect();
+        for block in &blocks {
+            landing.hold(scratch.slot(*block));
+        }
+        (scratch, landing, blocks)
+    }
+
+    #[test]
+    fn blocks_that_come_in_the_order_they_were_asked_for_land_with_one_call() {
+        let (scratch, mut landing, blocks) = eight();
+        let (ours, mut theirs) = pair();
+        theirs.write_all(&stream(&blocks)[PIECE_HEAD..]).unwrap();
+        landing.begin(wire(blocks[0]));
+        let (arrival, other) = receive(&mut landing, &ours).unwrap();
+        assert_eq!(arrival.landed.len(), 8);
+        assert_eq!(arrival.begun.len(), 7);
+        assert!(other.is_empty() && arrival.emptied);
+        assert!(scratch.bytes() == scratch.expected(&blocks));
+    }
+
+    #[test]
+    fn after_a_block_that_was_passed_over_the_ones_behind_it_are_expected() {
+        let (scratch, mut landing, blocks) = eight();
+        let (ours, mut theirs) = pair();
+        theirs
+            .write_all(&stream(&blocks[3..])[PIECE_HEAD..])
+            .unwrap();
+        landing.begin(wire(blocks[3]));
+        let (arrival, _) = receive(&mut landing, &ours).unwrap();
+        assert_eq!(arrival.landed.len(), 5);
+        // The first three have zeros in their places.
+        let from = 777 + 3 * 16_384;
+        assert!(scratch.bytes()[from..] == scratch.expected(&blocks[3..])[from..]);
+        assert_eq!(landing.drain().len(), 3);
+    }
+
+    #[test]
+    fn what_comes_instead_of_an_expected_block_is_handed_on_byte_by_byte() {
+        for between in [0, 1, 2, 12, 13, 14, 4096, 20_000, 40_000] {
+            let (scratch, mut landing, blocks) = eight();
+            let (ours, mut theirs) = pair();
+            let mut bytes = stream(&blocks[..2]);
+            let something_else: Vec<u8> = (0..between).map(|at| at as u8).collect();
+            bytes.extend(&something_else);
+            theirs.write_all(&bytes[PIECE_HEAD..]).unwrap();
+            landing.begin(wire(blocks[0]));
+            let (arrival, other) = receive(&mut landing, &ours).unwrap();
+            assert_eq!(arrival.landed.len(), 2);
+            assert!(other == something_else, "{between} bytes between");
+            let kept = scratch.bytes();
+            let expected = scratch.expected(&blocks[..2]);
+            assert!(kept[..777 + 32_768] == expected[..777 + 32_768]);
+            assert!(
+                kept[777 + 131_072..] == expected[777 + 131_072..],
+                "beyond the slots"
+            );
+            // The slots it lay in meanwhile are still to be written.
+            assert_eq!(landing.drain().len(), 6);
+        }
+    }
+
+    #[test]
+    fn no_more_is_taken_than_was_allowed() {
+        let (_scratch, mut landing, blocks) = eight();
+        let (ours, mut theirs) = pair();
+        theirs.write_all(&stream(&blocks)[PIECE_HEAD..]).unwrap();
+        landing.begin(wire(blocks[0]));
+        let mut other = Vec::new();
+        let most = 3 * 16_384;
+        let arrival = landing.receive(ours.as_fd(), &mut other, most, Instant::now());
+        assert_eq!(arrival.unwrap().landed.len(), 3);
+        assert_eq!(other.len(), PIECE_HEAD);
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! [`layout`] knows which file holds which byte and [`open_files`] keeps files open; [`slot`] is the
 //! right to write one block; `landing` brings payload from a socket into the slots a thread holds,
-//! through `windows` (a [`window`] is one) or the `positional` store; [`keeper`] surveys, allocates,
+//! through `windows` (a [`window`] is one; a `volley` takes several blocks with one call) or the `positional` store; [`keeper`] surveys, allocates,
 //! syncs and writes the [`record`] of work; [`check`] hashes. Threads: one keeper and one checker a
 //! client; slots are used by the peer threads that hold them.
 
 mod allocate;
+mod arriving;
 pub mod check;
 pub mod keeper;
 mod landing;
@@ -23,5 +24,6 @@ pub mod survey;
 mod sync;
 #[cfg(test)]
 pub(crate) mod test_torrent;
+mod volley;
 pub mod window;
 mod windows;

@@ -10,6 +10,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+/// statfs(2): files in memory.
+pub(super) const TMPFS: u32 = 0x0102_1994;
+
 /// Something that is not what we need is at `path`.
 pub(super) fn in_the_way(doing: &'static str, path: &Path, cause: &str) -> StorageError {
     StorageError {

@@ -1,8 +1,8 @@
 //! A window: the map of a short run of one file, into which the kernel receives payload directly.
 //!
 //! ```text
-//! let window = Window::open(&file, offset, length, &budget)?;   // budget, map, zeros, populate
-//! window.receive(socket, offset, 16_384, &mut spill)?;          // one readv(2) into the map
+//! let window = Window::open(&file, offset, length, &budget, touch)?;   // budget, map, zeros, populate
+//! window.receive(socket, &mut parts)?;                          // one readv(2) into the map
 //! drop(window);                                                 // unmap, budget given back
 //! ```
 //!
@@ -118,6 +118,16 @@ pub(super) enum Unopened {
     Unbacked(io::Error),
 }
 
+/// How the pages of a new window are touched, so that they are in the map before the first byte comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Touch {
+    /// Each for writing: the file system learns page by page that it will change.
+    Write,
+    /// For reading, which the kernel does for 16 pages at a time. Where the file system does not want to hear of
+    /// the first write (tmpfs, which never writes anything back), they may be written to all the same.
+    Read,
+}
+
 /// A mapped run of a file. See the module's head.
 #[derive(Debug)]
 pub(super) struct Window {
@@ -135,6 +145,7 @@ impl Window {
         start: u64,
         length: usize,
         budget: &MapBudget,
+        touch: Touch,
     ) -> Result<Window, Unopened> {
         let page = rustix::param::page_size();
         let lead = (start % page as u64) as usize;
@@ -149,7 +160,11 @@ impl Window {
         write_zeros(file, start, length).map_err(Unopened::Unbacked)?;
         // Only ever a saving, on kernels that know it (5.14): one walk instead of a fault a page. Whatever
         // it says, `readv` has the last word.
-        let _ = map.advise_range(Advice::PopulateWrite, 0, length);
+        let advice = match touch {
+            Touch::Write => Advice::PopulateWrite,
+            Touch::Read => Advice::PopulateRead,
+        };
+        let _ = map.advise_range(advice, 0, length);
         Ok(Window {
             map,
             start,
@@ -162,37 +177,65 @@ impl Window {
         offset >= self.start && offset + length as u64 <= self.start + self.map.len() as u64
     }
 
-    /// One `readv(2)`: at most `length` bytes to `offset` of the file, what follows them into `spill`.
-    /// EFAULT says that the file's bytes are no longer backed; nothing was taken from the socket then.
+    /// One `readv(2)` over `parts`, in their order; at most 64 of them. EFAULT says that the file's bytes are no
+    /// longer backed; what had no place stays in the socket then.
     pub(super) fn receive(
         &self,
         socket: BorrowedFd<'_>,
-        offset: u64,
-        length: usize,
-        spill: &mut [u8],
+        parts: &mut [Part<'_>],
     ) -> io::Result<usize> {
-        if !self.covers(offset, length) {
+        let mut vector = [const { NOWHERE }; PARTS_MAX];
+        if parts.len() > PARTS_MAX {
             return Err(io::Error::from(Errno::INVAL));
         }
-        let from_start = (offset - self.start) as usize;
-        // SAFETY: `covers` has shown that `from_start + length` is within the map.
-        let target = unsafe { self.map.as_mut_ptr().add(from_start) };
-        let parts = [
-            libc::iovec {
-                iov_base: target.cast(),
-                iov_len: length,
-            },
-            libc::iovec {
-                iov_base: spill.as_mut_ptr().cast(),
-                iov_len: spill.len(),
-            },
-        ];
-        // SAFETY: both parts are valid for writes of their length: the first by the check above, and
-        // it is reached by the kernel only; the second is an exclusive borrow. Neither outlives the call.
-        let got = unsafe { libc::readv(socket.as_raw_fd(), parts.as_ptr(), parts.len() as i32) };
+        for (entry, part) in vector.iter_mut().zip(parts.iter_mut()) {
+            *entry = match part {
+                Part::Mapped { offset, length } => {
+                    if !self.covers(*offset, *length) {
+                        return Err(io::Error::from(Errno::INVAL));
+                    }
+                    let from_start = (*offset - self.start) as usize;
+                    // SAFETY: `covers` has shown that `from_start + length` is within the map.
+                    let target = unsafe { self.map.as_mut_ptr().add(from_start) };
+                    libc::iovec {
+                        iov_base: target.cast(),
+                        iov_len: *length,
+                    }
+                }
+                Part::Memory(memory) => libc::iovec {
+                    iov_base: memory.as_mut_ptr().cast(),
+                    iov_len: memory.len(),
+                },
+            };
+        }
+        // SAFETY: each entry is valid for writes of its length: a mapped one by the check above, and it is
+        // reached by the kernel only; the others are exclusive borrows. None outlives the call.
+        let got = unsafe { libc::readv(socket.as_raw_fd(), vector.as_ptr(), parts.len() as i32) };
         usize::try_from(got).map_err(|_| io::Error::last_os_error())
     }
 }
+
+/// Where a part of what comes is to go.
+#[derive(Debug)]
+pub(super) enum Part<'a> {
+    /// So many bytes to this offset of the file, through the map.
+    Mapped {
+        /// From the start of the file, in bytes.
+        offset: u64,
+        /// In bytes.
+        length: usize,
+    },
+    /// Into memory of ours.
+    Memory(&'a mut [u8]),
+}
+
+/// The most parts of one call.
+pub(super) const PARTS_MAX: usize = 32;
+
+const NOWHERE: libc::iovec = libc::iovec {
+    iov_base: std::ptr::null_mut(),
+    iov_len: 0,
+};
 
 /// One block of zeros, small enough to stay in the nearest cache while it is written many times.
 static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
@@ -238,20 +281,25 @@ mod tests {
     #[test]
     fn nothing_outside_the_window_can_be_received_into() {
         let file = file(100_000);
-        let window = Window::open(&file, 5000, 20_000, &MapBudget::default()).unwrap();
+        let window =
+            Window::open(&file, 5000, 20_000, &MapBudget::default(), Touch::Write).unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(&[1; 100]).unwrap();
         for (offset, length) in [(4999, 10), (24_999, 2), (0, 1), (25_000, 1)] {
-            let refused = window.receive(ours.as_fd(), offset, length, &mut []);
+            let refused = window.receive(ours.as_fd(), &mut [Part::Mapped { offset, length }]);
             assert!(refused.is_err(), "{offset}+{length} was not refused");
         }
-        assert_eq!(window.receive(ours.as_fd(), 24_999, 1, &mut []).unwrap(), 1);
+        let last = Part::Mapped {
+            offset: 24_999,
+            length: 1,
+        };
+        assert_eq!(window.receive(ours.as_fd(), &mut [last]).unwrap(), 1);
     }
 
     #[test]
     fn the_zeros_of_a_window_reach_exactly_as_far_as_it_does() {
         let file = file(100_000);
-        drop(Window::open(&file, 5000, 20_001, &MapBudget::default()).unwrap());
+        drop(Window::open(&file, 5000, 20_001, &MapBudget::default(), Touch::Write).unwrap());
         let mut bytes = vec![0; 100_000];
         file.read_exact_at(&mut bytes, 0).unwrap();
         assert!(bytes[..5000].iter().all(|byte| *byte == 0xc5));
@@ -273,11 +321,11 @@ mod tests {
     fn a_budget_that_is_spent_opens_no_window_until_one_is_closed() {
         let file = file(100_000);
         let budget = MapBudget::new(32 * 1024);
-        let first = Window::open(&file, 0, 20_000, &budget).unwrap();
-        let second = Window::open(&file, 40_960, 20_000, &budget);
+        let first = Window::open(&file, 0, 20_000, &budget, Touch::Write).unwrap();
+        let second = Window::open(&file, 40_960, 20_000, &budget, Touch::Write);
         assert!(matches!(second, Err(Unopened::NoBudget)));
         drop(first);
-        assert!(Window::open(&file, 40_960, 20_000, &budget).is_ok());
+        assert!(Window::open(&file, 40_960, 20_000, &budget, Touch::Write).is_ok());
     }
 
     #[test]
@@ -287,19 +335,26 @@ mod tests {
             .write(true)
             .open("/dev/null")
             .unwrap();
-        let window = Window::open(&null, 0, 4096, &MapBudget::default());
+        let window = Window::open(&null, 0, 4096, &MapBudget::default(), Touch::Write);
         assert!(matches!(window, Err(Unopened::Refused)), "{window:?}");
     }
 
     #[test]
     fn a_file_cut_short_answers_with_an_error_and_keeps_the_bytes_in_the_socket() {
         let file = file(100_000);
-        let window = Window::open(&file, 50_000, 20_000, &MapBudget::default()).unwrap();
+        let window =
+            Window::open(&file, 50_000, 20_000, &MapBudget::default(), Touch::Write).unwrap();
         file.set_len(10).unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(&[1; 100]).unwrap();
         let error = window
-            .receive(ours.as_fd(), 60_000, 100, &mut [])
+            .receive(
+                ours.as_fd(),
+                &mut [Part::Mapped {
+                    offset: 60_000,
+                    length: 100,
+                }],
+            )
             .unwrap_err();
         assert_eq!(Errno::from_io_error(&error), Some(Errno::FAULT));
         let mut kept = [0; 100];

@@ -7,8 +7,9 @@
 
 use super::layout::{LazyFile, Place};
 use super::positional::{still_there, why_unbacked};
+use super::reach::TMPFS;
 use super::slot::{BlockSlot, StorageError};
-use super::window::{MapBudget, Unopened, WINDOW_LENGTH_MAX, Window};
+use super::window::{MapBudget, Touch, Unopened, WINDOW_LENGTH_MAX, Window};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -26,8 +27,8 @@ pub const WINDOW_IDLE: Duration = Duration::from_secs(1);
 pub(super) struct Windows {
     budget: MapBudget,
     pub(super) open: Vec<Prepared>,
-    /// The file system looked at last, and whether it is one to map on.
-    device: Option<(u64, bool)>,
+    /// The file system looked at last, and how its maps are touched if it is one to map on.
+    device: Option<(u64, Option<Touch>)>,
 }
 
 /// A window and the offsets of those of its slots that wait for their first byte or are under way.
@@ -127,16 +128,16 @@ impl Windows {
         let open = file.get()?;
         let (start, end) = (run[0].0, run[run.len() - 1].1);
         let device = still_there(file, open, end, "write")?;
-        if !self.may_map(device, open) {
+        let Some(touch) = self.touch(device, open) else {
             return Ok(None);
-        }
+        };
         if self.open.len() >= WINDOWS_MAX {
             let used = |(_, prepared): &(usize, &Prepared)| prepared.used;
             if let Some((oldest, _)) = self.open.iter().enumerate().min_by_key(used) {
                 self.open.swap_remove(oldest);
             }
         }
-        match Window::open(open, start, (end - start) as usize, &self.budget) {
+        match Window::open(open, start, (end - start) as usize, &self.budget, touch) {
             Ok(window) => {
                 self.open.push(Prepared {
                     window,
@@ -198,15 +199,16 @@ impl Windows {
         all
     }
 
-    fn may_map(&mut self, device: u64, file: &File) -> bool {
-        if let Some((known, may)) = self.device
+    fn touch(&mut self, device: u64, file: &File) -> Option<Touch> {
+        if let Some((known, touch)) = self.device
             && known == device
         {
-            return may;
+            return touch;
         }
-        let may = rustix::fs::fstatfs(file).is_ok_and(|system| is_plain(system.f_type as u32));
-        self.device = Some((device, may));
-        may
+        let system = rustix::fs::fstatfs(file).ok();
+        let touch = system.and_then(|system| touch(system.f_type as u32));
+        self.device = Some((device, touch));
+        touch
     }
 }
 
@@ -226,12 +228,12 @@ pub(super) fn in_one_file(slot: &BlockSlot) -> Option<(&Arc<LazyFile>, u64, u32)
 
 /// File systems whose shared maps are the page cache itself: ext2/3/4, xfs, btrfs, tmpfs, ramfs, f2fs,
 /// overlay, bcachefs, jfs, nilfs, reiserfs. Not NFS, CIFS, FUSE, 9p and whatever is not known.
-fn is_plain(magic: u32) -> bool {
+fn touch(magic: u32) -> Option<Touch> {
     const PLAIN: [u32; 11] = [
         0x0000_ef53,
         0x5846_5342,
         0x9123_683e,
-        0x0102_1994,
+        TMPFS,
         0x8584_58f6,
         0xf2f5_2010,
         0x794c_7630,
@@ -240,5 +242,8 @@ fn is_plain(magic: u32) -> bool {
         0x0000_3434,
         0x5265_4973,
     ];
-    PLAIN.contains(&magic)
+    match magic {
+        TMPFS => Some(Touch::Read),
+        _ => PLAIN.contains(&magic).then_some(Touch::Write),
+    }
 }
