@@ -5,13 +5,16 @@
 //! worker.work(&queue, &tell);      // until the queue is closed, or nobody listens
 //! ```
 //!
-//! Reads by position into a buffer and never through a map, so a file that shrinks is an ordinary error.
-//! Small files cost an open, a read and a close; many of them fill one buffer before it is hashed.
+//! Adjacent pieces are hashed side by side ([`lanes`](crate::protocol::digest::lanes)), each with a file of
+//! its own open. Reads by position into the lanes' chunks and never through a map, so a file that shrinks is
+//! an ordinary error. Small files cost an open, a read and a close; many of them fill one chunk.
 
 use super::tree::Tree;
 use super::{CreateError, Stopper};
 use crate::protocol::digest::Hasher;
+use crate::protocol::digest::lanes::{Lanes, Width};
 use crate::protocol::{Digest, Geometry, PieceIndex};
+use crate::storage::check;
 use crossbeam_channel::{Receiver, Sender};
 use std::io;
 use std::ops::Range;
@@ -43,18 +46,26 @@ pub(super) enum Done {
     Failed(CreateError),
 }
 
-/// The deepest call chain is a hash; buffers are on the heap.
-pub(super) const STACK: usize = 128 * 1024;
+/// The deepest call chain is a hash under a read, as in the checkers.
+pub(super) const STACK: usize = check::STACK;
 
-/// Big enough that the cost of a call does not show, small enough for a cache.
+/// For one piece at a time: big enough that the cost of a call does not show, small enough for a cache.
 const CHUNK: usize = 128 * 1024;
+
+/// Descriptors for other things: standard streams, the folder, the .torrent.
+const OTHERS: u64 = 16;
 
 /// What a thread owns.
 pub(super) struct Worker {
     tree: Arc<Tree>,
     geometry: Geometry,
     stopper: Stopper,
-    buffer: Box<[u8]>,
+    /// Pieces that are hashed side by side.
+    at_once: usize,
+    /// Made when first needed.
+    lanes: Option<Lanes>,
+    /// For pieces that are hashed one after the other; empty until there is one.
+    buffer: Vec<u8>,
 }
 
 /// A place in the run of bytes, on its way to the end of its piece.
@@ -66,16 +77,21 @@ struct Cursor {
     /// The file it stands in, once it was read from: as many pieces as are hashed side by side may stand
     /// in as many files.
     opened: Option<OwnedFd>,
+    /// The disk was told of the bytes of this file up to here.
+    told: u64,
 }
 
 impl Worker {
-    /// A worker with a buffer of its own.
-    pub fn new(tree: Arc<Tree>, geometry: Geometry, stopper: Stopper) -> Worker {
+    /// One of `threads` workers.
+    pub fn new(tree: Arc<Tree>, geometry: Geometry, stopper: Stopper, threads: usize) -> Worker {
+        let descriptors = check::descriptors().saturating_sub(OTHERS);
         Worker {
             tree,
             geometry,
             stopper,
-            buffer: vec![0; CHUNK].into(),
+            at_once: check::at_once(descriptors / threads.max(1) as u64),
+            lanes: None,
+            buffer: Vec::new(),
         }
     }
 
@@ -93,24 +109,63 @@ impl Worker {
         }
     }
 
-    /// Hashes adjacent pieces: one after the other, as long as there is nothing that does several.
-    fn hash(&mut self, pieces: Range<u32>) -> Result<Done, CreateError> {
+    /// Hashes adjacent pieces, side by side if there are enough of them.
+    fn hash(&mut self, mut pieces: Range<u32>) -> Result<Done, CreateError> {
         let first = pieces.start;
-        let pieces = pieces.filter_map(|number| self.geometry.piece(number));
-        let mut cursors: Vec<Cursor> = pieces.map(|piece| self.cursor(piece)).collect();
-        let mut digests = Vec::with_capacity(cursors.len());
-        for cursor in &mut cursors {
-            let mut hasher = Hasher::default();
-            while cursor.left > 0 {
-                if self.stopper.is_stopped() {
-                    return Err(CreateError::Stopped);
+        let mut digests = Vec::with_capacity(pieces.len());
+        while !pieces.is_empty() {
+            let batch = pieces.by_ref().take(self.at_once);
+            let batch = batch.filter_map(|number| self.geometry.piece(number));
+            let mut cursors: Vec<Cursor> = batch.map(|piece| self.cursor(piece)).collect();
+            match Width::widest() {
+                Some(width) if self.at_once > 1 && cursors.len() >= width.worthwhile() => {
+                    digests.extend(self.side_by_side(width, &mut cursors)?);
                 }
-                let count = cursor.read(&self.tree, &mut self.buffer)?;
-                hasher.update(&self.buffer[..count]);
+                _ => {
+                    for cursor in &mut cursors {
+                        digests.push(self.alone(cursor)?);
+                    }
+                }
             }
-            digests.push(hasher.finish());
         }
         Ok(Done::Hashed { first, digests })
+    }
+
+    fn side_by_side(
+        &mut self,
+        width: Width,
+        cursors: &mut [Cursor],
+    ) -> Result<Vec<Digest>, CreateError> {
+        let lanes = self.lanes.get_or_insert_with(|| Lanes::new(width));
+        let mut failure = None;
+        let digests = lanes.hash(cursors.len(), |number, room| {
+            if failure.is_none() && self.stopper.is_stopped() {
+                failure = Some(CreateError::Stopped);
+            }
+            if failure.is_some() {
+                return 0; // ends the message; nobody looks at its digest
+            }
+            cursors[number]
+                .read(&self.tree, room)
+                .unwrap_or_else(|error| {
+                    failure = Some(error);
+                    0
+                })
+        });
+        failure.map_or(Ok(digests), Err)
+    }
+
+    fn alone(&mut self, cursor: &mut Cursor) -> Result<Digest, CreateError> {
+        self.buffer.resize(CHUNK, 0);
+        let mut hasher = Hasher::default();
+        while cursor.left > 0 {
+            if self.stopper.is_stopped() {
+                return Err(CreateError::Stopped);
+            }
+            let count = cursor.read(&self.tree, &mut self.buffer)?;
+            hasher.update(&self.buffer[..count]);
+        }
+        Ok(hasher.finish())
     }
 
     fn cursor(&self, piece: PieceIndex) -> Cursor {
@@ -120,6 +175,7 @@ impl Worker {
             offset,
             left: self.geometry.piece_size(piece) as usize,
             opened: None,
+            told: 0,
         }
     }
 
@@ -143,6 +199,7 @@ impl Cursor {
                 self.file += 1;
                 self.offset = 0;
                 self.opened = None;
+                self.told = 0;
                 continue;
             }
             let count = rest.min((wanted - filled) as u64) as usize;
@@ -172,6 +229,10 @@ impl Cursor {
             None => tree.open(number).map_err(fail)?,
         };
         let file = self.opened.insert(file);
+        let ahead = (tree.files[number].facts.length - self.offset).min(self.left as u64);
+        if self.told <= self.offset && ahead > room.len() as u64 {
+            self.told = check::announce(&*file, self.offset, ahead);
+        }
         while !room.is_empty() {
             match rustix::io::pread(&*file, &mut *room, self.offset) {
                 Ok(0) => return Err(changed(tree, number)),

@@ -42,7 +42,7 @@ pub const PIECE_LENGTH_LONGEST: u32 = 16 * 1024 * 1024;
 /// few enough for a small .torrent, enough that a swarm has something to trade.
 const PIECES_WANTED: u64 = 3_000;
 
-/// The most pieces a worker takes at a time: one for each lane where pieces are hashed side by side.
+/// The most pieces a worker takes at a time: one for each lane of the widest vectors.
 const BATCH: u32 = 16;
 
 /// Files a worker looks at again in one job.
@@ -261,7 +261,7 @@ impl Creation {
         let stopper = Stopper::default();
         let mut started: Vec<JoinHandle<()>> = Vec::new();
         for number in 0..threads.get().min(jobs.len()) {
-            let worker = Worker::new(tree.clone(), geometry, stopper.clone());
+            let worker = Worker::new(tree.clone(), geometry, stopper.clone(), threads.get());
             let (queue, tell) = (queue.clone(), tell.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("hasher {number}"))
@@ -379,8 +379,8 @@ impl Drop for Creation {
 
 /// Pieces a job: as many as can be hashed side by side, fewer where threads would be without work.
 fn batch_length(geometry: &Geometry, threads: NonZeroUsize) -> u32 {
-    let jobs_wanted = u32::try_from(threads.get() * 4).unwrap_or(u32::MAX);
-    (geometry.pieces() / jobs_wanted).clamp(1, BATCH)
+    let threads = u32::try_from(threads.get()).unwrap_or(u32::MAX);
+    geometry.pieces().div_ceil(threads).clamp(1, BATCH)
 }
 
 /// The torrent without its digests.

@@ -16,6 +16,7 @@
 
 mod cursor;
 
+pub(crate) use self::cursor::announce;
 use self::cursor::{Cursor, Unread};
 use super::layout::Place;
 use super::slot::StorageError;

@@ -5,6 +5,7 @@ use crate::storage::slot::{StorageError, StorageTrouble};
 use rustix::fs::Advice;
 use std::io;
 use std::num::NonZeroU64;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 /// Why a piece could not be read to its end.
@@ -76,10 +77,10 @@ impl<'a> Cursor<'a> {
                     left,
                     told,
                 } => {
-                    if *told <= *offset {
-                        *told = announce(open, *offset, *left);
-                    }
                     let most = room.len().min(*left);
+                    if *told <= *offset && *left > most {
+                        *told = announce(&**open, *offset, *left as u64);
+                    }
                     let count = read_some(file, open, &mut room[..most], *offset)?;
                     *offset += count as u64;
                     *left -= count;
@@ -154,12 +155,12 @@ const TOLD_AT_ONCE: u64 = 256 * 1024;
 /// Tells the disk which of the `left` bytes from `offset` on will be read soon, and returns the end of
 /// what it was told of. Sixteen pieces that are read in turns, 16 KiB of each, look like reading here and
 /// there, which the kernel does not read ahead for: a disk with a head would do nothing but move it.
-fn announce(open: &Opened, offset: u64, left: usize) -> u64 {
-    let end = offset + AHEAD.min(left as u64);
+pub(crate) fn announce(file: impl AsFd, offset: u64, left: u64) -> u64 {
+    let end = offset + AHEAD.min(left);
     for from in (offset..end).step_by(TOLD_AT_ONCE as usize) {
         let length = NonZeroU64::new(TOLD_AT_ONCE.min(end - from));
         // A file system that cannot read ahead says so, and is read all the same.
-        let _ = rustix::fs::fadvise(&**open, from, length, Advice::WillNeed);
+        let _ = rustix::fs::fadvise(&file, from, length, Advice::WillNeed);
     }
     end
 }
