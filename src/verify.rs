@@ -92,7 +92,48 @@ pub enum FileState {
     Unreadable(StorageError),
 }
 
+/// Where the data seem to be, if they are not where they were looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// The folder that was named is the torrent's own, or its only file: this is the one to name.
+    Above(PathBuf),
+    /// The files are in the folder that was named, whose name is not the torrent's.
+    OtherName,
+}
+
+/// Looks for the files of `metainfo` where people put them by mistake: for when none of them is below
+/// `folder`.
+pub fn elsewhere(metainfo: &Metainfo, folder: &Path) -> Option<Elsewhere> {
+    let files = || metainfo.files.iter().filter(|file| !file.padding);
+    let here = folder.canonicalize().ok()?;
+    if here.file_name() == Some(metainfo.name.as_ref())
+        && let Some(above) = here.parent()
+        && files().any(|file| above.join(metainfo.disk_path(file)).is_file())
+    {
+        // As the user would write it: `..` and links in it mean other things than in the whole path.
+        let named = folder.parent().filter(|_| folder.file_name().is_some());
+        return Some(Elsewhere::Above(match named {
+            Some(named) if named.as_os_str().is_empty() => ".".into(),
+            Some(named) if named.canonicalize().is_ok_and(|it| it == above) => named.to_owned(),
+            _ => above.to_owned(),
+        }));
+    }
+    let within = !metainfo.single_file && files().any(|file| here.join(&file.path).is_file());
+    within.then_some(Elsewhere::OtherName)
+}
+
 impl Report {
+    /// Whether there is no file at all.
+    pub fn is_empty(&self) -> bool {
+        let nothing = |file: &FileReport| {
+            matches!(
+                file.state,
+                FileState::Flawed(Flaw::Missing | Flaw::NotAFile(_))
+            )
+        };
+        self.files.iter().all(nothing)
+    }
+
     /// Whether every file is complete.
     pub fn is_complete(&self) -> bool {
         let mut files = self.files.iter();
@@ -365,6 +406,25 @@ mod tests {
         let bad: Vec<_> = report.bad().map(PieceIndex::get).collect();
         assert_eq!(bad, [3, last.get()]);
         assert!(!report.is_complete());
+    }
+
+    #[test]
+    fn data_in_the_folder_that_was_named_are_found_and_nothing_else_is() {
+        let place = tempfile::tempdir().unwrap();
+        let metainfo = author().metainfo();
+        let at = |name: &str| place.path().join(name);
+        assert_eq!(elsewhere(&metainfo, place.path()), None);
+        assert_eq!(elsewhere(&metainfo, &at("nowhere")), None);
+        author().publish(place.path());
+        let above = Some(Elsewhere::Above(place.path().to_owned()));
+        assert_eq!(elsewhere(&metainfo, &at("book")), above);
+        std::os::unix::fs::symlink("book/pages", at("deep")).unwrap();
+        let through = elsewhere(&metainfo, &at("deep/.."));
+        let real = place.path().canonicalize().unwrap();
+        assert_eq!(through, Some(Elsewhere::Above(real)));
+        std::fs::rename(at("book"), at("other")).unwrap();
+        let other = elsewhere(&metainfo, &at("other"));
+        assert_eq!(other, Some(Elsewhere::OtherName));
     }
 
     #[test]

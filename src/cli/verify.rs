@@ -8,7 +8,7 @@ use super::{events, figures, output, torrent};
 use crate::protocol::PieceIndex;
 use crate::protocol::metainfo::Metainfo;
 use crate::storage::survey::Flaw;
-use crate::verify::{FileReport, FileState, Report, Verification};
+use crate::verify::{self, Elsewhere, FileReport, FileState, Report, Verification};
 use serde::Serialize;
 use std::ffi::OsStr;
 use std::num::NonZeroUsize;
@@ -24,8 +24,10 @@ pub fn run(
 ) -> Result<ExitStatus, Complaint> {
     let metainfo = torrent::load(torrent)?;
     let report = hash(&metainfo, folder, quiet)?;
+    let hint = report.is_empty().then(|| hint(&metainfo, folder)).flatten();
     if json {
         output::line(&events::json(&Verified::new(&metainfo, &report)))?;
+        hint.iter().for_each(|hint| output::say(hint));
         return Ok(status(&report));
     }
     for file in &report.files {
@@ -38,7 +40,24 @@ pub fn run(
     if !quiet {
         output::say(&summary(&report));
     }
+    hint.iter().for_each(|hint| output::say(hint));
     Ok(status(&report))
+}
+
+/// Where nothing was found, and it is clear why.
+fn hint(metainfo: &Metainfo, folder: &Path) -> Option<String> {
+    Some(match verify::elsewhere(metainfo, folder)? {
+        Elsewhere::Above(above) => format!(
+            "  hint: {} is the torrent's own; name what it lies in: {}",
+            shown_path(folder),
+            shown_path(&above)
+        ),
+        Elsewhere::OtherName => format!(
+            "  hint: its files are in {} itself; they are looked for in a folder there, {}",
+            shown_path(folder),
+            shown(&metainfo.name)
+        ),
+    })
 }
 
 fn hash(metainfo: &Metainfo, folder: &Path, quiet: bool) -> Result<Report, Complaint> {

@@ -87,3 +87,26 @@ fn with_quiet_only_what_is_wrong_is_named() {
     assert!(outcome.out.contains("one.bin"));
     assert!(!outcome.out.contains("three.bin"));
 }
+
+#[test]
+fn who_names_the_torrents_own_folder_is_told_which_to_name() {
+    let desk = Desk::new();
+    album(&desk);
+    desk.write(
+        "s.torrent",
+        &single("s.bin", &noise(4, 30_000), 16384).compose(),
+    );
+    desk.write("data/s.bin", &noise(4, 30_000));
+    for words in [
+        ["verify", "a.torrent", "data/album"],
+        ["verify", "s.torrent", "data/s.bin"],
+    ] {
+        let outcome = desk.run(&words).expect(3);
+        assert!(outcome.err.ends_with(": data\n"), "{}", outcome.err);
+    }
+    let json = ["verify", "-q", "--json", "a.torrent", "data/album"];
+    let outcome = desk.run(&json).expect(3);
+    assert!(outcome.err.contains("hint: "), "{}", outcome.err);
+    let nothing = desk.run(&["verify", "a.torrent", "."]).expect(3);
+    assert!(!nothing.err.contains("hint: "), "{}", nothing.err);
+}
