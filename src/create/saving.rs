@@ -79,13 +79,26 @@ impl Target {
                 .open(&self.real)?
                 .write_all(bytes);
         }
-        let process = std::process::id();
-        let draft = self.folder().join(format!(".{process}.torrent.part"));
-        let written = write(&draft, bytes).and_then(|()| self.put(&draft, overwrite));
+        let (draft, file) = self.draft(|| fastrand::u32(..))?;
+        let written = write(file, bytes).and_then(|()| self.put(&draft, overwrite));
         if written.is_err() {
             let _ = std::fs::remove_file(&draft);
         }
         written
+    }
+
+    /// A file beside the place, under a name that nothing has: that of a run that was killed stays behind.
+    fn draft(&self, mut number: impl FnMut() -> u32) -> io::Result<(PathBuf, File)> {
+        for _ in 0..DRAFTS {
+            let path = self.folder().join(draft_name(number()));
+            match File::create_new(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => return Ok((path, other?)),
+            }
+        }
+        Err(io::Error::other(
+            "every name for a temporary file beside it is taken",
+        ))
     }
 
     fn put(&self, draft: &Path, overwrite: bool) -> io::Result<()> {
@@ -111,8 +124,14 @@ impl Target {
     }
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create_new(path)?;
+/// Names that are tried for the temporary file.
+const DRAFTS: usize = 16;
+
+fn draft_name(number: u32) -> String {
+    format!(".{number:08x}.torrent.part")
+}
+
+fn write(mut file: File, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -152,6 +171,20 @@ mod tests {
         Target::new(&link).unwrap().save(b"new", true).unwrap();
         assert!(link.is_symlink());
         assert_eq!(std::fs::read(&file).unwrap(), b"new");
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = folder.path().join(draft_name(1));
+        std::fs::write(&left, b"half").unwrap();
+        let target = Target::new(&folder.path().join("a.torrent")).unwrap();
+        let mut numbers = 1..;
+        let (draft, _) = target.draft(|| numbers.next().unwrap()).unwrap();
+        assert_eq!(draft, folder.path().join(draft_name(2)));
+        assert_eq!(std::fs::read(left).unwrap(), b"half");
+        let error = target.draft(|| 1).unwrap_err();
+        assert_ne!(error.kind(), io::ErrorKind::AlreadyExists);
     }
 
     #[test]
