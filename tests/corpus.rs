@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use ropewalk::create::{Creation, Settings};
 use ropewalk::protocol::bencode::{self, Limits, Problem};
 use ropewalk::protocol::filenames::NAME_BYTES_MAX;
 use ropewalk::protocol::metainfo::{Metainfo, MetainfoError};
@@ -14,6 +15,7 @@ use ropewalk::protocol::peer::{Decoder, PeerId, Rules, Step};
 use ropewalk::protocol::tracker::http::{Answer, AnswerError};
 use std::collections::BTreeSet;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Component, Path, PathBuf};
 
 /// What became of the rows of one table.
@@ -344,6 +346,64 @@ fn answer_holds(answer: &Result<Answer, AnswerError>, expected: &str) -> Result<
     }
     let found = &answer.peers;
     (*found == peers).then_some(()).ok_or(format!("{found:?}"))
+}
+
+/// The rows that say which info-hash a version 1 torrent of given data has. Those of versions that
+/// `create` does not make are listed.
+#[test]
+#[ignore = "needs ROPEWALK_CORPUS, the folder of real torrents"]
+fn every_creator_row_holds() {
+    let mut tally = Tally::default();
+    for row in rows("vectors/creator.tsv") {
+        let (name, input, options, expected) = (&row[0], &row[1], &row[2], &row[3]);
+        if !options.starts_with("v1,") {
+            tally.unsupported.push(format!("{name}: {options}"));
+            continue;
+        }
+        let desk = tempfile::tempdir().unwrap();
+        let path = creator_input(input, desk.path());
+        let mut metainfo = created(&path, options);
+        if options.contains("private=0 written") {
+            metainfo = with_private_zero(&metainfo);
+        }
+        let found = metainfo.info_hash.to_string();
+        let outcome = (found == *expected).then_some(()).ok_or(found);
+        tally.check(name, outcome);
+    }
+    tally.report(4);
+}
+
+/// What a row of creator.tsv is about: data of the corpus, or a few files that the row describes.
+fn creator_input(input: &str, desk: &Path) -> PathBuf {
+    let Some((folder, files)) = input.split_once("/ with ") else {
+        return corpus().join("content").join(input.trim_end_matches('/'));
+    };
+    let folder = desk.join(folder);
+    fs::create_dir(&folder).unwrap();
+    for file in files.split(", ") {
+        let (name, text) = file.split_once('=').unwrap();
+        fs::write(folder.join(name), text.trim_matches('"')).unwrap();
+    }
+    folder
+}
+
+/// The torrent that `create` makes of it.
+fn created(path: &Path, options: &str) -> Metainfo {
+    let mut words = options.split(", ");
+    let length = words.find_map(|word| word.strip_prefix("piece length "));
+    let settings = Settings {
+        piece_length: Some(length.unwrap().parse().unwrap()),
+        ..Settings::default()
+    };
+    let creation = Creation::start(path, settings, NonZeroUsize::MIN).unwrap();
+    creation.finish().unwrap().metainfo
+}
+
+/// The same torrent with `private` written out although it is not. `create` leaves it away, as most do.
+fn with_private_zero(metainfo: &Metainfo) -> Metainfo {
+    let info = metainfo.info.strip_suffix(b"e").unwrap();
+    let bytes = [b"d4:info", info, b"7:privatei0eee"].concat();
+    Metainfo::from_bytes(&bytes).unwrap()
 }
 
 /// A row's input: hex, or a recipe for what is too long to write out.
