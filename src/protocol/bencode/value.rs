@@ -13,6 +13,8 @@ pub enum Value {
     List(Vec<Value>),
     /// `d…e`
     Dict(BTreeMap<Vec<u8>, Value>),
+    /// Bytes that [`encode`](Value::encode) made before: of a long list, whose values would take much memory.
+    Encoded(Vec<u8>),
 }
 
 impl Value {
@@ -27,6 +29,16 @@ impl Value {
         Value::List(values.into_iter().map(Into::into).collect())
     }
 
+    /// The same list as [`Value::list`] makes, already encoded: only one value is there at a time.
+    pub fn encoded_list(values: impl IntoIterator<Item = Value>) -> Value {
+        let mut out = vec![b'l'];
+        values
+            .into_iter()
+            .for_each(|value| value.encode_into(&mut out));
+        out.push(b'e');
+        Value::Encoded(out)
+    }
+
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -39,6 +51,7 @@ impl Value {
         match self {
             Value::Int(value) => out.extend_from_slice(format!("i{value}e").as_bytes()),
             Value::Bytes(bytes) => encode_string(bytes, out),
+            Value::Encoded(bytes) => out.extend_from_slice(bytes),
             Value::List(values) => {
                 out.push(b'l');
                 values.iter().for_each(|value| value.encode_into(out));

@@ -92,7 +92,7 @@ impl Draft {
                 info.put("attr", attributes(file));
                 info.put("length", Some(length(file)));
             }
-            files => info.put("files", Some(Value::list(files.iter().map(entry)))),
+            files => info.put("files", Some(Value::encoded_list(files.iter().map(entry)))),
         }
         info.put("name", Some(self.name.as_str().into()));
         info.put(
