@@ -19,9 +19,9 @@
 //! nothing of each other. Where scalar code adds two numbers, this adds two rows of 8 or 16 numbers, one
 //! for each message, with one or two instructions. docs/lanes.md tells it at length and has the figures.
 //!
-//! The arithmetic is written once, over `[u32; N]`; the compiler turns rows into vectors. What differs is
-//! only which instructions it may use, so the same text is compiled once for each set of them, and the
-//! processor is asked at run time which it has.
+//! The arithmetic is written once, over any `Vector`; what differs is only which instructions it may use,
+//! so the same text is compiled once for each set of them, and the processor is asked at run time which it
+//! has.
 //!
 //! Messages come in chunks, so that sixteen pieces of 16 MiB need sixteen chunks of memory and not
 //! sixteen pieces, and all of it stays in a core's own cache.
@@ -455,7 +455,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
         fn every_width_says_what_one_by_one_says(lengths in proptest::collection::vec(length(), 0..40), seed: u64) {
