@@ -100,12 +100,15 @@ impl Swarm {
 
     /// Blocks became free: those who have nothing to do get them.
     pub(super) fn feed_the_hungry(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if !self.picker.any_free() && !self.copies_wanted(now) {
+            return;
+        }
         let rate = |key: &PeerKey| self.peers.get(key).map_or(0.0, |peer| peer.pipe.rate());
         let mut hungry: Vec<_> = self.hungry.iter().map(|key| (rate(key), *key)).collect();
         // Where little is left, who is fast has it here soonest.
         hungry.sort_by(|one, two| two.0.total_cmp(&one.0));
         for (_, key) in hungry {
-            if !self.picker.any_free() && !self.picker.is_endgame() {
+            if !self.picker.any_free() && !self.copies_wanted(now) {
                 return;
             }
             self.fill(key, now, actions);

@@ -16,7 +16,7 @@ use super::peer::Peer;
 use super::picker::Where;
 use super::pipeline::SPARES_MAX;
 use crate::protocol::Block;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// A request younger than this is not repeated: it may be answered any moment.
@@ -30,11 +30,20 @@ const LEFT_ALONE: usize = 2;
 const SOONER: (f64, f64) = (2.0, 1.0);
 /// Requests of one peer that are looked at, oldest first.
 const PROBES_MAX: usize = 8;
+/// How long the list of old requests is used before it is made anew. To look through all peers at each
+/// block cost 28 µs a block among 1,000 peers; so it is the clock that pays for it, four a block.
+const LIST_LASTS: Duration = Duration::from_millis(100);
+/// Entries of that list that are looked at to find one a peer can help with.
+const HELP_PROBES_MAX: usize = 64;
 
 /// Who was asked for a second copy of which block.
 #[derive(Debug, Default)]
 pub(super) struct Endgame {
     spares: BTreeMap<Block, PeerKey>,
+    /// Requests that are old enough to be repeated and since when they are out, oldest first. Some may
+    /// have been answered since the list was made.
+    old: VecDeque<(Moment, Block)>,
+    listed: Option<Moment>,
 }
 
 impl Endgame {
@@ -116,39 +125,82 @@ impl Swarm {
         found
     }
 
-    fn oldest_out(&self, key: PeerKey, now: Moment) -> Option<Block> {
+    /// Whether an idle peer may find something to copy; to ask costs next to nothing.
+    pub(super) fn copies_wanted(&self, now: Moment) -> bool {
+        let stale = |at: Moment| now >= at + LIST_LASTS;
+        self.picker.is_endgame()
+            && (!self.endgame.old.is_empty() || self.endgame.listed.is_none_or(stale))
+    }
+
+    fn oldest_out(&mut self, key: PeerKey, now: Moment) -> Option<Block> {
         let peer = self.peers.get(&key)?;
         if !may_help(peer) || peer.pipe.spares.len() >= SPARES_MAX || peer.pipe.room() == 0 {
             return None;
         }
-        let others = self.peers.iter().filter(|(other, _)| **other != key);
-        others
-            .flat_map(|(_, other)| other.pipe.asked().take(PROBES_MAX))
+        if self.endgame.listed.is_none_or(|at| now >= at + LIST_LASTS) {
+            self.endgame.old = self.list_old(now);
+            self.endgame.listed = Some(now);
+        }
+        let peer = self.peers.get(&key)?;
+        let mut probe = 0;
+        while probe < HELP_PROBES_MAX {
+            let (at, block) = *self.endgame.old.get(probe)?;
+            let Some(Where::Out(holder)) = self.picker.place(block) else {
+                self.endgame.old.remove(probe);
+                continue;
+            };
+            if holder == key
+                || !peer.holds.has(block.piece())
+                || !self.wants_spare(block, peer, now)
+            {
+                probe += 1;
+                continue;
+            }
+            self.endgame.old.remove(probe);
+            let holding = self.peers.get(&holder);
+            // Taken back, or asked anew meanwhile: it is as if it were young.
+            if holding.is_some_and(|it| it.pipe.waits_since(block) == Some(at)) {
+                return Some(block);
+            }
+        }
+        None
+    }
+
+    /// The requests that may be repeated, oldest first.
+    fn list_old(&self, now: Moment) -> VecDeque<(Moment, Block)> {
+        let all = self.peers.values();
+        let first = all.flat_map(|peer| peer.pipe.asked().take(PROBES_MAX));
+        let mut old: Vec<_> = first
             .filter(|asked| {
                 !asked.revoked
                     && now.saturating_sub(asked.at) >= SPARE_AGE
-                    && peer.holds.has(asked.block.piece())
-                    && self.wants_spare(asked.block, peer, now)
+                    && self.spare_is_idle(asked.block, now)
                     && self.picker.may_spare(asked.block)
             })
-            .min_by_key(|asked| (asked.at, asked.block))
-            .map(|asked| asked.block)
+            .map(|asked| (asked.at, asked.block))
+            .collect();
+        old.sort_unstable();
+        old.into()
     }
 
-    /// Whether `peer` may be asked for a copy of `block`: nobody else is, or only somebody who has never
-    /// delivered anything, and `peer` has. The attack: peers that claim everything and give nothing hold
-    /// a block and its spare, until the patience with both is over.
-    fn wants_spare(&self, block: Block, peer: &Peer, now: Moment) -> bool {
-        let Some(other) = self.endgame.spares.get(&block) else {
-            return true;
-        };
-        let Some(other) = self.peers.get(other) else {
+    /// Whether somebody may be asked for a copy of `block`: nobody else is, or only somebody who has never
+    /// delivered anything. The attack: peers that claim everything and give nothing hold a block and its
+    /// spare, until the patience with both is over.
+    fn spare_is_idle(&self, block: Block, now: Moment) -> bool {
+        let holder = self.endgame.spares.get(&block);
+        let Some(other) = holder.and_then(|other| self.peers.get(other)) else {
             return true;
         };
         let mut spares = other.pipe.spares.iter();
-        let idle = spares
-            .any(|it| it.block == block && !it.held && now.saturating_sub(it.at) >= SPARE_AGE);
-        idle && peer.pipe.has_delivered() && !other.pipe.has_delivered()
+        !other.pipe.has_delivered()
+            && spares
+                .any(|it| it.block == block && !it.held && now.saturating_sub(it.at) >= SPARE_AGE)
+    }
+
+    /// Whether that somebody may be `peer`: one who has delivered, where another has the spare already.
+    fn wants_spare(&self, block: Block, peer: &Peer, now: Moment) -> bool {
+        !self.endgame.spares.contains_key(&block)
+            || peer.pipe.has_delivered() && self.spare_is_idle(block, now)
     }
 
     /// A spare has come: its block's slot is fetched from whoever has it.

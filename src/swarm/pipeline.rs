@@ -151,6 +151,13 @@ impl Pipe {
         self.asked.iter()
     }
 
+    /// Since when `block` is waited for; `None` where it is not, or was taken back.
+    pub fn waits_since(&self, block: Block) -> Option<Moment> {
+        let mut waiting = self.asked.iter();
+        let asked = waiting.find(|asked| asked.block == block)?;
+        (!asked.revoked).then_some(asked.at)
+    }
+
     /// Whether nothing is under way, not even on its way home.
     pub fn is_idle(&self) -> bool {
         self.asked.is_empty() && self.spares.is_empty()
