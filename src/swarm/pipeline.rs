@@ -3,7 +3,8 @@
 //! A block that is asked for only when the last one has come costs a round trip each. So requests
 //! are kept under way: as many as the peer delivers during a round trip, twice over, and what it
 //! delivers in half a second more, against jitter. Measured, not a constant: few for a slow peer
-//! (what is asked of it cannot be asked elsewhere), hundreds for a fast one far away.
+//! (what is asked of it cannot be asked elsewhere), hundreds for a fast one far away. A rate takes
+//! time to measure, so until the line shows that it is full, each block that comes brings some more.
 //!
 //! ```text
 //! pipe.room()                 how many blocks to ask for now; 0 until a quarter of the depth has come
@@ -27,6 +28,11 @@ const DEPTH_MAX: usize = 2_000;
 const DEPTH_UNTOLD: usize = 250;
 /// What is asked for beyond two round trips.
 const HEADROOM: Duration = Duration::from_millis(500);
+/// What each block adds to the requests under way while the pipe opens: five times as many each round
+/// trip. From rates alone, the first of which says nothing, a line of 1 Gbit/s, 100 ms away, lost 60 ms more.
+const GROWTH: usize = 4;
+/// The line is full when an answer takes twice the shortest time there was, and so much more.
+const FULL: Duration = Duration::from_millis(50);
 /// The shortest time over which delivery is measured.
 const SAMPLE: Duration = Duration::from_millis(100);
 /// A block that is out for so long is asked elsewhere, unless the peer is known to be that slow.
@@ -78,6 +84,9 @@ pub struct Pipe {
     rate: f64,
     /// The shortest time an answer took.
     delay: Option<Duration>,
+    /// What the depth has grown by since the first block, and whether that has come to its end.
+    grown: usize,
+    opened: bool,
     /// Nothing was under way when the last request left.
     paused: bool,
     sample_bytes: u64,
@@ -99,12 +108,17 @@ impl Pipe {
             return 1;
         }
         let most = self.reqq.unwrap_or(DEPTH_UNTOLD);
+        let opening = if self.opened {
+            0
+        } else {
+            DEPTH_FIRST + self.grown
+        };
         let Some(delay) = self.delay.filter(|_| self.rate > 0.0) else {
-            return DEPTH_FIRST.min(most);
+            return opening.max(DEPTH_FIRST).min(most);
         };
         let seconds = (delay * 2 + HEADROOM).as_secs_f64();
         let blocks = (self.rate * seconds / f64::from(BLOCK_LENGTH)).ceil() as usize;
-        blocks.max(DEPTH_MIN).min(most)
+        blocks.max(opening).max(DEPTH_MIN).min(most)
     }
 
     /// How many blocks to ask for now. Nothing until a quarter of the depth is free: requests that
@@ -222,8 +236,11 @@ impl Pipe {
         // The shortest answer is the line itself, the others waited behind their like. Only after a
         // pause can a longer one mean that the line got longer.
         let least = self.delay.filter(|_| !self.paused);
-        self.delay = Some(least.map_or(took, |least| took.min(least)));
+        let least = least.map_or(took, |least| took.min(least));
+        self.delay = Some(least);
         self.paused = false;
+        self.opened |= took > least * 2 + FULL;
+        self.grown = (self.grown + GROWTH).min(DEPTH_MAX);
         self.sample_bytes += u64::from(block.length());
         let since = *self.sample_since.get_or_insert(at);
         let elapsed = now.saturating_sub(since);
@@ -379,6 +396,12 @@ mod tests {
 
     /// A peer that delivers a block every `gap`, each `delay` after its request at the least.
     fn run(pipe: &mut Pipe, delay: Duration, gap: Duration, count: u64) -> usize {
+        last_arrival(pipe, delay, gap, count);
+        pipe.depth()
+    }
+
+    /// The same; when the last block came.
+    fn last_arrival(pipe: &mut Pipe, delay: Duration, gap: Duration, count: u64) -> Moment {
         let all = blocks(count);
         let (mut next, mut line_free) = (0, Duration::ZERO);
         let mut due: VecDeque<(Moment, Block)> = VecDeque::new();
@@ -392,7 +415,7 @@ mod tests {
                 due.push_back((line_free, *block));
             }
             let Some((at, block)) = due.pop_front() else {
-                return pipe.depth();
+                return now;
             };
             now = at;
             assert!(pipe.received(block, now));
@@ -409,6 +432,33 @@ mod tests {
         let mut slow = Pipe::default();
         let depth = run(&mut slow, ms(50), ms(1600), 200);
         assert_eq!(depth, DEPTH_MIN);
+    }
+
+    #[test]
+    fn the_pipe_opens_within_a_few_round_trips_of_a_long_fast_line() {
+        let mut pipe = Pipe::default();
+        pipe.set_reqq(2000);
+        // 1 Gbit/s, 100 ms away, 256 MiB: the line alone takes 2.2 s, and a round trip until the first comes.
+        let gap = Duration::from_micros(131);
+        let took = last_arrival(&mut pipe, ms(100), gap, 16_384);
+        assert!(took < gap * 16_384 + ms(300), "{took:?}");
+    }
+
+    #[test]
+    fn a_slow_peer_is_asked_for_hardly_more_while_the_pipe_opens() {
+        let mut pipe = Pipe::default();
+        let all = blocks(100);
+        let mut next = all.iter();
+        // 10 KiB/s: each block takes 1.6 s.
+        for second in 0..8u64 {
+            for _ in 0..pipe.room() {
+                pipe.ask(*next.next().unwrap(), ms(1_600 * second));
+            }
+            let first = pipe.asked().next().unwrap().block;
+            pipe.received(first, ms(1_600 * (second + 1)));
+        }
+        assert!(pipe.busy() <= DEPTH_FIRST + GROWTH, "{}", pipe.busy());
+        assert_eq!(pipe.depth(), DEPTH_MIN);
     }
 
     #[test]
@@ -429,11 +479,12 @@ mod tests {
         for block in &all[..32] {
             pipe.ask(*block, ms(0));
         }
-        for block in &all[..7] {
-            pipe.received(*block, ms(1));
+        // The second answer takes so much longer that the line is full: the depth grows no more.
+        for (block, at) in all[..7].iter().zip([1, 60, 60, 60, 60, 60, 60]) {
+            pipe.received(*block, ms(at));
             assert_eq!(pipe.room(), 0);
         }
-        pipe.received(all[7], ms(1));
+        pipe.received(all[7], ms(60));
         assert_eq!(pipe.room(), 8);
     }
 

@@ -117,15 +117,18 @@ fn picker_with_100000_pieces_and_500_peers(bencher: Bencher) {
 
 /// Haves by the million: what a crowd of leechers says all day.
 #[divan::bench(args = [1_000, 100_000])]
-fn availability_counts_a_have(bencher: Bencher, pieces: u64) {
+fn availability_counts_1000_haves(bencher: Bencher, pieces: u64) {
     let geometry = geometry(pieces);
     let mut dice = fastrand::Rng::with_seed(5);
     let mut available = Availability::new(geometry, Bitfield::full(&geometry), &mut dice);
     let all: Vec<PieceIndex> = geometry.all_pieces().collect();
-    bencher.counter(ItemsCount::new(1usize)).bench_local(|| {
-        let piece = all[dice.usize(..all.len())];
-        available.gain(piece, &mut dice);
-    });
+    bencher
+        .counter(ItemsCount::new(1_000usize))
+        .bench_local(|| {
+            for _ in 0..1_000 {
+                available.gain(all[dice.usize(..all.len())], &mut dice);
+            }
+        });
 }
 
 /// 50 peers tell of 1,000 new pieces each, to a brain that wants them all.
@@ -174,9 +177,9 @@ fn feed<'a>(message: &'a [u8], at: &'a mut [usize]) -> impl FnMut(usize, &mut [u
 }
 
 /// As many pieces of 256 KiB at once as there are lanes.
-#[divan::bench(args = Width::all().map(Width::messages))]
-fn lanes_side_by_side(bencher: Bencher, messages: usize) {
-    let width = Width::all().find(|it| it.messages() == messages).unwrap();
+#[divan::bench(args = Width::all())]
+fn lanes_side_by_side(bencher: Bencher, width: Width) {
+    let messages = width.messages();
     let (mut lanes, message) = (Lanes::new(width), vec![7; MESSAGE]);
     bencher
         .counter(BytesCount::new(MESSAGE * messages))
