@@ -372,7 +372,7 @@ fn listed_peer(item: Item<'_>) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip.to_canonical(), port)).filter(compact::is_usable)
 }
 
-fn retry(item: Item<'_>) -> Option<RetryIn> {
+pub(super) fn retry(item: Item<'_>) -> Option<RetryIn> {
     if item.as_bytes() == Some(b"never") {
         return Some(RetryIn::Never);
     }
@@ -387,7 +387,7 @@ fn external_ip(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// A stranger's text, cut. The bytes are cut before they are decoded: it may be megabytes.
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * TEXT_MAX)]);
     text.chars().take(TEXT_MAX).collect()
 }
