@@ -15,7 +15,9 @@
 //! because a stranger's server must not lead us into the network we stand in. Proxies of the
 //! environment (`http_proxy`, `https_proxy`, `all_proxy`, `no_proxy`) are honoured.
 
+use crate::protocol::InfoHash;
 use crate::protocol::tracker::http::{Answer, AnswerError, Request, RetryIn};
+use crate::protocol::tracker::scrape::{self, Scraped};
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -59,6 +61,8 @@ pub struct Limits {
     pub connect: Duration,
     /// Looking up a name.
     pub resolve: Duration,
+    /// After how long a lost datagram is sent again; doubles each time (BEP 15).
+    pub resend: Duration,
     /// Whether the environment's proxies are used.
     pub proxies: bool,
 }
@@ -69,6 +73,7 @@ impl Limits {
         total: ANNOUNCE_LIMIT,
         connect: Duration::from_secs(10),
         resolve: Duration::from_secs(5),
+        resend: Duration::from_secs(15),
         proxies: true,
     };
 
@@ -120,6 +125,9 @@ pub enum AnnounceError {
     /// The tracker's answer is a refusal, or is none.
     #[error(transparent)]
     Answer(#[from] AnswerError),
+    /// Nobody waits for the answer any more.
+    #[error("given up, as it is time to leave")]
+    Interrupted,
     /// ureq failed inside, for want of a thread perhaps.
     #[error("asking failed inside this program")]
     Panicked,
@@ -145,14 +153,34 @@ pub fn announce(url: &str, request: &Request, limits: &Limits) -> Result<Answer,
         let why = "holds an announce already";
         return Err(AnnounceError::Address(why));
     }
+    ask(&request.to_url(url), limits, Answer::decode)
+}
+
+/// Asks the tracker at `url` (its address for announces) how many share each of `info_hashes`.
+pub fn scrape(
+    url: &str,
+    info_hashes: &[InfoHash],
+    limits: &Limits,
+) -> Result<Scraped, AnnounceError> {
+    let no_scrape = AnnounceError::Address("is of a tracker that cannot be scraped");
+    let at = scrape::scrape_address(url).ok_or(no_scrape)?;
+    ask(&scrape::to_url(&at, info_hashes), limits, Scraped::decode)
+}
+
+/// Gets a tracker's answer, which `decode` reads.
+fn ask<T>(
+    url: &str,
+    limits: &Limits,
+    decode: impl FnOnce(&[u8]) -> Result<T, AnswerError>,
+) -> Result<T, AnnounceError> {
     guarded(|| {
         let errand = Errand {
             limits,
             announce: true,
         };
-        let mut response = errand.run(&request.to_url(url))?;
+        let mut response = errand.run(url)?;
         if response.status().is_success() {
-            return Ok(Answer::decode(&body(&mut response, ANSWER_MAX, limits)?)?);
+            return Ok(decode(&body(&mut response, ANSWER_MAX, limits)?)?);
         }
         Err(refused(&mut response, limits))
     })
@@ -331,7 +359,7 @@ fn path_announces(url: &str) -> bool {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     path.split('/')
         .skip(3)
-        .any(|part| part.starts_with("announce"))
+        .any(|part| part.starts_with("announce") || part.starts_with("scrape"))
 }
 
 /// Looks names up as the system does and looks at what comes out. It stands where the address is
@@ -466,7 +494,6 @@ fn translate(error: ureq::Error, limits: &Limits) -> AnnounceError {
 pub(super) mod fake {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::protocol::InfoHash;
     use crate::protocol::peer::PeerId;
     use std::io::{BufRead, BufReader, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream};

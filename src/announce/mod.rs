@@ -1,4 +1,4 @@
-//! The hands that ask trackers: [`http`] asks one, [`tiers`] says which to ask and when.
+//! The hands that ask trackers: [`http`] and [`udp`] ask one, [`tiers`] says which to ask and when.
 //!
 //! An announcer is a thread that takes [`Job`]s, waits for trackers so that nobody else has to, and
 //! tells what came of it. A tracker that hangs delays only the jobs behind it, so the assembly starts
@@ -9,14 +9,64 @@
 //! ```
 
 pub mod http;
+mod lookup;
 pub mod tiers;
+pub mod udp;
 
-use crate::protocol::tracker::http::{Answer, Request};
+use crate::protocol::InfoHash;
+use crate::protocol::tracker::http::{Answer, Occasion, Request};
+use crate::protocol::tracker::scrape::Counts;
 use crossbeam_channel::{Receiver, Sender};
 use http::{AnnounceError, Limits};
 use std::io;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
+
+/// Asks any tracker, whatever its kind. Remembers the connection ids of UDP trackers.
+#[derive(Debug, Default)]
+pub struct Asker {
+    udp: udp::Client,
+}
+
+impl Asker {
+    /// Announces `request` to the tracker at `url`. UDP trackers are waited for until `halted`.
+    pub fn announce(
+        &mut self,
+        url: &str,
+        request: &Request,
+        limits: &Limits,
+        halted: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Answer, AnnounceError> {
+        if is_udp(url) {
+            self.udp.announce(url, request, limits, halted)
+        } else {
+            http::announce(url, request, limits)
+        }
+    }
+
+    /// Asks how many share a torrent; `None` where the tracker does not know it.
+    pub fn scrape(
+        &mut self,
+        url: &str,
+        info_hash: InfoHash,
+        limits: &Limits,
+    ) -> Result<Option<Counts>, AnnounceError> {
+        let asked = [info_hash];
+        if is_udp(url) {
+            let counts = self.udp.scrape(url, &asked, limits, &|| false)?;
+            // These trackers say so by zeros.
+            let known = counts.first().filter(|it| **it != Counts::default());
+            return Ok(known.copied());
+        }
+        Ok(http::scrape(url, &asked, limits)?.of(info_hash))
+    }
+}
+
+/// Whether the tracker at `url` is asked by datagrams.
+pub fn is_udp(url: &str) -> bool {
+    let scheme = url.split("://").next().unwrap_or_default();
+    scheme.eq_ignore_ascii_case("udp")
+}
 
 /// One announce to be made.
 #[derive(Debug, Clone)]
@@ -29,6 +79,8 @@ pub struct Job {
     pub url: String,
     /// What to tell it.
     pub request: Request,
+    /// Whether it is known to have heard of us. See [`tiers::Due::sure`].
+    pub sure: bool,
     /// How long it may take in all. See [`http::ANNOUNCE_LIMIT`] and [`http::STOP_LIMIT`].
     pub limit: Duration,
 }
@@ -42,13 +94,16 @@ pub struct Answered {
     pub tier: usize,
     /// The job's address. It may hold a passkey: show it through [`http::shown`].
     pub url: String,
+    /// The occasion that the job named.
+    pub event: Option<Occasion>,
     /// The answer, or why there is none.
     pub outcome: Result<Answer, AnnounceError>,
 }
 
 /// Starts a thread that announces until `jobs` is closed or nobody wants its answers any more.
 ///
-/// `name` is the thread's. It keeps the system's usual stack size: TLS needs it.
+/// `name` is the thread's. It keeps the system's usual stack size: TLS needs it. A further job, which
+/// can only be that we leave, ends the wait for a UDP tracker.
 pub fn spawn_announcer(
     name: &str,
     jobs: Receiver<Job>,
@@ -59,12 +114,21 @@ pub fn spawn_announcer(
 }
 
 fn serve(jobs: &Receiver<Job>, answers: &Sender<Answered>, limits: fn(Duration) -> Limits) {
+    let mut asker = Asker::default();
     for job in jobs {
-        let outcome = http::announce(&job.url, &job.request, &limits(job.limit));
+        let leaving = job.request.event == Some(Occasion::Stopped);
+        let outcome = if leaving && !job.sure && is_udp(&job.url) && !asker.udp.has_told(&job.url) {
+            // It never heard that we came.
+            Err(AnnounceError::Interrupted)
+        } else {
+            let halted = || !leaving && !jobs.is_empty();
+            asker.announce(&job.url, &job.request, &limits(job.limit), &halted)
+        };
         let answered = Answered {
             task: job.task,
             tier: job.tier,
             url: job.url,
+            event: job.request.event,
             outcome,
         };
         if answers.send(answered).is_err() {
@@ -92,6 +156,7 @@ mod tests {
             tier: 1,
             url: tracker.url("/announce"),
             request: request(),
+            sure: false,
             limit: Duration::from_secs(20),
         };
         jobs.send(job).unwrap();

@@ -67,6 +67,9 @@ pub struct Due {
     pub event: Option<Occasion>,
     /// What to send as `trackerid`.
     pub tracker_id: Option<Vec<u8>>,
+    /// It is known to have heard of us. `false` for one that is being asked when we leave: the answer is
+    /// outstanding, and `stopped` makes sense only behind it.
+    pub sure: bool,
 }
 
 /// The schedule of one torrent's announces.
@@ -114,16 +117,17 @@ impl Tiers {
     /// out, see [`Tiers::skipped`]; of one named twice the first place counts.
     pub fn new(trackers: &[Vec<String>], mut rng: fastrand::Rng) -> Tiers {
         let mut seen = BTreeSet::new();
-        let (mut udp, mut unusable) = (0, 0);
+        let mut unusable = 0;
         let mut tiers: Vec<Vec<Tracker>> = Vec::new();
         for urls in trackers {
             let mut tier = Vec::new();
             for url in urls {
                 let scheme = url.split("://").next().unwrap_or_default();
                 match scheme.to_ascii_lowercase().as_str() {
-                    "udp" => udp += 1,
-                    "http" | "https" if seen.contains(url) => {}
-                    "http" | "https" if url.len() <= URL_MAX && seen.len() < TRACKERS_MAX => {
+                    "http" | "https" | "udp" if seen.contains(url) => {}
+                    "http" | "https" | "udp"
+                        if url.len() <= URL_MAX && seen.len() < TRACKERS_MAX =>
+                    {
                         seen.insert(url);
                         tier.push(Tracker::new(url));
                     }
@@ -138,14 +142,13 @@ impl Tiers {
                 _ => tiers.push(tier),
             }
         }
-        let warn = |count: usize, why: &str| {
-            (count > 0).then(|| format!("{count} of the torrent's trackers skipped: {why}"))
-        };
-        let udp = warn(udp, "udp trackers are not supported yet");
-        let unusable = warn(unusable, "not http or https, too long, or too many");
+        let skipped = (unusable > 0).then(|| {
+            let why = "not http, https or udp, too long, or too many";
+            format!("{unusable} of the torrent's trackers skipped: {why}")
+        });
         Tiers {
             tiers: tiers.into_iter().map(Tier::new).collect(),
-            skipped: udp.into_iter().chain(unusable).collect(),
+            skipped: skipped.into_iter().collect(),
             rng,
             hungry: true,
             stopped: false,
@@ -224,8 +227,9 @@ impl Tiers {
             let asked = tier.asking.take().map(|_| tier.turn);
             for (place, tracker) in tier.trackers.iter_mut().enumerate() {
                 // Of one that is being asked at this moment nobody knows yet whether it has heard.
-                if std::mem::take(&mut tracker.knows_us) || asked == Some(place) {
+                if tracker.knows_us || asked == Some(place) {
                     leaving.push(tracker.due(number, Some(Occasion::Stopped)));
+                    tracker.knows_us = false;
                 }
             }
         }
@@ -364,6 +368,7 @@ impl Tracker {
             url: self.url.clone(),
             event,
             tracker_id: self.id.clone(),
+            sure: self.knows_us,
         }
     }
 }
@@ -676,21 +681,32 @@ mod tests {
 
     #[test]
     fn trackers_that_cannot_be_asked_are_skipped_with_a_sentence() {
-        let urls: &[&[&str]] = &[
-            &["udp://a:1/announce", "UDP://b:1"],
-            &["wss://c", "nonsense"],
-        ];
+        let urls: &[&[&str]] = &[&["wss://a:1/announce", "i2p://b"], &["ftp://c", "nonsense"]];
         let mut none = tiers(urls);
         assert!(none.hopeless());
-        assert_eq!(none.skipped().len(), 2);
-        assert!(none.skipped()[0].contains("udp"), "{:?}", none.skipped());
+        let expected =
+            "4 of the torrent's trackers skipped: not http, https or udp, too long, or too many";
+        assert_eq!(none.skipped(), [expected]);
         assert_eq!((none.due(at(0)), none.wake_at()), (Vec::new(), None));
-        let mut one = tiers(&[&["udp://a/"], &["HTTP://b/", "HTTP://b/"], &["HTTP://b/"]]);
+        let mut one = tiers(&[&["wss://a/"], &["UDP://b/", "UDP://b/"], &["UDP://b/"]]);
         assert_eq!(
             due(&mut one, 0),
-            [(0, "HTTP://b/".into(), Some(Occasion::Started))]
+            [(0, "UDP://b/".into(), Some(Occasion::Started))]
         );
         assert_eq!(one.count(), 1);
+    }
+
+    #[test]
+    fn whether_a_tracker_has_heard_of_us_is_said_when_we_leave() {
+        let mut tiers = tiers(&[&["udp://a/"], &["udp://b/"], &["udp://c/"]]);
+        tiers.hungry(false);
+        assert!(tiers.due(at(0)).iter().all(|it| !it.sure));
+        tiers.answered(0, &every(900), at(0));
+        tiers.answered(2, &every(60), at(0));
+        assert!(tiers.due(at(60)).iter().all(|it| it.sure));
+        let leaving = tiers.stop();
+        let sure: Vec<_> = leaving.iter().map(|it| (it.tier, it.sure)).collect();
+        assert_eq!(sure, [(0, true), (1, false), (2, true)]);
     }
 
     #[test]

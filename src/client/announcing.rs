@@ -12,11 +12,11 @@ use crate::announce::tiers::{Due, Tiers};
 use crate::announce::{Answered, Job, http, spawn_announcer};
 use crate::protocol::InfoHash;
 use crate::protocol::peer::PeerId;
-use crate::protocol::tracker::http::Request;
+use crate::protocol::tracker::http::{Occasion, Request};
 use crate::swarm::event::{Event, Moment, Origin};
 use crossbeam_channel::{Sender, unbounded};
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Addresses asked for in one announce.
@@ -48,11 +48,24 @@ pub(super) struct Announcing {
     who: Announcer,
     tiers: Tiers,
     answers: Sender<Answered>,
-    threads: Vec<Option<Sender<Job>>>,
+    threads: Vec<Thread>,
+    /// Outstanding answers; once we leave, those to `stopped` alone.
     asking: usize,
+    /// Everything that is wanted is here: nobody has to be found.
+    content: bool,
+    /// Our address as trackers see it (BEP 24).
+    seen_as: BTreeSet<IpAddr>,
     /// Trackers that the user was told of because they fail.
     failing: BTreeSet<String>,
     leaving: bool,
+}
+
+/// The line to the thread of a tier, if it was needed so far.
+#[derive(Default)]
+struct Thread {
+    jobs: Option<Sender<Job>>,
+    /// Jobs without an answer.
+    busy: usize,
 }
 
 impl Announcing {
@@ -64,6 +77,8 @@ impl Announcing {
             answers,
             threads: Vec::new(),
             asking: 0,
+            content: false,
+            seen_as: BTreeSet::new(),
             failing: BTreeSet::new(),
             leaving: false,
         }
@@ -81,9 +96,11 @@ impl Announcing {
         }
     }
 
-    /// Tells every tracker that knows us that we leave; what it answers is of no interest.
+    /// Tells every tracker that knows us that we leave; what it answers is of no interest. A tier that
+    /// waits for another tracker must not delay this: a second thread says it then.
     pub(super) fn say_stopped(&mut self, totals: Totals) {
         self.leaving = true;
+        self.asking = 0;
         for due in self.tiers.stop() {
             self.ask(due, totals, STOP_LIMIT);
         }
@@ -92,6 +109,13 @@ impl Announcing {
     /// The download became complete in this run.
     pub(super) fn completed(&mut self) {
         self.tiers.completed();
+        self.wants_nobody();
+    }
+
+    /// Nothing is to be fetched: those who want something find us, we need not hurry to find them.
+    pub(super) fn wants_nobody(&mut self) {
+        self.content = true;
+        self.tiers.hungry(false);
     }
 
     /// More addresses are wanted, as soon as the trackers allow.
@@ -101,7 +125,7 @@ impl Announcing {
 
     /// Whether the swarm lacks peers, so that asking early makes sense.
     pub(super) fn hungry(&mut self, hungry: bool) {
-        self.tiers.hungry(hungry);
+        self.tiers.hungry(hungry && !self.content);
     }
 
     /// Whether no answer is outstanding.
@@ -121,8 +145,16 @@ impl Announcing {
         board: &Noticeboard,
         now: Moment,
     ) -> Vec<SocketAddr> {
-        self.asking = self.asking.saturating_sub(1);
+        if !self.leaving || answered.event == Some(Occasion::Stopped) {
+            self.asking = self.asking.saturating_sub(1);
+        }
+        if let Some(thread) = self.threads.get_mut(answered.tier) {
+            thread.busy = thread.busy.saturating_sub(1);
+        }
         self.tiers.answered(answered.tier, &answered.outcome, now);
+        if answered.outcome == Err(AnnounceError::Interrupted) {
+            return Vec::new();
+        }
         let tracker = http::shown(&answered.url);
         if let Ok(answer) = &answered.outcome
             && let Some(warning) = &answer.warning
@@ -143,10 +175,14 @@ impl Announcing {
             tracker,
             outcome,
         });
-        answered
-            .outcome
-            .map(|answer| answer.peers)
-            .unwrap_or_default()
+        let Ok(mut answer) = answered.outcome else {
+            return Vec::new();
+        };
+        self.seen_as.extend(answer.external_ip);
+        let ourselves =
+            |it: &SocketAddr| it.port() == self.who.port && self.seen_as.contains(&it.ip());
+        answer.peers.retain(|peer| !ourselves(peer));
+        answer.peers
     }
 
     /// Warns of a tracker that fails, once until it answers again: without it there may be no peers.
@@ -182,10 +218,11 @@ impl Announcing {
             tier: due.tier,
             url: due.url,
             request,
+            sure: due.sure,
             limit,
         };
         self.asking += 1;
-        let unsent = match self.thread(due.tier) {
+        let unsent = match self.line(due.tier, due.sure) {
             Ok(jobs) => jobs
                 .send(job)
                 .err()
@@ -199,25 +236,32 @@ impl Announcing {
                 task: job.task,
                 tier: job.tier,
                 url: job.url,
+                event: job.request.event,
                 outcome: Err(error),
             };
             let _ = self.answers.try_send(answered);
         }
     }
 
-    fn thread(&mut self, tier: usize) -> std::io::Result<&Sender<Job>> {
+    /// The line to a thread that will take a job for `tier` soon: the tier's own, or if that one waits
+    /// for a tracker, and the job need not wait behind it, a new one.
+    fn line(&mut self, tier: usize, sure: bool) -> std::io::Result<Sender<Job>> {
         if self.threads.len() <= tier {
-            self.threads.resize(tier + 1, None);
+            self.threads.resize_with(tier + 1, Thread::default);
         }
-        if self.threads[tier].is_none() {
-            // Bound: the schedule has one announce a tier under way, and a `stopped` for each tracker at the end.
-            let (sender, jobs) = unbounded();
-            spawn_announcer(&format!("tier {tier}"), jobs, self.answers.clone())?;
-            self.threads[tier] = Some(sender);
+        let thread = &mut self.threads[tier];
+        thread.busy += 1;
+        let beside = thread.busy > 1 && sure;
+        if let Some(jobs) = thread.jobs.as_ref().filter(|_| !beside) {
+            return Ok(jobs.clone());
         }
-        self.threads[tier]
-            .as_ref()
-            .ok_or_else(|| std::io::Error::other("no thread"))
+        // Bound: the schedule has one announce a tier under way, and a `stopped` for each tracker at the end.
+        let (jobs, inbox) = unbounded();
+        spawn_announcer(&format!("tier {tier}"), inbox, self.answers.clone())?;
+        if !beside {
+            thread.jobs = Some(jobs.clone());
+        }
+        Ok(jobs)
     }
 }
 

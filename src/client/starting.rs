@@ -6,7 +6,7 @@ use super::hands::{Hands, SPARE_CALLERS};
 use super::noticeboard::Noticeboard;
 use super::switchboard::Switchboard;
 use super::torrent::Torrent;
-use super::{Client, Notice, Settings, StartError, Task};
+use super::{Client, Notice, Role, Settings, StartError, Task};
 use crate::announce::tiers::Tiers;
 use crate::net::listen::{self, CALLERS_MAX, Listener};
 use crate::net::peer_thread::{Deadlines, Surroundings};
@@ -227,7 +227,10 @@ fn begin(number: usize, task: Task, hands: &mut Hands, rng: &mut fastrand::Rng) 
         port: hands.port.unwrap_or(1),
         key: format!("{:08x}", rng.u32(..)),
     };
-    let announcing = Announcing::new(who, tiers, hands.answers.clone());
+    let mut announcing = Announcing::new(who, tiers, hands.answers.clone());
+    if task.role == Role::Seed {
+        announcing.wants_nobody();
+    }
     Torrent::start(number, task, id, announcing, hands, Duration::ZERO)
 }
 

@@ -1,0 +1,435 @@
+//! Asks one tracker by datagrams (BEP 15, 41).
+//!
+//! ```no_run
+//! # use ropewalk::announce::{http::Limits, udp::Client};
+//! # fn f(request: &ropewalk::protocol::tracker::http::Request) {
+//! let mut client = Client::new();
+//! let answer = client.announce("udp://t.example:6969", request, &Limits::ANNOUNCE, &|| false);
+//! # }
+//! ```
+//!
+//! A tracker first gives a connection id, good for a minute, and answers questions that carry it. A
+//! datagram that is lost is sent again after 15 seconds, then after 30, and so on as long as the limit
+//! allows; who called waits, or goes to the next tracker, and comes back after a wait that doubles.
+//! So the schedule of BEP 15 holds without one silent tracker that keeps others waiting.
+//!
+//! A tracker with addresses of both families is asked over both at once: each knows only those of
+//! its own (BEP 7). Datagrams from other addresses never reach us, as the socket is connected; those
+//! that are cut, or carry another number than ours, are passed over. The address comes from a stranger's
+//! .torrent file and may be any host and port: before it has answered 16 bytes rightly, it gets no more
+//! than 16 bytes.
+
+use super::http::{AnnounceError, Limits};
+use super::lookup::{GLANCE, lookup};
+use crate::protocol::InfoHash;
+use crate::protocol::tracker::http::{Answer, AnswerError, Request};
+use crate::protocol::tracker::scrape::Counts;
+use crate::protocol::tracker::udp::{self as wire, Question, Reply};
+use crossbeam_channel::{Sender, unbounded};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::Builder;
+use std::time::{Duration, Instant};
+
+/// How long a connection id is used.
+const CONNECTION_LIFE: Duration = Duration::from_secs(60);
+
+/// Once one family has answered, the other has so long.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The wait for an answer doubles so often, at most.
+const DOUBLINGS_MAX: u32 = 8;
+
+/// The port of an address that names none, as others have it.
+const PORT: u16 = 80;
+
+/// Room for an answer, in bytes: 2,700 IPv4 peers. What is longer is cut by the system, and its whole
+/// peers are taken.
+const BUFFER: usize = 16 << 10;
+
+/// A connection id and when it came.
+type Connection = (u64, Instant);
+
+/// Asks trackers, and remembers the ids they gave.
+#[derive(Debug, Default)]
+pub struct Client {
+    connections: BTreeMap<SocketAddr, Connection>,
+    /// Addresses of trackers to which an announce was sent.
+    told: BTreeSet<String>,
+}
+
+/// What is asked, apart from the numbers of the exchange.
+enum Ask {
+    Announce(Box<wire::Announce>, Vec<u8>),
+    Scrape(Vec<[u8; 20]>),
+}
+
+impl Client {
+    /// One that knows no tracker yet.
+    pub fn new() -> Client {
+        Client::default()
+    }
+
+    /// Whether an announce was sent to the tracker at `url`: one that was never reached need not
+    /// hear that we leave.
+    pub fn has_told(&self, url: &str) -> bool {
+        self.told.contains(url)
+    }
+
+    /// Announces `request` to the tracker at `url` and waits for its answer, until `halted`.
+    pub fn announce(
+        &mut self,
+        url: &str,
+        request: &Request,
+        limits: &Limits,
+        halted: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Answer, AnnounceError> {
+        let key = request.key.as_deref();
+        let announce = wire::Announce {
+            info_hash: request.info_hash,
+            peer_id: request.peer_id,
+            downloaded: request.downloaded,
+            left: request.left,
+            uploaded: request.uploaded,
+            event: request.event,
+            key: key.map_or(0, |key| u32::from_str_radix(key, 16).unwrap_or(0)),
+            num_want: request.num_want,
+            port: request.port,
+        };
+        let options = wire::url_options(place(url)?.path);
+        let ask = Ask::Announce(Box::new(announce), options);
+        let mut answer = Answer::default();
+        for (tracker, datagram) in self.ask(url, &ask, limits, halted)? {
+            if let Ok(Reply::Announced {
+                interval,
+                leechers,
+                seeders,
+                peers,
+                ..
+            }) = Reply::decode(&datagram)
+            {
+                let most = |one: Option<u64>, other: u32| one.max(Some(other.into()));
+                answer.interval = answer.interval.max(Some(interval.into()));
+                answer.complete = most(answer.complete, seeders);
+                answer.incomplete = most(answer.incomplete, leechers);
+                answer.peers.extend(wire::peers(peers, tracker.is_ipv6()));
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Asks how many share each of `info_hashes`, at most 74. A shorter answer knows fewer of them.
+    pub fn scrape(
+        &mut self,
+        url: &str,
+        info_hashes: &[InfoHash],
+        limits: &Limits,
+        halted: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<Counts>, AnnounceError> {
+        let ask = Ask::Scrape(info_hashes.iter().map(|it| it.0).collect());
+        let mut best: Vec<Counts> = Vec::new();
+        for (_, datagram) in self.ask(url, &ask, limits, halted)? {
+            if let Ok(Reply::Scraped { mut counts, .. }) = Reply::decode(&datagram) {
+                counts.truncate(info_hashes.len());
+                best.resize(best.len().max(counts.len()), Counts::default());
+                for (best, counts) in best.iter_mut().zip(counts) {
+                    best.complete = best.complete.max(counts.complete);
+                    best.incomplete = best.incomplete.max(counts.incomplete);
+                    best.downloaded = best.downloaded.max(counts.downloaded);
+                }
+            }
+        }
+        Ok(best)
+    }
+
+    /// The answers of all families that gave one, at least one.
+    fn ask(
+        &mut self,
+        url: &str,
+        ask: &Ask,
+        limits: &Limits,
+        halted: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<(SocketAddr, Vec<u8>)>, AnnounceError> {
+        let deadline = Instant::now() + limits.total;
+        let Place { host, port, .. } = place(url)?;
+        let addresses = lookup(host, port, limits.resolve.min(limits.total), halted)?;
+        let (lines, mut failure) = self.open(&addresses, deadline, limits);
+        let mut answers = Vec::new();
+        for (line, outcome) in side_by_side(lines, ask, halted) {
+            if let Some(connection) = line.connection {
+                self.connections.insert(line.tracker, connection);
+            }
+            if line.told {
+                self.told.insert(url.to_owned());
+            }
+            match outcome {
+                Ok(datagram) => answers.push((line.tracker, datagram)),
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) if answers.is_empty() => Err(error),
+            _ => Ok(answers),
+        }
+    }
+
+    /// A line to the first address of each family to which there is a way, and why one has none.
+    fn open(
+        &mut self,
+        addresses: &[SocketAddr],
+        deadline: Instant,
+        limits: &Limits,
+    ) -> (Vec<Line>, Option<AnnounceError>) {
+        let v4 = addresses.iter().find(|it| it.is_ipv4());
+        let v6 = addresses.iter().find(|it| it.is_ipv6());
+        let (mut lines, mut failure) = (Vec::new(), None);
+        for &tracker in [v4, v6].into_iter().flatten() {
+            let known = self.connections.remove(&tracker);
+            match Line::open(tracker, known, deadline, limits) {
+                Ok(line) => lines.push(line),
+                Err(error) => failure = Some(error),
+            }
+        }
+        (lines, failure)
+    }
+}
+
+/// Where a udp address leads.
+#[derive(Debug, PartialEq, Eq)]
+struct Place<'a> {
+    host: &'a str,
+    port: u16,
+    /// Path and query.
+    path: &'a str,
+}
+
+fn place(url: &str) -> Result<Place<'_>, AnnounceError> {
+    let malformed = AnnounceError::Address("is malformed");
+    let (scheme, rest) = url.split_once("://").ok_or(malformed.clone())?;
+    if !scheme.eq_ignore_ascii_case("udp") {
+        return Err(AnnounceError::Address("is not udp"));
+    }
+    let rest = rest.split('#').next().unwrap_or_default();
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let named = authority.rsplit('@').next().unwrap_or_default();
+    let (host, port) = match named.strip_prefix('[') {
+        Some(v6) => v6.split_once(']').ok_or(malformed.clone())?,
+        None => named.split_at(named.find(':').unwrap_or(named.len())),
+    };
+    let port = match port.strip_prefix(':') {
+        None if port.is_empty() => Some(PORT),
+        None => None,
+        Some(port) => port.parse().ok().filter(|port| *port != 0),
+    };
+    match port {
+        Some(port) if !host.is_empty() => Ok(Place { host, port, path }),
+        _ => Err(malformed),
+    }
+}
+
+/// Runs each line in a thread of its own, if there are two: a family that leads nowhere must not
+/// keep the other one's peers waiting.
+fn side_by_side(
+    mut lines: Vec<Line>,
+    ask: &Ask,
+    halted: &(dyn Fn() -> bool + Sync),
+) -> Vec<(Line, Result<Vec<u8>, AnnounceError>)> {
+    if lines.len() < 2 {
+        let run = |mut line: Line| {
+            let outcome = line.run(ask, halted);
+            (line, outcome)
+        };
+        return lines.pop().map(run).into_iter().collect();
+    }
+    let enough = AtomicBool::new(false);
+    let halted = || enough.load(Relaxed) || halted();
+    // Bound: an outcome for each of the two families.
+    let (tell, outcomes) = unbounded();
+    let begin = |mut line: Line, tell: Sender<_>| {
+        let outcome = line.run(ask, &halted);
+        let _ = tell.send((line, outcome));
+    };
+    std::thread::scope(|scope| {
+        for line in lines {
+            let tell = tell.clone();
+            // Without a thread this family is not asked; the socket is closed.
+            let _ = Builder::new().spawn_scoped(scope, || begin(line, tell));
+        }
+        drop(tell);
+        let mut done = Vec::new();
+        while let Ok(outcome) = outcomes.recv() {
+            let answered: bool = matches!(outcome, (_, Ok(_)));
+            done.push(outcome);
+            if answered {
+                done.extend(outcomes.recv_timeout(GRACE).ok());
+                enough.store(true, Relaxed);
+            }
+        }
+        done
+    })
+}
+
+/// One tracker's address, and how far the exchange with it has come.
+struct Line {
+    tracker: SocketAddr,
+    socket: UdpSocket,
+    connection: Option<Connection>,
+    /// The id is of an earlier exchange: the tracker may have forgotten it.
+    reused: bool,
+    /// An announce has been sent.
+    told: bool,
+    /// Questions without an answer so far.
+    unanswered: u32,
+    deadline: Instant,
+    limits: Limits,
+}
+
+impl Line {
+    /// A socket that hears this tracker alone. Fails at once where there is no way to its family.
+    fn open(
+        tracker: SocketAddr,
+        known: Option<Connection>,
+        deadline: Instant,
+        limits: &Limits,
+    ) -> Result<Line, AnnounceError> {
+        let connected = || {
+            let socket = match tracker {
+                SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?,
+                SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?,
+            };
+            socket.connect(tracker)?;
+            socket.set_read_timeout(Some(GLANCE.min(limits.resend)))?;
+            Ok(socket)
+        };
+        let connection = known.filter(|known| is_young(*known, Instant::now()));
+        Ok(Line {
+            tracker,
+            socket: connected().map_err(unreachable)?,
+            connection,
+            reused: connection.is_some(),
+            told: false,
+            unanswered: 0,
+            deadline,
+            limits: *limits,
+        })
+    }
+
+    /// Asks until there is an answer, and returns it.
+    fn run(&mut self, ask: &Ask, halted: &dyn Fn() -> bool) -> Result<Vec<u8>, AnnounceError> {
+        // The same numbers each time, so that a late answer counts. Each line has its own.
+        let (connecting, asking) = (fastrand::u32(..), fastrand::u32(..));
+        loop {
+            let id = self.connection.filter(|it| is_young(*it, Instant::now()));
+            let (question, transaction) = match id {
+                None => {
+                    let transaction = connecting;
+                    (Question::Connect { transaction }.encode(), transaction)
+                }
+                Some((id, _)) => {
+                    self.told |= matches!(ask, Ask::Announce(..));
+                    (ask.datagram(id, asking), asking)
+                }
+            };
+            let fits = |reply: &Reply| match reply {
+                Reply::Refused { .. } => true,
+                Reply::Connected { .. } => id.is_none(),
+                Reply::Announced { .. } => id.is_some() && matches!(ask, Ask::Announce(..)),
+                Reply::Scraped { .. } => id.is_some() && matches!(ask, Ask::Scrape(..)),
+            };
+            let fits = |reply: &Reply| reply.transaction() == transaction && fits(reply);
+            let Some(datagram) = self.once(&question, fits, halted)? else {
+                self.unanswered += 1;
+                if std::mem::take(&mut self.reused) {
+                    self.connection = None;
+                }
+                continue;
+            };
+            self.unanswered = 0;
+            match Reply::decode(&datagram) {
+                Ok(Reply::Connected { connection, .. }) => {
+                    self.connection = Some((connection, Instant::now()));
+                }
+                // It was started anew since it gave the id, perhaps.
+                Ok(Reply::Refused { .. }) if std::mem::take(&mut self.reused) => {
+                    self.connection = None;
+                }
+                Ok(Reply::Refused { reason, .. }) => {
+                    let reason = wire::reason(reason);
+                    let retry = None;
+                    return Err(AnswerError::Refused { reason, retry }.into());
+                }
+                _ => return Ok(datagram),
+            }
+        }
+    }
+
+    /// Sends a question and waits for an answer that fits; `None`: it is time to send it again.
+    fn once(
+        &self,
+        question: &[u8],
+        fits: impl Fn(&Reply) -> bool,
+        halted: &dyn Fn() -> bool,
+    ) -> Result<Option<Vec<u8>>, AnnounceError> {
+        let wait = self.limits.resend * 2u32.pow(self.unanswered.min(DOUBLINGS_MAX));
+        let until = Instant::now() + wait;
+        self.socket.send(question).map_err(unreachable)?;
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            match self.socket.recv(&mut buffer) {
+                Ok(length) => {
+                    if Reply::decode(&buffer[..length]).is_ok_and(|reply| fits(&reply)) {
+                        buffer.truncate(length);
+                        return Ok(Some(buffer));
+                    }
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
+                    _ => return Err(unreachable(error)),
+                },
+            }
+            let now = Instant::now();
+            if halted() {
+                return Err(AnnounceError::Interrupted);
+            }
+            if now >= self.deadline {
+                return Err(AnnounceError::TimedOut(self.limits.total));
+            }
+            if now >= until {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+impl Ask {
+    fn datagram(&self, connection: u64, transaction: u32) -> Vec<u8> {
+        match self {
+            Ask::Announce(announce, options) => Question::Announce {
+                connection,
+                transaction,
+                announce: **announce,
+                options,
+            }
+            .encode(),
+            Ask::Scrape(info_hashes) => Question::Scrape {
+                connection,
+                transaction,
+                info_hashes,
+            }
+            .encode(),
+        }
+    }
+}
+
+fn is_young((_, since): Connection, now: Instant) -> bool {
+    now.saturating_duration_since(since) < CONNECTION_LIFE
+}
+
+fn unreachable(error: std::io::Error) -> AnnounceError {
+    AnnounceError::Unreachable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests;
