@@ -1,4 +1,5 @@
-//! The hands that ask trackers: [`http`] and [`udp`] ask one, [`tiers`] says which to ask and when.
+//! The hands that ask trackers: [`http`] and [`udp`] ask one, [`tiers`] says which to ask and when;
+//! [`survey`] asks them all, for `peers`.
 //!
 //! An announcer is a thread that takes [`Job`]s, waits for trackers so that nobody else has to, and
 //! tells what came of it. A tracker that hangs delays only the jobs behind it, so the assembly starts
@@ -10,6 +11,7 @@
 
 pub mod http;
 mod lookup;
+pub mod survey;
 pub mod tiers;
 pub mod udp;
 

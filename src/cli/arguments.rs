@@ -5,6 +5,7 @@
 //! says what the values mean.
 
 mod create;
+mod peers;
 
 use super::complaint::Complaint;
 use super::shown::shown;
@@ -13,6 +14,7 @@ use super::words::{self, Word};
 use argh::FromArgs;
 pub use create::Create;
 use create::CreateWords;
+use peers::PeersWords;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -44,6 +46,13 @@ pub enum Command {
         torrent: OsString,
         /// The folder the data lies in.
         folder: PathBuf,
+    },
+    /// Ask the trackers who is there.
+    Peers {
+        /// As one JSON object.
+        json: bool,
+        /// Of what.
+        torrent: OsString,
     },
     /// Make a .torrent.
     Create(Box<Create>),
@@ -103,7 +112,7 @@ const MINUTES: f64 = 60.0;
 const MAX_PEERS: usize = 100;
 
 /// Commands of later versions: known words, so that the answer is "not yet" and not "what?".
-const LATER: [&str; 3] = ["share", "tracker", "peers"];
+const LATER: [&str; 2] = ["share", "tracker"];
 
 /// Options of later versions, likewise. None is accepted and ignored.
 const LATER_OPTIONS: [&str; 7] = [
@@ -126,8 +135,9 @@ Commands:
   get       download torrents, then share them
   seed      check data and serve it
   create    make a .torrent of a file or a folder
-  show      what is in a .torrent file
+  show      what is in a .torrent file or a magnet link
   verify    check data on disk, file by file
+  peers     ask the trackers of a torrent who is there
   lab       a seed and a leecher on this machine, explained line by line
 
 Options:
@@ -257,11 +267,11 @@ struct SeedWords {
     trace: Option<Word>,
 }
 
-/// say what is in a .torrent file
+/// say what is in a .torrent file or a magnet link
 #[derive(FromArgs)]
 #[argh(help_triggers("-h", "--help"), usage = "[--json] TORRENT")]
 struct ShowWords {
-    /// a file, - or an http(s) address
+    /// a file, -, an http(s) address, or a magnet link
     #[argh(positional, arg_name = "TORRENT")]
     torrent: Word,
     /// one JSON object
@@ -329,6 +339,7 @@ pub fn parse(words: &[OsString]) -> Result<Command, Complaint> {
                 torrent: words.torrent.0,
             })
         }),
+        "peers" => read("peers", rest, PeersWords::meaning),
         "verify" => read("verify", rest, |words: VerifyWords| {
             Ok(Command::Verify {
                 json: words.json,

@@ -1,7 +1,7 @@
 //! The roof: commands, progress, complaints. The only floor that prints.
 //!
 //! ```text
-//! words --arguments--> Command --get, seed, create, show, verify, lab--> ExitStatus
+//! words --arguments--> Command --get, seed, create, show, verify, peers, lab--> ExitStatus
 //! ```
 //!
 //! [`arguments`] (with [`words`] and [`values`]) says what the user wants; each command has its file;
@@ -17,6 +17,7 @@ pub mod figures;
 pub mod hook;
 pub mod lab;
 pub mod output;
+pub mod peers;
 pub mod progress;
 pub mod show;
 pub mod shown;
@@ -52,6 +53,7 @@ fn run(words: &[std::ffi::OsString]) -> ExitStatus {
         Command::Get(options) => return transfer::run(Role::Get, options),
         Command::Seed(options) => return transfer::run(Role::Seed, options),
         Command::Show { json, torrent } => show::run(json, &torrent),
+        Command::Peers { json, torrent } => peers::run(json, &torrent),
         Command::Verify {
             json,
             quiet,

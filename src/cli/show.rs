@@ -1,46 +1,102 @@
-//! `show`: what is in a .torrent file, for people or as one JSON object.
+//! `show`: what is in a .torrent file or a magnet link, for people or as one JSON object.
 
 use super::complaint::Complaint;
 use super::shown::shown;
 use super::status::ExitStatus;
+use super::torrent::Named;
 use super::{events, figures, output, torrent};
-use crate::protocol::metainfo::Metainfo;
+use crate::protocol::magnet::Magnet;
+use crate::protocol::metainfo::{FileEntry, Metainfo};
 use serde::Serialize;
 use std::ffi::OsStr;
 use std::fmt::Write;
 
 /// Runs `show`.
 pub fn run(json: bool, torrent: &OsStr) -> Result<ExitStatus, Complaint> {
-    let metainfo = torrent::load(torrent)?;
-    for oddity in &metainfo.oddities {
-        output::say(&format!("warning: {}", shown(oddity)));
-    }
-    let text = if json {
-        events::json(&Shown::from(&metainfo))
-    } else {
-        page(&metainfo)
+    let text = match torrent::load_or_link(torrent)? {
+        Named::Torrent(metainfo) => {
+            for oddity in &metainfo.oddities {
+                output::say(&format!("warning: {}", shown(oddity)));
+            }
+            if json {
+                events::json(&Shown::from(&*metainfo))
+            } else {
+                page(&metainfo)
+            }
+        }
+        Named::Link(magnet) if json => events::json(&Shown::from(&magnet)),
+        Named::Link(magnet) => link_page(&magnet),
     };
     output::line(&text)?;
     Ok(ExitStatus::Done)
 }
 
-/// The keys of `show --json`.
+/// The keys of `show --json`. A magnet link knows few of them.
 #[derive(Serialize)]
 struct Shown<'a> {
-    name: &'a str,
+    name: Option<&'a str>,
     info_hash: Option<String>,
     info_hash_v2: Option<String>,
-    total_size: u64,
-    piece_length: u32,
-    pieces: u32,
-    private: bool,
-    files: Vec<ShownFile<'a>>,
-    trackers: &'a [Vec<String>],
+    total_size: Option<u64>,
+    piece_length: Option<u32>,
+    pieces: Option<u32>,
+    private: Option<bool>,
+    files: Option<Vec<ShownFile<'a>>>,
+    trackers: Vec<&'a [String]>,
     webseeds: &'a [String],
     comment: Option<&'a str>,
     created_by: Option<&'a str>,
     creation_date: Option<i64>,
     magnet: String,
+}
+
+impl<'a> From<&'a Magnet> for Shown<'a> {
+    fn from(magnet: &'a Magnet) -> Shown<'a> {
+        Shown {
+            name: magnet.name.as_deref(),
+            info_hash: magnet.info_hash.map(|hash| hash.to_string()),
+            info_hash_v2: magnet.info_hash_v2.map(hex),
+            total_size: magnet.length,
+            piece_length: None,
+            pieces: None,
+            private: None,
+            files: None,
+            trackers: magnet.trackers.chunks(1).collect(),
+            webseeds: &magnet.webseeds,
+            comment: None,
+            created_by: None,
+            creation_date: None,
+            magnet: magnet.to_string(),
+        }
+    }
+}
+
+/// What a link says, for people.
+fn link_page(magnet: &Magnet) -> String {
+    let mut page = Page(String::new());
+    let name = magnet.name.as_deref().unwrap_or("(the link gives none)");
+    page.row("name", name);
+    if let Some(hash) = magnet.info_hash {
+        page.row("info-hash", &hash.to_string());
+    }
+    if let Some(digest) = magnet.info_hash_v2 {
+        page.row("info-hash v2", &hex(digest));
+    }
+    if let Some(length) = magnet.length {
+        page.row("size", &figures::size(length));
+    }
+    for (number, tracker) in magnet.trackers.iter().enumerate() {
+        page.row(&format!("trackers {}", number + 1), tracker);
+    }
+    for address in &magnet.webseeds {
+        page.row("web seed", address);
+    }
+    for peer in &magnet.peers {
+        page.row("peer", peer);
+    }
+    page.row("magnet", &magnet.to_string());
+    page.0.truncate(page.0.trim_end().len());
+    page.0
 }
 
 #[derive(Serialize)]
@@ -50,26 +106,28 @@ struct ShownFile<'a> {
     padding: bool,
 }
 
+impl<'a> From<&'a FileEntry> for ShownFile<'a> {
+    fn from(file: &'a FileEntry) -> ShownFile<'a> {
+        ShownFile {
+            path: &file.path,
+            length: file.length,
+            padding: file.padding,
+        }
+    }
+}
+
 impl<'a> From<&'a Metainfo> for Shown<'a> {
     fn from(metainfo: &'a Metainfo) -> Shown<'a> {
         Shown {
-            name: &metainfo.name,
+            name: Some(&metainfo.name),
             info_hash: Some(metainfo.info_hash.to_string()),
             info_hash_v2: metainfo.info_hash_v2.map(hex),
-            total_size: metainfo.geometry.total(),
-            piece_length: metainfo.geometry.piece_length(),
-            pieces: metainfo.geometry.pieces(),
-            private: metainfo.private,
-            files: metainfo
-                .files
-                .iter()
-                .map(|file| ShownFile {
-                    path: &file.path,
-                    length: file.length,
-                    padding: file.padding,
-                })
-                .collect(),
-            trackers: &metainfo.trackers,
+            total_size: Some(metainfo.geometry.total()),
+            piece_length: Some(metainfo.geometry.piece_length()),
+            pieces: Some(metainfo.geometry.pieces()),
+            private: Some(metainfo.private),
+            files: Some(metainfo.files.iter().map(ShownFile::from).collect()),
+            trackers: metainfo.trackers.iter().map(Vec::as_slice).collect(),
             webseeds: &metainfo.webseeds,
             comment: metainfo.comment.as_deref(),
             created_by: metainfo.created_by.as_deref(),

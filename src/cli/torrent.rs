@@ -4,12 +4,40 @@
 use super::complaint::{Complaint, Reason};
 use super::shown::{shown, shown_path};
 use crate::announce::http::{self, AnnounceError, Limits};
+use crate::protocol::magnet::Magnet;
 use crate::protocol::metainfo::{METAINFO_BYTES_MAX, Metainfo, MetainfoError};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+/// What the word TORRENT stands for.
+#[derive(Debug)]
+pub enum Named {
+    /// A .torrent, read.
+    Torrent(Box<Metainfo>),
+    /// A magnet link: what there is to be fetched is not known.
+    Link(Magnet),
+}
+
+/// Reads the torrent or the magnet link that `word` is or names.
+pub fn load_or_link(word: &OsStr) -> Result<Named, Complaint> {
+    let text = word.to_string_lossy();
+    if !is_magnet(&text) {
+        return load(word).map(|metainfo| Named::Torrent(Box::new(metainfo)));
+    }
+    text.parse().map(Named::Link).map_err(|error| {
+        let sentence = format!("cannot read the magnet link: {error}");
+        let hint = "quote it, or the shell takes its & for the end of the command";
+        Complaint::new(Reason::Metainfo, sentence, hint)
+    })
+}
+
+fn is_magnet(text: &str) -> bool {
+    let scheme = text.get(..7).unwrap_or_default();
+    scheme.eq_ignore_ascii_case("magnet:")
+}
 
 /// Reads the torrent that `word` names.
 pub fn load(word: &OsStr) -> Result<Metainfo, Complaint> {
@@ -19,7 +47,7 @@ pub fn load(word: &OsStr) -> Result<Metainfo, Complaint> {
         .take(8)
         .collect::<String>()
         .to_ascii_lowercase();
-    if lower.starts_with("magnet:") {
+    if is_magnet(&text) {
         return Err(Complaint::unsupported(
             "magnet links are not supported yet",
             "look for the .torrent file of the same torrent",

@@ -23,6 +23,7 @@ use super::bencode::{self, DecodeError, Dict, Item, Limits};
 use super::digest::{self, Digest, InfoHash};
 use super::filenames::{self, PathError};
 use super::geometry::{Geometry, GeometryError, PieceIndex};
+use super::magnet::Magnet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -297,31 +298,14 @@ impl Metainfo {
 
     /// The magnet link (BEP 9) by which others find the same torrent.
     pub fn magnet(&self) -> String {
-        let mut link = format!("magnet:?xt=urn:btih:{}", self.info_hash);
-        if let Some(hash) = self.info_hash_v2 {
-            link.push_str("&xt=urn:btmh:1220");
-            hash.iter()
-                .for_each(|byte| link.push_str(&format!("{byte:02x}")));
-        }
-        link.push_str("&dn=");
-        percent_encode(self.name.as_bytes(), &mut link);
-        for tracker in self.tracker_addresses() {
-            link.push_str("&tr=");
-            percent_encode(tracker.as_bytes(), &mut link);
-        }
-        link
-    }
-}
-
-/// Appends `bytes` with everything but RFC 3986's unreserved characters as `%XX`.
-fn percent_encode(bytes: &[u8], out: &mut String) {
-    for &byte in bytes {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                out.push(char::from(byte));
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
+        let magnet = Magnet {
+            info_hash: Some(self.info_hash),
+            info_hash_v2: self.info_hash_v2,
+            name: Some(self.name.clone()),
+            trackers: self.tracker_addresses().map(str::to_owned).collect(),
+            ..Magnet::default()
+        };
+        magnet.to_string()
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! In reading order: how things are written down ([`bencode`]), fingerprints ([`digest`]), how a
 //! torrent is cut ([`geometry`], [`bitfield`]), what a .torrent file says ([`metainfo`],
-//! [`filenames`]), how strangers' text is shown ([`plain`]), what peers say to each other ([`peer`])
+//! [`filenames`]) and a link to one ([`magnet`]), how strangers' text is shown ([`plain`]), what peers say to each other ([`peer`])
 //! and what trackers answer ([`tracker`]).
 
 pub mod bencode;
@@ -14,6 +14,7 @@ pub mod bitfield;
 pub mod digest;
 pub mod filenames;
 pub mod geometry;
+pub mod magnet;
 pub mod metainfo;
 pub mod peer;
 pub mod plain;

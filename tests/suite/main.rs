@@ -9,6 +9,7 @@ mod arguments;
 mod create;
 mod desk;
 mod lab;
+mod peers;
 mod screen;
 mod show;
 mod transfer;

@@ -210,3 +210,35 @@ fn one_byte_is_one_byte() {
     let page = desk.run(&["show", "x.torrent"]).expect(0).out;
     assert!(page.contains("1 B (1 byte) in 1 file"), "{page}");
 }
+
+#[test]
+fn a_magnet_link_shows_what_it_says() {
+    let desk = Desk::new();
+    let link = "magnet:?dn=a%1b+b&tr=udp://t.example:1&xt=urn:btih:MFRGCYTBMJQWEYLCMFRGCYTBMJQWEYLC&xl=70000&x.pe=192.0.2.1:5";
+    let value = desk.run(&["show", "--json", link]).expect(0).json();
+    assert_eq!(value["name"], "a\u{1b} b");
+    assert_eq!(
+        value["info_hash"],
+        "6162616261626162616261626162616261626162"
+    );
+    assert_eq!(
+        value["trackers"],
+        serde_json::json!([["udp://t.example:1"]])
+    );
+    assert_eq!(value["total_size"], 70_000);
+    assert_eq!(value["files"], serde_json::Value::Null);
+    let again = value["magnet"].as_str().unwrap();
+    assert_eq!(desk.run(&["show", "--json", again]).expect(0).json(), value);
+    let page = desk.run(&["show", link]).expect(0).out;
+    assert!(is_calm(&page), "{page}");
+    for part in [
+        "a\\u{1b} b",
+        "6162616261",
+        "udp://t.example:1",
+        "192.0.2.1:5",
+    ] {
+        assert!(page.contains(part), "{part} is missing in\n{page}");
+    }
+    let outcome = desk.run(&["show", "magnet:?xt=urn:btih:12"]).expect(2);
+    assert!(outcome.err.contains("hint: quote it"), "{}", outcome.err);
+}

@@ -1,0 +1,211 @@
+//! `peers`: asks every tracker of a torrent who is there, as a table or as one JSON object.
+
+use super::complaint::{Complaint, Reason, plain};
+use super::shown::shown;
+use super::status::ExitStatus;
+use super::torrent::Named;
+use super::{events, figures, output, torrent};
+use crate::announce::http::{Limits, shown as without_secrets};
+use crate::announce::survey::{Finding, Inquiry, survey};
+use crate::protocol::InfoHash;
+use crate::protocol::peer::PeerId;
+use crossbeam_channel::Receiver;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How long one question may take: a lost datagram is sent again within it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What we say is missing where nobody knows the size: one block.
+const SOMETHING: u64 = 16 << 10;
+
+/// What is asked about.
+struct Subject {
+    name: String,
+    info_hash: InfoHash,
+    left: u64,
+    trackers: Vec<Vec<String>>,
+}
+
+/// Runs `peers`.
+pub fn run(json: bool, torrent: &OsStr) -> Result<ExitStatus, Complaint> {
+    let subject = Subject::of(torrent::load_or_link(torrent)?)?;
+    if subject.trackers.is_empty() {
+        let sentence = format!("{} names no tracker", shown(&subject.name));
+        let hint = "peers can only be asked for where there is somebody to ask";
+        return Err(Complaint::new(Reason::NoPeers, sentence, hint));
+    }
+    let mut findings: Vec<Finding> = begin(&subject)?.iter().collect();
+    findings.sort_by_key(|it| it.tier);
+    let text = if json {
+        events::json(&Report::new(&subject, &findings))
+    } else {
+        page(&subject, &findings)
+    };
+    output::line(&text)?;
+    if findings.iter().any(Finding::answered) {
+        return Ok(ExitStatus::Done);
+    }
+    let sentence = format!("no tracker of {} answered", shown(&subject.name));
+    let hint = "each of them is listed with its reason; is the network up?";
+    Err(Complaint::new(Reason::NoPeers, sentence, hint))
+}
+
+impl Subject {
+    fn of(named: Named) -> Result<Subject, Complaint> {
+        let magnet = match named {
+            Named::Torrent(metainfo) => {
+                return Ok(Subject {
+                    left: metainfo.geometry.total().max(1),
+                    info_hash: metainfo.info_hash,
+                    trackers: metainfo.trackers,
+                    name: metainfo.name,
+                });
+            }
+            Named::Link(magnet) => magnet,
+        };
+        let Some(info_hash) = magnet.info_hash else {
+            return Err(Complaint::unsupported(
+                "the magnet link has a version 2 info-hash alone, which is not supported yet",
+                "look for a link with xt=urn:btih:",
+            ));
+        };
+        Ok(Subject {
+            name: magnet.name.unwrap_or_else(|| info_hash.to_string()),
+            info_hash,
+            left: magnet.length.unwrap_or(SOMETHING).max(1),
+            trackers: magnet.trackers.into_iter().map(|it| vec![it]).collect(),
+        })
+    }
+}
+
+fn begin(subject: &Subject) -> Result<Receiver<Finding>, Complaint> {
+    let mut rng = fastrand::Rng::new();
+    let inquiry = Inquiry {
+        info_hash: subject.info_hash,
+        peer_id: PeerId::new(std::array::from_fn(|_| rng.alphanumeric() as u8)),
+        left: subject.left,
+        limits: Limits::within(PATIENCE),
+    };
+    survey(&subject.trackers, inquiry).map_err(|error| {
+        Complaint::new(
+            Reason::Resources,
+            format!("cannot start a thread: {}", plain(&error)),
+            "the system allows no more threads (see `ulimit -u`)",
+        )
+    })
+}
+
+/// Every address that any tracker gave, once.
+fn all(findings: &[Finding]) -> BTreeSet<SocketAddr> {
+    findings.iter().flat_map(|it| it.peers.clone()).collect()
+}
+
+/// The table, and below it the addresses.
+fn page(subject: &Subject, findings: &[Finding]) -> String {
+    let mut page = format!("{}  {}\n", shown(&subject.name), subject.info_hash);
+    let mut row = |cells: [&str; 6]| {
+        let [seeds, leechers, downloads, peers, time, tracker] = cells;
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            page,
+            "{seeds:>7} {leechers:>9} {downloads:>10} {peers:>10} {time:>8}  {tracker}"
+        );
+    };
+    row([
+        "seeds",
+        "leechers",
+        "downloads",
+        "addresses",
+        "time",
+        "tracker",
+    ]);
+    for finding in findings {
+        let count = |pick: fn(&crate::protocol::tracker::scrape::Counts) -> u64| {
+            let number = finding.counts.as_ref().map(pick);
+            number.map_or("-".to_owned(), |it| it.to_string())
+        };
+        let mut tracker = shown(&without_secrets(&finding.url));
+        if let Some(error) = &finding.error {
+            let _ = write!(tracker, ": {}", shown(&error.to_string()));
+        }
+        if let Some(warning) = &finding.warning {
+            let _ = write!(tracker, " (warns: {})", shown(warning));
+        }
+        let peers = match finding.error {
+            Some(_) => "-".to_owned(),
+            None => finding.peers.len().to_string(),
+        };
+        row([
+            &count(|it| it.complete),
+            &count(|it| it.incomplete),
+            &count(|it| it.downloaded),
+            &peers,
+            &figures::duration(finding.time),
+            &tracker,
+        ]);
+    }
+    let addresses = all(findings);
+    let number = addresses.len() as u64;
+    let es = if number == 1 { "" } else { "es" };
+    let _ = write!(page, "{number} address{es}");
+    for address in addresses {
+        let _ = write!(page, "\n  {address}");
+    }
+    page
+}
+
+/// The keys of `peers --json`.
+#[derive(Serialize)]
+struct Report<'a> {
+    name: &'a str,
+    info_hash: String,
+    trackers: Vec<Asked<'a>>,
+    addresses: BTreeSet<SocketAddr>,
+}
+
+/// One tracker in it.
+#[derive(Serialize)]
+struct Asked<'a> {
+    tracker: String,
+    tier: usize,
+    seeds: Option<u64>,
+    leechers: Option<u64>,
+    downloads: Option<u64>,
+    scraped: bool,
+    addresses: &'a [SocketAddr],
+    interval: Option<i64>,
+    warning: Option<&'a str>,
+    external_ip: Option<String>,
+    seconds: f64,
+    error: Option<String>,
+}
+
+impl<'a> Report<'a> {
+    fn new(subject: &'a Subject, findings: &'a [Finding]) -> Report<'a> {
+        let asked = |it: &'a Finding| Asked {
+            tracker: without_secrets(&it.url),
+            tier: it.tier,
+            seeds: it.counts.map(|it| it.complete),
+            leechers: it.counts.map(|it| it.incomplete),
+            downloads: it.counts.map(|it| it.downloaded),
+            scraped: it.scraped,
+            addresses: &it.peers,
+            interval: it.interval,
+            warning: it.warning.as_deref(),
+            external_ip: it.external_ip.map(|ip| ip.to_string()),
+            seconds: events::seconds(it.time),
+            error: it.error.as_ref().map(ToString::to_string),
+        };
+        Report {
+            name: &subject.name,
+            info_hash: subject.info_hash.to_string(),
+            trackers: findings.iter().map(asked).collect(),
+            addresses: all(findings),
+        }
+    }
+}

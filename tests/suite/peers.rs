@@ -1,0 +1,266 @@
+//! `peers`, and trackers of both kinds with a script.
+
+use crate::desk::{Desk, is_calm, single};
+use crossbeam_channel::{Receiver, unbounded};
+use ropewalk::protocol::InfoHash;
+use ropewalk::protocol::tracker::http::{Answer, Occasion, Request};
+use ropewalk::protocol::tracker::scrape::{Counts, Scraped};
+use ropewalk::protocol::tracker::udp::{Question, Reply, url_data};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const KEY: &str = "5ecre7be571e1ef7";
+
+/// A tracker in this process, and what it was told: the event and the port of each announce.
+struct Tracker {
+    url: String,
+    told: Receiver<(Option<Occasion>, u16)>,
+}
+
+const COUNTS: Counts = Counts {
+    complete: 3,
+    incomplete: 2,
+    downloaded: 40,
+};
+
+fn peers() -> Vec<SocketAddr> {
+    let peers = ["192.0.2.1:6881", "192.0.2.2:6882"];
+    peers.iter().map(|it| it.parse().unwrap()).collect()
+}
+
+/// An HTTP tracker; it knows no scrapes where `scrapes` is false.
+fn http(scrapes: bool) -> Tracker {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/{KEY}/announce", listener.local_addr().unwrap());
+    // Bound: the announces of one test.
+    let (tell, told) = unbounded();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let first = lines.next().unwrap().unwrap();
+            while lines.next().is_some_and(|it| !it.unwrap().is_empty()) {}
+            let (path, query) = first.split(' ').nth(1).unwrap().split_once('?').unwrap();
+            let body = if path.ends_with("/announce") {
+                let heard = Request::from_query(query).unwrap();
+                tell.send((heard.event, heard.port)).unwrap();
+                let answer = Answer {
+                    peers: peers(),
+                    interval: Some(900),
+                    complete: Some(7),
+                    warning: Some("be\u{1b}[31m kind".into()),
+                    ..Answer::default()
+                };
+                answer.encode(true)
+            } else if scrapes {
+                let mut hash = [0; 20];
+                let asked = ropewalk::protocol::tracker::scrape::from_query(query).unwrap();
+                hash.copy_from_slice(&asked[0].0);
+                let files = vec![(InfoHash(hash), COUNTS)];
+                let min_interval = None;
+                Scraped {
+                    files,
+                    min_interval,
+                }
+                .encode()
+            } else {
+                stream
+                    .write_all(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")
+                    .unwrap();
+                continue;
+            };
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream
+                .write_all(&[head.as_bytes(), &body].concat())
+                .unwrap();
+        }
+    });
+    Tracker { url, told }
+}
+
+fn udp() -> Tracker {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let url = format!("udp://{}/{KEY}/announce", socket.local_addr().unwrap());
+    // Bound: the announces of one test.
+    let (tell, told) = unbounded();
+    thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let reply = match Question::decode(&buffer[..length]).unwrap() {
+                Question::Connect { transaction } => Reply::Connected {
+                    transaction,
+                    connection: 5,
+                },
+                Question::Announce {
+                    transaction,
+                    announce,
+                    options,
+                    ..
+                } => {
+                    assert!(url_data(options).starts_with(b"/5ecre7"));
+                    tell.send((announce.event, announce.port)).unwrap();
+                    let peers = &[192, 0, 2, 2, 0x1a, 0xe2, 192, 0, 2, 3, 0x1a, 0xe3];
+                    Reply::Announced {
+                        transaction,
+                        interval: 1800,
+                        leechers: 9,
+                        seeders: 9,
+                        peers,
+                    }
+                }
+                Question::Scrape { transaction, .. } => Reply::Scraped {
+                    transaction,
+                    counts: vec![COUNTS],
+                },
+            };
+            socket.send_to(&reply.encode(), from).unwrap();
+        }
+    });
+    Tracker { url, told }
+}
+
+/// A tracker that nobody runs any more.
+fn gone() -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    format!("udp://{}/{KEY}", socket.local_addr().unwrap())
+}
+
+fn torrent(desk: &Desk, trackers: &[&str]) {
+    let mut draft = single("book", b"x", 16384);
+    draft.trackers = trackers.iter().map(|it| vec![it.to_string()]).collect();
+    desk.write("it.torrent", &draft.compose());
+}
+
+#[test]
+fn every_tracker_is_asked_and_told_at_once_that_we_do_not_take_part() {
+    let desk = Desk::new();
+    let (first, second, third) = (http(true), udp(), http(false));
+    torrent(&desk, &[&first.url, &second.url, &gone(), &third.url]);
+    let found = desk
+        .run(&["peers", "--json", "it.torrent"])
+        .expect(0)
+        .json();
+    let row = |tier: usize| &found["trackers"][tier];
+    let figures = |tier: usize| {
+        let keys = ["seeds", "leechers", "downloads", "scraped", "interval"];
+        keys.map(|key| row(tier)[key].clone())
+    };
+    use serde_json::{Value::Null, json};
+    assert_eq!(
+        figures(0),
+        [json!(3), json!(2), json!(40), json!(true), json!(900)]
+    );
+    assert_eq!(
+        figures(1),
+        [json!(3), json!(2), json!(40), json!(true), json!(1800)]
+    );
+    assert_eq!(figures(2), [Null, Null, Null, json!(false), Null]);
+    assert_eq!(
+        figures(3),
+        [json!(7), json!(0), json!(0), json!(false), json!(900)]
+    );
+    assert_eq!(
+        row(0)["addresses"],
+        json!(["192.0.2.1:6881", "192.0.2.2:6882"])
+    );
+    assert_eq!(
+        row(1)["addresses"],
+        json!(["192.0.2.2:6882", "192.0.2.3:6883"])
+    );
+    assert!(
+        row(2)["error"].is_string() && row(1)["error"].is_null(),
+        "{found}"
+    );
+    let all = ["192.0.2.1:6881", "192.0.2.2:6882", "192.0.2.3:6883"];
+    assert_eq!(found["addresses"], json!(all));
+    assert!(!found.to_string().contains(KEY), "{found}");
+    for tracker in [first, second, third] {
+        let told: Vec<_> = tracker.told.try_iter().collect();
+        let expected = [(Some(Occasion::Started), 9), (Some(Occasion::Stopped), 9)];
+        assert_eq!(told, expected, "{}", tracker.url);
+    }
+}
+
+#[test]
+fn the_table_is_for_people_and_a_magnet_link_is_enough() {
+    let desk = Desk::new();
+    let (one, other) = (udp(), http(true));
+    let encode = |url: &str| url.replace(':', "%3A").replace('/', "%2F");
+    let link = format!(
+        "magnet:?xt=urn:btih:MFRGCYTBMJQWEYLCMFRGCYTBMJQWEYLC&dn=a+book&tr={}&tr={}",
+        encode(&one.url),
+        encode(&other.url)
+    );
+    let page = desk.run(&["peers", &link]).expect(0).out;
+    assert!(is_calm(&page), "{page}");
+    for part in [
+        "a book",
+        "seeds",
+        "addresses",
+        "udp://127.0.0.1:",
+        "be\\u{1b}[31m kind",
+        "\n3 addresses\n  192.0.2.1:6881\n",
+    ] {
+        assert!(page.contains(part), "{part} is missing in\n{page}");
+    }
+    assert!(!page.contains(KEY), "{page}");
+    assert_eq!(
+        page.lines()
+            .filter(|it| it.trim_start().starts_with("3 "))
+            .count(),
+        3,
+        "{page}"
+    );
+    assert!(one.told.recv_timeout(PATIENCE).is_ok());
+}
+
+#[test]
+fn where_no_tracker_answers_it_is_status_2_with_each_reason() {
+    let desk = Desk::new();
+    let (one, other) = (gone(), gone());
+    torrent(&desk, &[&one, &other]);
+    let outcome = desk.run(&["peers", "it.torrent"]).expect(2);
+    assert_eq!(
+        outcome.out.matches("onnection refused").count(),
+        2,
+        "{}",
+        outcome.out
+    );
+    assert!(
+        outcome.err.contains("no tracker of book answered"),
+        "{}",
+        outcome.err
+    );
+    assert!(!format!("{outcome:?}").contains(KEY), "{outcome:?}");
+    let found = desk
+        .run(&["peers", "--json", "it.torrent"])
+        .expect(2)
+        .json();
+    assert_eq!(found["trackers"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn what_names_no_tracker_or_no_torrent_is_refused() {
+    let desk = Desk::new();
+    torrent(&desk, &[]);
+    let v2 = format!(
+        "magnet:?xt=urn:btmh:1220{}&tr=udp://127.0.0.1:1",
+        "ab".repeat(32)
+    );
+    for (word, said) in [
+        ("it.torrent", "names no tracker"),
+        (
+            "magnet:?xt=urn:btih:MFRGCYTBMJQWEYLCMFRGCYTBMJQWEYLC",
+            "names no tracker",
+        ),
+        (&v2, "not supported yet"),
+        ("magnet:?xt=urn:btih:abc", "info-hash is not 40 hex"),
+        ("nowhere.torrent", "cannot read"),
+    ] {
+        let outcome = desk.run(&["peers", word]).expect(2);
+        assert!(outcome.err.contains(said), "{word}: {}", outcome.err);
+    }
+}
