@@ -3,7 +3,7 @@
 use crate::torrent::string;
 use crossbeam_channel::{Receiver, unbounded};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -87,4 +87,54 @@ fn head(stream: &mut TcpStream) -> String {
     }
     let text = String::from_utf8_lossy(&bytes);
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// A UDP tracker that is being acted out.
+pub struct UdpTracker {
+    /// Its announce address, with a path.
+    pub url: String,
+    /// Each datagram that came.
+    pub asked: Receiver<Vec<u8>>,
+}
+
+/// A UDP tracker that answers each datagram with what `answer` makes of it.
+pub fn udp_tracker(
+    path: &str,
+    answer: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
+) -> UdpTracker {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let url = format!("udp://{}{path}", socket.local_addr().unwrap());
+    // Bound: a handful of announces.
+    let (sender, asked) = unbounded();
+    thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let replies = answer(&buffer[..length]);
+            let _ = sender.send(buffer[..length].to_vec());
+            for reply in replies {
+                let _ = socket.send_to(&reply, from);
+            }
+        }
+    });
+    UdpTracker { url, asked }
+}
+
+/// What an honest UDP tracker answers that knows these peers.
+pub fn udp_reply(question: &[u8], peers: &[SocketAddr]) -> Vec<u8> {
+    let (action, transaction) = (&question[8..12], &question[12..16]);
+    let head = [action, transaction].concat();
+    match action {
+        [0, 0, 0, 0] => [&head[..], b"8bytesid"].concat(),
+        [0, 0, 0, 1] => {
+            assert_eq!(&question[..8], b"8bytesid");
+            let numbers = [0, 0, 7, 8, 0, 0, 0, 1, 0, 0, 0, 1];
+            [&head[..], &numbers, &compact(peers)].concat()
+        }
+        other => panic!("action {other:?}"),
+    }
+}
+
+/// The event of an announce that came as a datagram: 1 completed, 2 started, 3 stopped.
+pub fn udp_event(datagram: &[u8]) -> Option<u8> {
+    (datagram[8..12] == [0, 0, 0, 1]).then(|| datagram[83])
 }

@@ -22,6 +22,7 @@ mod torrent;
 
 mod bad_blocks;
 mod bad_calls;
+mod bad_datagrams;
 mod bad_folders;
 mod bad_greetings;
 mod bad_messages;
