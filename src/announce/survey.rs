@@ -13,8 +13,9 @@
 //! Counts come from a scrape (BEP 48, 15), which leaves no trace. Addresses are given only to those who
 //! announce themselves, so that is done, and taken back by `stopped` as soon as the answer is here: we are
 //! listed for the blink of an eye, under a port on which nobody answers, and not under that of a client of
-//! ours on this machine, which would be signed off with us. Where counts come from announces alone, we
-//! may be among the leechers.
+//! ours on this machine, which would be signed off with us. One tracker often has several addresses, HTTP and
+//! UDP: those with the same host are asked one after the other, counts first, or one would count us for what we
+//! told the other. Where counts come from announces alone, we may be among the leechers all the same.
 
 use super::http::{AnnounceError, Limits, STOP_LIMIT};
 use super::{Asker, is_udp};
@@ -23,7 +24,7 @@ use crate::protocol::peer::PeerId;
 use crate::protocol::tracker::http::{Answer, Occasion, Request};
 use crate::protocol::tracker::scrape::Counts;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::thread::Builder;
@@ -89,11 +90,18 @@ pub fn survey(trackers: &[Vec<String>], inquiry: Inquiry) -> io::Result<Receiver
     // Bound: the torrent's trackers.
     let (tasks, inbox) = unbounded();
     let mut seen = BTreeSet::new();
+    let mut hosts: BTreeMap<&str, Vec<(usize, String)>> = BTreeMap::new();
     for (tier, urls) in trackers.iter().enumerate() {
         for url in urls.iter().filter(|url| seen.insert(*url)) {
-            // Its other end is `inbox`.
-            let _ = tasks.send((tier, url.clone()));
+            hosts
+                .entry(host(url))
+                .or_default()
+                .push((tier, url.clone()));
         }
+    }
+    for of_host in hosts.into_values() {
+        // Its other end is `inbox`.
+        let _ = tasks.send(of_host);
     }
     // Bound: a finding a tracker.
     let (tell, findings) = unbounded();
@@ -112,41 +120,53 @@ pub fn survey(trackers: &[Vec<String>], inquiry: Inquiry) -> io::Result<Receiver
     Ok(findings)
 }
 
-fn work(tasks: &Receiver<(usize, String)>, tell: &Sender<Finding>, inquiry: Inquiry) {
-    for (tier, url) in tasks.try_iter() {
+/// The host of an address, whatever the port.
+fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |it| it.1);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let named = authority.rsplit('@').next().unwrap_or_default();
+    match named.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => host,
+        _ => named,
+    }
+}
+
+fn work(tasks: &Receiver<Vec<(usize, String)>>, tell: &Sender<Finding>, inquiry: Inquiry) {
+    for of_host in tasks.try_iter() {
         let mut asker = Asker::default();
-        let finding = inquiry.ask(&mut asker, tier, url);
-        let listed = finding.error.is_none().then(|| finding.url.clone());
-        if tell.send(finding).is_err() {
-            return;
-        }
-        if let Some(url) = listed {
-            inquiry.sign_off(&mut asker, &url);
+        let begun = of_host
+            .into_iter()
+            .map(|(tier, url)| inquiry.scrape(&mut asker, tier, url));
+        let begun: Vec<_> = begun.collect();
+        for mut finding in begun {
+            if finding.error.is_none() {
+                inquiry.announce(&mut asker, &mut finding);
+            }
+            let listed = finding.error.is_none().then(|| finding.url.clone());
+            if tell.send(finding).is_err() {
+                return;
+            }
+            if let Some(url) = listed {
+                inquiry.sign_off(&mut asker, &url);
+            }
         }
     }
 }
 
 impl Inquiry {
-    fn ask(&self, asker: &mut Asker, tier: usize, url: String) -> Finding {
+    /// The counts. An error only where an announce would fail as well: silence stays silence, but an HTTP
+    /// tracker may know announces and no scrapes.
+    fn scrape(&self, asker: &mut Asker, tier: usize, url: String) -> Finding {
         let begun = Instant::now();
         let scrape = asker.scrape(&url, self.info_hash, &self.limits);
-        // Silence stays silence; an HTTP tracker may well know announces and no scrapes.
-        let silent = match &scrape {
-            Err(AnnounceError::TimedOut(_)) => true,
-            Err(_) => is_udp(&url),
-            Ok(_) => false,
+        let (counts, error) = match scrape {
+            Ok(counts) => (counts, None),
+            Err(error) => {
+                let fatal = is_udp(&url) || matches!(error, AnnounceError::TimedOut(_));
+                (None, Some(error).filter(|_| fatal))
+            }
         };
-        let announce = match scrape {
-            Err(ref error) if silent => Err(error.clone()),
-            _ => asker.announce(
-                &url,
-                &self.request(Occasion::Started),
-                &self.limits,
-                &|| false,
-            ),
-        };
-        let counts = scrape.ok().flatten();
-        let mut finding = Finding {
+        Finding {
             tier,
             url,
             counts,
@@ -156,13 +176,18 @@ impl Inquiry {
             warning: None,
             external_ip: None,
             time: begun.elapsed(),
-            error: None,
-        };
-        match announce {
+            error,
+        }
+    }
+
+    fn announce(&self, asker: &mut Asker, finding: &mut Finding) {
+        let begun = Instant::now();
+        let request = self.request(Occasion::Started);
+        match asker.announce(&finding.url, &request, &self.limits, &|| false) {
             Ok(answer) => finding.take(answer),
             Err(error) => finding.error = Some(error),
         }
-        finding
+        finding.time += begun.elapsed();
     }
 
     /// As if we had never been there.
@@ -214,5 +239,23 @@ impl Finding {
         self.interval = answer.interval;
         self.warning = answer.warning;
         self.external_ip = answer.external_ip;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_what_stands_between_slashes_and_port() {
+        for (url, name) in [
+            ("http://t.example:80/announce", "t.example"),
+            ("udp://t.example:6969", "t.example"),
+            ("https://u:p@t.example?x=1:2", "t.example"),
+            ("udp://[2001:db8::1]:80/a", "[2001:db8::1]"),
+            ("udp://[2001:db8::1]", "[2001:db8::1]"),
+        ] {
+            assert_eq!(host(url), name, "{url}");
+        }
     }
 }

@@ -378,6 +378,11 @@ impl Tracker {
         format!("http://{}/announce", Tracker::address_on(host))
     }
 
+    /// Its address for those who ask by UDP.
+    pub fn udp_announce_on(host: &Host) -> String {
+        format!("udp://{}/announce", Tracker::address_on(host))
+    }
+
     /// Starts it and waits until it answers. It locks itself into `desk` and becomes nobody.
     pub fn start(host: &Host, info_hashes: &[String], desk: &Path) -> Tracker {
         fs::create_dir_all(desk).expect("a folder can be made");
