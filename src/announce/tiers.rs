@@ -628,6 +628,36 @@ mod tests {
     }
 
     #[test]
+    fn across_a_failover_each_tracker_has_its_own_session() {
+        let mut tiers = tiers(&[&["http://a/", "udp://b/"]]);
+        tiers.hungry(false);
+        let first = due(&mut tiers, 0).remove(0).1;
+        tiers.answered(0, &every(900), at(0));
+        due(&mut tiers, 900);
+        tiers.answered(0, &dead(), at(900));
+        let (_, second, event) = due(&mut tiers, 900).remove(0);
+        assert_eq!(event, Some(Occasion::Started));
+        assert_ne!(first, second);
+        tiers.answered(0, &every(900), at(900));
+        tiers.completed();
+        assert_eq!(
+            due(&mut tiers, 901),
+            [(0, second.clone(), Some(Occasion::Completed))]
+        );
+        tiers.answered(0, &every(900), at(901));
+        assert_eq!(due(&mut tiers, 1801), [(0, second.clone(), None)]);
+        tiers.answered(0, &dead(), at(1801));
+        // The first one is back: it has not heard yet that we are complete, and knows that we came.
+        let completed = Some(Occasion::Completed);
+        assert_eq!(due(&mut tiers, 1801), [(0, first.clone(), completed)]);
+        tiers.answered(0, &every(900), at(1801));
+        let leaving = tiers.stop();
+        assert!(leaving.iter().all(|it| it.event == Some(Occasion::Stopped)));
+        let told: BTreeSet<_> = leaving.into_iter().map(|it| it.url).collect();
+        assert_eq!(told, BTreeSet::from([first, second]));
+    }
+
+    #[test]
     fn completion_during_an_announce_is_told_right_after_it() {
         let mut tiers = tiers(&[&["http://a/"]]);
         assert_eq!(event(&mut tiers, 0), Some(Some(Occasion::Started)));

@@ -299,3 +299,131 @@ impl Torrent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::protocol::tracker::http::Answer;
+    use crate::protocol::tracker::udp::{Question, Reply};
+    use crossbeam_channel::Receiver;
+    use std::net::UdpSocket;
+
+    const TOTALS: Totals = Totals {
+        uploaded: 1,
+        downloaded: 2,
+        left: 3,
+    };
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn announcing(urls: &[&str]) -> (Announcing, Receiver<Answered>) {
+        let who = Announcer {
+            task: 0,
+            info_hash: InfoHash([1; 20]),
+            id: PeerId::new([b'x'; 12]),
+            port: 6881,
+            key: "00c0ffee".into(),
+        };
+        let tiers = [urls.iter().map(|url| url.to_string()).collect()];
+        let tiers = Tiers::new(&tiers, fastrand::Rng::with_seed(1));
+        // Bound: the few answers of a test.
+        let (answers, outcomes) = unbounded();
+        (Announcing::new(who, tiers, answers), outcomes)
+    }
+
+    fn answered(url: &str, answer: Answer) -> Answered {
+        Answered {
+            task: 0,
+            tier: 0,
+            url: url.to_owned(),
+            event: None,
+            outcome: Ok(answer),
+        }
+    }
+
+    fn socket() -> (UdpSocket, String) {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let url = format!("udp://{}", socket.local_addr().unwrap());
+        (socket, url)
+    }
+
+    fn due(url: &str, event: Occasion, sure: bool) -> Due {
+        Due {
+            tier: 0,
+            url: url.to_owned(),
+            event: Some(event),
+            tracker_id: None,
+            sure,
+        }
+    }
+
+    #[test]
+    fn who_wants_nobody_asks_at_the_regular_time_even_without_a_peer() {
+        for (content, next) in [(false, 5), (true, 900)] {
+            let (mut one, _outcomes) = announcing(&["http://a/"]);
+            if content {
+                one.completed();
+            }
+            one.hungry(true);
+            let (board, _notices) = Noticeboard::new();
+            assert_eq!(one.tiers.due(Moment::ZERO).len(), 1);
+            let answer = Answer {
+                interval: Some(900),
+                ..Answer::default()
+            };
+            one.answered(answered("http://a/", answer), &board, Moment::ZERO);
+            assert_eq!(one.wake_at(), Some(Moment::from_secs(next)));
+        }
+    }
+
+    #[test]
+    fn we_are_not_a_peer_of_ours() {
+        let (mut one, _outcomes) = announcing(&["http://a/"]);
+        let (board, _notices) = Noticeboard::new();
+        one.tiers.due(Moment::ZERO);
+        let peers = ["192.0.2.1:6881", "192.0.2.1:6882", "192.0.2.2:6881"];
+        let peers: Vec<SocketAddr> = peers.iter().map(|it| it.parse().unwrap()).collect();
+        let answer = Answer {
+            peers: peers.clone(),
+            external_ip: Some(peers[0].ip()),
+            ..Answer::default()
+        };
+        let found = one.answered(answered("http://a/", answer), &board, Moment::ZERO);
+        assert_eq!(found, peers[1..]);
+    }
+
+    #[test]
+    fn a_goodbye_does_not_wait_behind_a_silent_tracker() {
+        let ((silent, silent_url), (knows, knows_url)) = (socket(), socket());
+        let (mut one, outcomes) = announcing(&[&silent_url, &knows_url]);
+        one.ask(due(&silent_url, Occasion::Started, false), TOTALS, PATIENCE);
+        let mut buffer = [0; 200];
+        silent.recv(&mut buffer).unwrap();
+        // The wait for it has begun and would last a minute.
+        one.ask(due(&knows_url, Occasion::Stopped, true), TOTALS, PATIENCE);
+        let (length, from) = knows.recv_from(&mut buffer).unwrap();
+        let Ok(Question::Connect { transaction }) = Question::decode(&buffer[..length]) else {
+            panic!("asks for an id");
+        };
+        let connection = 7;
+        let reply = Reply::Connected {
+            transaction,
+            connection,
+        };
+        knows.send_to(&reply.encode(), from).unwrap();
+        let length = knows.recv(&mut buffer).unwrap();
+        let Ok(Question::Announce { announce, .. }) = Question::decode(&buffer[..length]) else {
+            panic!("announces");
+        };
+        assert_eq!(announce.event, Some(Occasion::Stopped));
+        assert!(outcomes.is_empty(), "the silent one is still waited for");
+        // That it may have heard of us ends the wait; it never gave an id, so it has not.
+        one.ask(due(&silent_url, Occasion::Stopped, false), TOTALS, PATIENCE);
+        for _ in 0..2 {
+            let outcome = outcomes.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(outcome.url, silent_url);
+            assert_eq!(outcome.outcome, Err(AnnounceError::Interrupted));
+        }
+    }
+}

@@ -22,6 +22,8 @@ mod torrent;
 
 mod bad_blocks;
 mod bad_calls;
+#[cfg(feature = "tls")]
+mod bad_certificates;
 mod bad_datagrams;
 mod bad_folders;
 mod bad_greetings;
