@@ -24,4 +24,5 @@ pub mod net;
 pub mod protocol;
 pub mod storage;
 pub mod swarm;
+pub mod tracker;
 pub mod verify;

@@ -18,6 +18,7 @@ pub mod magnet;
 pub mod metainfo;
 pub mod peer;
 pub mod plain;
+pub mod siphash;
 pub mod tracker;
 
 pub use digest::{Digest, InfoHash};

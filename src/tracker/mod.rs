@@ -1,0 +1,2 @@
+//! The tracker server (being built).
+pub mod registry;

@@ -1,0 +1,579 @@
+//! Who shares what: the tracker's memory, and everything it decides. A pure machine: it is told the
+//! time, and its dice are handed in.
+//!
+//! ```text
+//! let due = registry.turn(now);                          // forgets who was silent for too long
+//! let swarm = registry.announce(&announce, &mut found)?; // counts; addresses are in `found`
+//! let swarm = registry.scrape(&info_hash);
+//! ```
+//!
+//! BEP 3 (announce), 7 (IPv6), 21 (partial seeds), 23 (compact addresses), 48 (scrape). What is full
+//! is dealt with so that nobody takes everybody's room: see [`Limits`].
+
+mod index;
+mod peers;
+
+use crate::protocol::InfoHash;
+use crate::protocol::peer::PeerId;
+use crate::protocol::siphash::Key;
+use crate::protocol::tracker::compact;
+use crate::protocol::tracker::http::Occasion;
+use fastrand::Rng;
+use index::Index;
+pub use peers::Share;
+use peers::{Peer, Peers, Rules, Standing};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Dates are kept in parts of an interval, so that a byte is enough for one.
+const TICKS_PER_INTERVAL: u32 = 32;
+
+/// Who was silent for more ticks has left without a word: a bit more than an interval and a half.
+const PATIENCE: u8 = 49;
+
+/// How many torrents are looked through for the silent in one turn; it takes some 100 µs.
+const SWEPT_A_TURN: usize = 512;
+
+/// How many torrents are drawn to find one that can spare a peer.
+const DRAWN: usize = 32;
+
+/// What the registry holds at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Torrents. When there are so many, a new one is refused, and those that are here are served on:
+    /// a flood of invented torrents pushes nobody out.
+    pub torrents: usize,
+    /// Peers of all torrents together. When there are so many, the largest torrent gives up one that
+    /// was silent for long, and the newcomer is let in: a small torrent loses nobody to a large one.
+    pub peers: usize,
+    /// Peers of one IP address (of one /64 in IPv6) in one torrent; 0: no limit. One more is answered
+    /// like everybody, and not handed out. The loopback is exempt.
+    pub per_ip: usize,
+}
+
+/// What a registry is made with.
+#[derive(Debug)]
+pub struct Setup {
+    /// Its size.
+    pub limits: Limits,
+    /// How often peers are asked to announce. One that was silent for one and a half is forgotten
+    /// before two have passed.
+    pub interval: Duration,
+    /// The torrents that are served; `None`: all.
+    pub allowed: Option<Vec<InfoHash>>,
+    /// The address under which peers on the loopback are handed out; `None`: their own. It is not
+    /// counted either.
+    pub loopback_as: Option<IpAddr>,
+    /// A secret, so that nobody can aim at our tables.
+    pub key: Key,
+    /// Chooses whom to hand out.
+    pub dice: Rng,
+}
+
+/// Which addresses an answer has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Families {
+    /// Only IPv4: a datagram that came over it.
+    V4,
+    /// Only IPv6.
+    V6,
+    /// Both, those of the asker's own family first.
+    Both,
+}
+
+/// Somebody says who it is and asks for others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announce {
+    /// The torrent.
+    pub info_hash: InfoHash,
+    /// Where it listens. The address has been seen, the port is what it says.
+    pub address: SocketAddr,
+    /// Its id.
+    pub peer_id: PeerId,
+    /// A secret by which it is known when its address has changed.
+    pub key: Option<u32>,
+    /// How far it has come.
+    pub share: Share,
+    /// What happened to it.
+    pub event: Option<Occasion>,
+    /// How many addresses it gets at most.
+    pub want: usize,
+    /// Which.
+    pub families: Families,
+}
+
+/// The addresses of an answer, as they go out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Six bytes each.
+    pub v4: Vec<u8>,
+    /// Eighteen bytes each.
+    pub v6: Vec<u8>,
+}
+
+/// The size of a swarm.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swarm {
+    /// Peers that have everything.
+    pub seeds: usize,
+    /// Peers that lack something, partial seeds among them.
+    pub leechers: usize,
+    /// Peers that lack something and want it.
+    pub downloaders: usize,
+    /// How many have become seeds since the tracker knows the torrent.
+    pub completed: u32,
+}
+
+/// An announce that was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// The swarm, the asker included.
+    pub swarm: Swarm,
+    /// Whether the asker is handed out to others. It is not when it has left, or when too many of its
+    /// address are here.
+    pub listed: bool,
+}
+
+/// Why an announce is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The torrent is not on the list.
+    #[error("this tracker does not serve this torrent")]
+    NotAllowed,
+    /// No room for another torrent.
+    #[error("this tracker is full: it takes no new torrents at the moment")]
+    Full,
+    /// Nobody can connect to such an address.
+    #[error("nobody can connect to your address")]
+    Unusable,
+}
+
+/// What there is in all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Torrents that somebody shares.
+    pub torrents: usize,
+    /// Peers of all of them.
+    pub peers: usize,
+    /// Those of them that have everything.
+    pub seeds: usize,
+}
+
+struct Torrent {
+    info_hash: InfoHash,
+    completed: u32,
+    v4: Peers<{ compact::V4 }>,
+    /// Rare enough to be elsewhere.
+    v6: Option<Box<Peers<{ compact::V6 }>>>,
+}
+
+impl Torrent {
+    fn len(&self) -> usize {
+        self.v4.len() + self.v6.as_ref().map_or(0, |v6| v6.len())
+    }
+
+    fn seeds(&self) -> usize {
+        self.v4.seeds() + self.v6.as_ref().map_or(0, |v6| v6.seeds())
+    }
+
+    fn swarm(&self) -> Swarm {
+        let seeds = self.seeds();
+        Swarm {
+            seeds,
+            leechers: self.len() - seeds,
+            downloaders: self.v4.leechers() + self.v6.as_ref().map_or(0, |v6| v6.leechers()),
+            completed: self.completed,
+        }
+    }
+}
+
+/// A compact address of either family.
+#[derive(Clone, Copy)]
+enum Address {
+    V4([u8; compact::V4]),
+    V6([u8; compact::V6]),
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Address {
+        let port = address.port().to_be_bytes();
+        match address.ip() {
+            IpAddr::V4(ip) => {
+                let mut bytes = [0; compact::V4];
+                bytes[..4].copy_from_slice(&ip.octets());
+                bytes[4..].copy_from_slice(&port);
+                Address::V4(bytes)
+            }
+            IpAddr::V6(ip) => {
+                let mut bytes = [0; compact::V6];
+                bytes[..16].copy_from_slice(&ip.octets());
+                bytes[16..].copy_from_slice(&port);
+                Address::V6(bytes)
+            }
+        }
+    }
+}
+
+/// See the module's head.
+pub struct Registry {
+    limits: Limits,
+    rules: Rules,
+    allowed: Option<Vec<InfoHash>>,
+    loopback_as: Option<IpAddr>,
+    dice: Rng,
+    /// In no order, without gaps.
+    torrents: Vec<Torrent>,
+    index: Index,
+    totals: Totals,
+    /// The place of a large torrent: the largest of those that were heard of lately.
+    largest: usize,
+    tick_length: Duration,
+    ticks: u64,
+    /// Torrents that are still to be looked through for the silent, and where.
+    unswept: usize,
+    broom: usize,
+}
+
+impl Registry {
+    /// An empty registry.
+    pub fn new(setup: Setup) -> Registry {
+        let mut allowed = setup.allowed;
+        if let Some(list) = &mut allowed {
+            list.sort_unstable_by_key(|info_hash| info_hash.0);
+        }
+        Registry {
+            limits: setup.limits,
+            rules: Rules {
+                key: setup.key,
+                per_ip: setup.limits.per_ip,
+                exempt: setup.loopback_as,
+            },
+            allowed,
+            loopback_as: setup.loopback_as,
+            dice: setup.dice,
+            torrents: Vec::new(),
+            index: Index::new(),
+            totals: Totals::default(),
+            largest: 0,
+            tick_length: (setup.interval / TICKS_PER_INTERVAL).max(Duration::from_millis(1)),
+            ticks: 0,
+            unswept: 0,
+            broom: 0,
+        }
+    }
+
+    /// What there is in all.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Tells the time since the start, and lets the registry forget some of those who were silent for
+    /// too long. Gives the time at which it wants to be told again, though nothing else happens.
+    pub fn turn(&mut self, now: Duration) -> Option<Duration> {
+        let ticks = (now.as_nanos() / self.tick_length.as_nanos()) as u64;
+        let passed = ticks.saturating_sub(self.ticks);
+        if passed > 0 {
+            self.ticks += passed;
+            self.unswept = self.torrents.len();
+        }
+        if passed > u64::from(PATIENCE) {
+            // The machine slept. A byte cannot tell such dates apart, and nobody was heard meanwhile.
+            self.torrents.clear();
+            self.index = Index::new();
+            (self.totals, self.unswept) = (Totals::default(), 0);
+        }
+        self.sweep();
+        if self.unswept > 0 {
+            return Some(now);
+        }
+        let next = u32::try_from(self.ticks + 1).unwrap_or(u32::MAX);
+        (!self.torrents.is_empty()).then(|| self.tick_length * next)
+    }
+
+    fn sweep(&mut self) {
+        for _ in 0..self.unswept.min(SWEPT_A_TURN) {
+            self.unswept -= 1;
+            if self.broom >= self.torrents.len() {
+                self.broom = 0;
+            }
+            let (at, tick) = (self.broom, self.tick());
+            let Some(torrent) = self.torrents.get(at) else {
+                self.unswept = 0;
+                return;
+            };
+            let v6 = torrent.v6.as_ref();
+            let some = torrent.v4.has_expired(tick, PATIENCE)
+                || v6.is_some_and(|v6| v6.has_expired(tick, PATIENCE));
+            if some {
+                self.change(at, |torrent, rules| {
+                    torrent.v4.expire(rules, tick, PATIENCE);
+                    if let Some(v6) = &mut torrent.v6 {
+                        v6.expire(rules, tick, PATIENCE);
+                    }
+                });
+            }
+            if self.torrents[at].len() == 0 {
+                // Another one stands here now.
+                self.remove(at);
+            } else {
+                self.broom += 1;
+            }
+        }
+    }
+
+    /// Hears an announce. The addresses it is answered with are appended to `found`.
+    pub fn announce(&mut self, announce: &Announce, found: &mut Found) -> Result<Heard, Refusal> {
+        if !self.serves(&announce.info_hash) {
+            return Err(Refusal::NotAllowed);
+        }
+        let seen = announce.address.ip().to_canonical();
+        let known_as = self.loopback_as.filter(|_| seen.is_loopback());
+        let address = SocketAddr::new(known_as.unwrap_or(seen), announce.address.port());
+        if !compact::is_usable(&address) {
+            return Err(Refusal::Unusable);
+        }
+        let hash = self.rules.key.hash(&announce.info_hash.0) as u32;
+        let here = self.find(hash, &announce.info_hash);
+        if announce.event == Some(Occasion::Stopped) {
+            return Ok(self.part(here, address.into()));
+        }
+        let at = match here {
+            Some(at) => at,
+            None => self.open(hash, announce.info_hash)?,
+        };
+        let own_first = match Address::from(address) {
+            Address::V4(address) => {
+                let own = self.enrol(at, announce, address, |torrent| &mut torrent.v4);
+                (own, None)
+            }
+            Address::V6(address) => {
+                let own = self.enrol(at, announce, address, |torrent| {
+                    torrent.v6.get_or_insert_default()
+                });
+                (None, own)
+            }
+        };
+        self.hand_out(at, announce, address.is_ipv6(), own_first, found);
+        Ok(Heard {
+            swarm: self.torrents[at].swarm(),
+            listed: own_first != (None, None),
+        })
+    }
+
+    /// The size of a torrent's swarm; all zero where nobody shares it.
+    pub fn scrape(&self, info_hash: &InfoHash) -> Swarm {
+        let hash = self.rules.key.hash(&info_hash.0) as u32;
+        let at = self.find(hash, info_hash);
+        at.map_or_else(Swarm::default, |at| self.torrents[at].swarm())
+    }
+
+    fn serves(&self, info_hash: &InfoHash) -> bool {
+        let on_list = |list: &Vec<InfoHash>| list.binary_search_by_key(&info_hash.0, |it| it.0);
+        self.allowed
+            .as_ref()
+            .is_none_or(|list| on_list(list).is_ok())
+    }
+
+    fn tick(&self) -> u8 {
+        self.ticks as u8
+    }
+
+    fn find(&self, hash: u32, info_hash: &InfoHash) -> Option<usize> {
+        self.index
+            .find(hash, |at| self.torrents[at].info_hash == *info_hash)
+    }
+
+    fn open(&mut self, hash: u32, info_hash: InfoHash) -> Result<usize, Refusal> {
+        let at = self.torrents.len();
+        if at >= self.limits.torrents {
+            return Err(Refusal::Full);
+        }
+        self.torrents.push(Torrent {
+            info_hash,
+            completed: 0,
+            v4: Peers::default(),
+            v6: None,
+        });
+        self.index.insert(hash, at);
+        self.totals.torrents += 1;
+        Ok(at)
+    }
+
+    /// Forgets a torrent; the last one takes its place.
+    fn remove(&mut self, at: usize) {
+        let gone = self.torrents.swap_remove(at);
+        let key = self.rules.key;
+        self.index.remove(key.hash(&gone.info_hash.0) as u32, at);
+        if let Some(moved) = self.torrents.get(at) {
+            let hash = key.hash(&moved.info_hash.0) as u32;
+            self.index.moved(hash, self.torrents.len(), at);
+        }
+        self.totals.torrents -= 1;
+    }
+
+    /// Changes a torrent and keeps the totals right.
+    fn change<T>(&mut self, at: usize, change: impl FnOnce(&mut Torrent, &Rules) -> T) -> T {
+        let torrent = &mut self.torrents[at];
+        let (peers, seeds) = (torrent.len(), torrent.seeds());
+        let result = change(torrent, &self.rules);
+        self.totals.peers = self.totals.peers + torrent.len() - peers;
+        self.totals.seeds = self.totals.seeds + torrent.seeds() - seeds;
+        result
+    }
+
+    /// A peer leaves. One that is not known has left already.
+    fn part(&mut self, here: Option<usize>, address: Address) -> Heard {
+        let Some(at) = here else {
+            let swarm = Swarm::default();
+            return Heard {
+                swarm,
+                listed: false,
+            };
+        };
+        self.change(at, |torrent, rules| match address {
+            Address::V4(address) => leave(&mut torrent.v4, rules, &address),
+            Address::V6(address) => {
+                if let Some(v6) = &mut torrent.v6 {
+                    leave(v6, rules, &address);
+                }
+            }
+        });
+        let swarm = self.torrents[at].swarm();
+        if self.torrents[at].len() == 0 {
+            self.remove(at);
+        }
+        Heard {
+            swarm,
+            listed: false,
+        }
+    }
+
+    /// Writes down that a peer is here; gives its place. `None` if too many of its host are here.
+    fn enrol<const N: usize>(
+        &mut self,
+        at: usize,
+        announce: &Announce,
+        address: [u8; N],
+        list: impl Fn(&mut Torrent) -> &mut Peers<N>,
+    ) -> Option<usize> {
+        let ident = announce.key.map_or([0; 4], |key| self.ident(announce, key));
+        let standing = list(&mut self.torrents[at]).standing(&self.rules, &address, ident);
+        let full = self.totals.peers >= self.limits.peers;
+        let before = match standing {
+            Standing::Known(_) => None,
+            Standing::New { crowded: true, .. } => return None,
+            Standing::New { before, .. } => {
+                if before.is_none() && full {
+                    self.make_room(at);
+                }
+                before
+            }
+        };
+        let tick = self.tick();
+        let share = announce.share;
+        let completed = announce.event == Some(Occasion::Completed) && share == Share::Seed;
+        let place = self.change(at, |torrent, rules| {
+            let peers = list(torrent);
+            let (place, is_news) = match standing {
+                Standing::Known(place) => {
+                    let was = peers.share(place);
+                    let place = peers.refresh(rules, place, ident, tick, share);
+                    (place, was != Share::Seed)
+                }
+                Standing::New { .. } => {
+                    if let Some(before) = before {
+                        peers.remove(rules, before);
+                    }
+                    let peer = Peer {
+                        address,
+                        ident,
+                        tick,
+                        share,
+                    };
+                    (peers.insert(rules, peer), true)
+                }
+            };
+            let counts = u32::from(completed && is_news);
+            torrent.completed = torrent.completed.saturating_add(counts);
+            place
+        });
+        if self.torrents[at].len() > self.torrents.get(self.largest).map_or(0, Torrent::len) {
+            self.largest = at;
+        }
+        Some(place)
+    }
+
+    /// Four bytes by which a client is known again: what its id and its key come to under our own.
+    fn ident(&self, announce: &Announce, key: u32) -> [u8; 4] {
+        let mut bytes = [0; 24];
+        bytes[..20].copy_from_slice(&announce.peer_id.0);
+        bytes[20..].copy_from_slice(&key.to_be_bytes());
+        (self.rules.key.hash(&bytes) as u32).max(1).to_be_bytes()
+    }
+
+    /// Takes a peer from the largest torrent known, so that another can be let in at `own`.
+    fn make_room(&mut self, own: usize) {
+        let size = |at: usize| self.torrents.get(at).map_or(0, Torrent::len);
+        let mut from = if size(self.largest) > size(own) {
+            self.largest
+        } else {
+            own
+        };
+        if size(from) <= 1 {
+            let count = self.torrents.len();
+            let drawn = (0..DRAWN).map(|_| self.dice.usize(..count));
+            from = drawn.max_by_key(|&at| size(at)).unwrap_or(from);
+            if size(from) == 0 {
+                from = (0..count).find(|&at| size(at) > 0).unwrap_or(from);
+            }
+        }
+        let (tick, mut dice) = (self.tick(), self.dice.fork());
+        self.change(from, |torrent, rules| {
+            let chosen = dice.usize(..torrent.len().max(1));
+            match &mut torrent.v6 {
+                Some(v6) if chosen >= torrent.v4.len() => v6.give_up_one(rules, &mut dice, tick),
+                _ => torrent.v4.give_up_one(rules, &mut dice, tick),
+            }
+        });
+    }
+
+    fn hand_out(
+        &mut self,
+        at: usize,
+        announce: &Announce,
+        is_v6: bool,
+        (own_v4, own_v6): (Option<usize>, Option<usize>),
+        found: &mut Found,
+    ) {
+        // Who has what it wants has no use for others who have.
+        let leechers_only = announce.share != Share::Leecher;
+        let torrent = &self.torrents[at];
+        let mut want = announce.want;
+        let both = announce.families == Families::Both;
+        let order = match announce.families {
+            Families::V4 => [false, false],
+            Families::V6 => [true, true],
+            Families::Both => [is_v6, !is_v6],
+        };
+        for v6 in &order[..1 + usize::from(both)] {
+            let before = found.v4.len() / compact::V4 + found.v6.len() / compact::V6;
+            if !v6 {
+                let (dice, out) = (&mut self.dice, &mut found.v4);
+                torrent.v4.sample(dice, own_v4, leechers_only, want, out);
+            } else if let Some(peers) = &torrent.v6 {
+                let (dice, out) = (&mut self.dice, &mut found.v6);
+                peers.sample(dice, own_v6, leechers_only, want, out);
+            }
+            want -= found.v4.len() / compact::V4 + found.v6.len() / compact::V6 - before;
+        }
+    }
+}
+
+fn leave<const N: usize>(peers: &mut Peers<N>, rules: &Rules, address: &[u8; N]) {
+    if let Standing::Known(at) = peers.standing(rules, address, [0; 4]) {
+        peers.remove(rules, at);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,460 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use fastrand::Rng;
+use proptest::prelude::*;
+
+const INTERVAL: Duration = Duration::from_secs(1_800);
+
+fn registry(limits: Limits) -> Registry {
+    Registry::new(Setup {
+        limits,
+        interval: INTERVAL,
+        allowed: None,
+        loopback_as: None,
+        key: Key::from_bytes([9; 16]),
+        dice: Rng::with_seed(1),
+    })
+}
+
+const WIDE: Limits = Limits {
+    torrents: 1_000,
+    peers: 100_000,
+    per_ip: 64,
+};
+
+fn hash(number: u32) -> InfoHash {
+    let mut bytes = [0; 20];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    InfoHash(bytes)
+}
+
+fn from(address: &str) -> Announce {
+    Announce {
+        info_hash: hash(1),
+        address: address.parse().unwrap(),
+        peer_id: PeerId([7; 20]),
+        key: None,
+        share: Share::Leecher,
+        event: None,
+        want: 50,
+        families: Families::Both,
+    }
+}
+
+fn seed(address: &str) -> Announce {
+    Announce {
+        share: Share::Seed,
+        ..from(address)
+    }
+}
+
+/// The nth host of the public network, as text.
+fn host(number: u32) -> String {
+    format!(
+        "{}:6881",
+        std::net::Ipv4Addr::from(0x0100_0000 + number * 256)
+    )
+}
+
+fn hear(registry: &mut Registry, announce: &Announce) -> (Heard, Vec<SocketAddr>) {
+    let mut found = Found::default();
+    let heard = registry.announce(announce, &mut found).unwrap();
+    let mut all = compact::decode_v4(&found.v4).unwrap();
+    all.extend(compact::decode_v6(&found.v6).unwrap());
+    (heard, all)
+}
+
+fn swarm(seeds: usize, leechers: usize, downloaders: usize, completed: u32) -> Swarm {
+    Swarm {
+        seeds,
+        leechers,
+        downloaders,
+        completed,
+    }
+}
+
+fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+#[test]
+fn two_who_announce_find_each_other_and_nobody_finds_itself() {
+    let mut registry = registry(WIDE);
+    let (first, found) = hear(&mut registry, &seed("1.2.3.4:1"));
+    assert_eq!((first.swarm, found), (swarm(1, 0, 0, 0), vec![]));
+    let (second, found) = hear(&mut registry, &from("5.6.7.8:2"));
+    assert_eq!(
+        (second.swarm, found),
+        (swarm(1, 1, 1, 0), addresses(&["1.2.3.4:1"]))
+    );
+    let (again, found) = hear(&mut registry, &seed("1.2.3.4:1"));
+    assert_eq!(
+        (again.swarm, found),
+        (swarm(1, 1, 1, 0), addresses(&["5.6.7.8:2"]))
+    );
+    assert_eq!(registry.scrape(&hash(1)), swarm(1, 1, 1, 0));
+    assert_eq!(registry.scrape(&hash(2)), Swarm::default());
+    let totals = Totals {
+        torrents: 1,
+        peers: 2,
+        seeds: 1,
+    };
+    assert_eq!(registry.totals(), totals);
+}
+
+#[test]
+fn who_stops_is_gone_and_who_was_never_here_may_stop_too() {
+    let mut registry = registry(WIDE);
+    let stopped = |address| Announce {
+        event: Some(Occasion::Stopped),
+        ..from(address)
+    };
+    let (heard, found) = hear(&mut registry, &stopped("1.2.3.4:1"));
+    assert_eq!((heard.swarm, found), (Swarm::default(), vec![]));
+    assert_eq!(registry.totals(), Totals::default());
+    hear(&mut registry, &from("1.2.3.4:1"));
+    hear(&mut registry, &from("[2001:db8::1]:1"));
+    let (heard, found) = hear(&mut registry, &stopped("1.2.3.4:1"));
+    assert_eq!(
+        (heard.swarm, heard.listed, found),
+        (swarm(0, 1, 1, 0), false, vec![])
+    );
+    hear(&mut registry, &stopped("[2001:db8::1]:2"));
+    assert_eq!(registry.totals().peers, 1);
+    hear(&mut registry, &stopped("[2001:db8::1]:1"));
+    assert_eq!(registry.totals(), Totals::default());
+}
+
+#[test]
+fn a_download_is_counted_as_completed_once_for_each_peer() {
+    let mut registry = registry(WIDE);
+    hear(&mut registry, &from("1.2.3.4:1"));
+    let completed = Announce {
+        event: Some(Occasion::Completed),
+        ..seed("1.2.3.4:1")
+    };
+    assert_eq!(hear(&mut registry, &completed).0.swarm, swarm(1, 0, 0, 1));
+    assert_eq!(hear(&mut registry, &completed).0.swarm, swarm(1, 0, 0, 1));
+    // Who says so and still lacks something has completed nothing.
+    let mistaken = Announce {
+        share: Share::Leecher,
+        ..completed
+    };
+    assert_eq!(hear(&mut registry, &mistaken).0.swarm, swarm(0, 1, 1, 1));
+}
+
+#[test]
+fn a_partial_seed_is_no_downloader_and_is_shown_to_downloaders_only() {
+    let mut registry = registry(WIDE);
+    let partial = |address| Announce {
+        share: Share::Partial,
+        ..from(address)
+    };
+    hear(&mut registry, &partial("1.1.1.1:1"));
+    let (heard, found) = hear(&mut registry, &partial("1.1.1.2:1"));
+    assert_eq!((heard.swarm, found), (swarm(0, 2, 0, 0), vec![]));
+    let (heard, found) = hear(&mut registry, &from("1.1.1.3:1"));
+    assert_eq!((heard.swarm, found.len()), (swarm(0, 3, 1, 0), 2));
+    let (_, found) = hear(&mut registry, &partial("1.1.1.1:1"));
+    assert_eq!(found, addresses(&["1.1.1.3:1"]));
+}
+
+#[test]
+fn the_families_are_separate_and_an_answer_has_those_that_fit() {
+    let mut registry = registry(WIDE);
+    hear(&mut registry, &from("1.1.1.1:1"));
+    hear(&mut registry, &from("[2001:db8::1]:1"));
+    let all = addresses(&["1.1.1.1:1", "[2001:db8::1]:1"]);
+    for (families, expected) in [
+        (Families::Both, &all[..]),
+        (Families::V4, &all[..1]),
+        (Families::V6, &all[1..]),
+    ] {
+        let asker = Announce {
+            families,
+            ..from("9.9.9.9:9")
+        };
+        assert_eq!(hear(&mut registry, &asker).1, expected, "{families:?}");
+    }
+    // Where there is room for one, it is one of the asker's own family.
+    let one = |address| Announce {
+        want: 1,
+        ..from(address)
+    };
+    hear(&mut registry, &from("[2001:db8::2]:1"));
+    assert!(hear(&mut registry, &one("[2001:db8::3]:1")).1[0].is_ipv6());
+    assert!(hear(&mut registry, &one("9.9.9.9:9")).1[0].is_ipv4());
+    // An IPv4 address in IPv6 clothes is one of IPv4.
+    assert_eq!(hear(&mut registry, &from("[::ffff:1.1.1.1]:1")).1.len(), 4);
+    assert_eq!(registry.totals().peers, 5);
+}
+
+#[test]
+fn who_moves_takes_its_key_along_and_leaves_no_ghost() {
+    let mut registry = registry(WIDE);
+    let with_key = |address, key| Announce {
+        key,
+        ..from(address)
+    };
+    hear(&mut registry, &with_key("1.1.1.1:1", Some(5)));
+    hear(&mut registry, &with_key("2.2.2.2:1", Some(5)));
+    assert_eq!(registry.scrape(&hash(1)).leechers, 1);
+    hear(&mut registry, &with_key("3.3.3.3:1", Some(6)));
+    assert_eq!(registry.scrape(&hash(1)).leechers, 2);
+    let stranger = Announce {
+        peer_id: PeerId([8; 20]),
+        ..with_key("4.4.4.4:1", Some(5))
+    };
+    hear(&mut registry, &stranger);
+    assert_eq!(registry.scrape(&hash(1)).leechers, 3);
+    hear(&mut registry, &with_key("5.5.5.5:1", None));
+    hear(&mut registry, &with_key("6.6.6.6:1", None));
+    assert_eq!(registry.scrape(&hash(1)).leechers, 5);
+}
+
+#[test]
+fn the_silent_are_forgotten_between_one_and_a_half_and_two_intervals() {
+    let mut registry = registry(WIDE);
+    assert_eq!(registry.turn(Duration::ZERO), None);
+    let late = INTERVAL * 10;
+    registry.turn(late);
+    for number in 0..600 {
+        let announce = Announce {
+            info_hash: hash(number),
+            ..from(&host(number))
+        };
+        hear(&mut registry, &announce);
+    }
+    hear(&mut registry, &from("[2001:db8::1]:1"));
+    // A turn is due while anybody is here, and enough of them look at everybody.
+    let mut now = late;
+    let mut gone = None;
+    while let Some(due) = registry.turn(now) {
+        now = due.max(now);
+        if now <= late + INTERVAL * 3 / 2 {
+            assert_eq!(registry.totals().peers, 601, "{now:?}");
+        }
+        gone = Some(now);
+    }
+    assert!(gone.unwrap() < late + INTERVAL * 2, "{gone:?}");
+    assert_eq!(registry.totals(), Totals::default());
+}
+
+#[test]
+fn who_announces_stays_and_a_machine_that_slept_for_weeks_is_no_exception() {
+    let mut registry = registry(WIDE);
+    for round in 0..100 {
+        registry.turn(INTERVAL * round);
+        hear(&mut registry, &from("1.1.1.1:1"));
+        assert_eq!(registry.totals().peers, 1);
+    }
+    // 256 ticks and 8 intervals later the date's byte is the same.
+    registry.turn(INTERVAL * 107);
+    assert_eq!(registry.totals(), Totals::default());
+    assert_eq!(hear(&mut registry, &from("1.1.1.2:1")).1, []);
+}
+
+#[test]
+fn a_restart_loses_nobody_for_longer_than_an_interval() {
+    // Forty peers announce each interval, at forty times in it; the tracker forgets everything.
+    let at = |peer: u32| INTERVAL * peer / 40;
+    let mut registry = registry(WIDE);
+    for peer in 0..40 {
+        registry.turn(at(peer));
+        hear(&mut registry, &from(&host(peer)));
+    }
+    let mut after = self::registry(WIDE);
+    for peer in 0..40 {
+        after.turn(at(peer));
+        let (heard, found) = hear(&mut after, &from(&host(peer)));
+        // Everybody who has announced since is here.
+        assert_eq!(
+            (heard.swarm.leechers, found.len()),
+            (peer as usize + 1, peer as usize)
+        );
+    }
+    assert_eq!(after.totals(), registry.totals());
+}
+
+#[test]
+fn of_one_host_so_many_are_listed_and_the_next_is_answered_all_the_same() {
+    let mut registry = registry(Limits { per_ip: 2, ..WIDE });
+    assert!(hear(&mut registry, &from("1.1.1.1:1")).0.listed);
+    assert!(hear(&mut registry, &from("1.1.1.1:2")).0.listed);
+    let (heard, found) = hear(&mut registry, &from("1.1.1.1:3"));
+    assert_eq!((heard.listed, found.len()), (false, 2));
+    assert_eq!(registry.totals().peers, 2);
+    let elsewhere = Announce {
+        info_hash: hash(2),
+        ..from("1.1.1.1:3")
+    };
+    assert!(hear(&mut registry, &elsewhere).0.listed);
+    for port in 1..100 {
+        assert!(
+            hear(&mut registry, &from(&format!("127.0.0.1:{port}")))
+                .0
+                .listed
+        );
+        let listed = hear(&mut registry, &from(&format!("[2001:db8::{port:x}]:1")))
+            .0
+            .listed;
+        assert_eq!(listed, port <= 2);
+    }
+}
+
+#[test]
+fn a_peer_on_the_loopback_is_handed_out_under_the_address_given_for_it() {
+    let mut registry = Registry::new(Setup {
+        limits: Limits { per_ip: 1, ..WIDE },
+        interval: INTERVAL,
+        allowed: None,
+        loopback_as: Some([192, 0, 2, 7].into()),
+        key: Key::from_bytes([9; 16]),
+        dice: Rng::with_seed(1),
+    });
+    for address in ["127.0.0.1:1", "127.0.0.1:2", "[::1]:3"] {
+        assert!(hear(&mut registry, &seed(address)).0.listed, "{address}");
+    }
+    let (_, mut found) = hear(&mut registry, &from("9.9.9.9:9"));
+    found.sort();
+    assert_eq!(
+        found,
+        addresses(&["192.0.2.7:1", "192.0.2.7:2", "192.0.2.7:3"])
+    );
+    let stopped = Announce {
+        event: Some(Occasion::Stopped),
+        ..from("127.0.0.1:2")
+    };
+    assert_eq!(hear(&mut registry, &stopped).0.swarm.seeds, 2);
+}
+
+#[test]
+fn what_is_not_on_the_list_is_refused_and_so_is_an_address_that_is_none() {
+    let mut registry = Registry::new(Setup {
+        limits: WIDE,
+        interval: INTERVAL,
+        allowed: Some(vec![hash(5), hash(1), hash(3)]),
+        loopback_as: None,
+        key: Key::from_bytes([9; 16]),
+        dice: Rng::with_seed(1),
+    });
+    for (number, served) in [(0, false), (1, true), (2, false), (3, true), (5, true)] {
+        let announce = Announce {
+            info_hash: hash(number),
+            ..from("1.1.1.1:1")
+        };
+        let outcome = registry.announce(&announce, &mut Found::default());
+        assert_eq!(outcome.is_ok(), served, "{number}");
+    }
+    for address in ["1.1.1.1:0", "0.0.0.0:1", "255.255.255.255:1", "[ff02::1]:1"] {
+        let outcome = registry.announce(&from(address), &mut Found::default());
+        assert_eq!(outcome, Err(Refusal::Unusable), "{address}");
+    }
+}
+
+#[test]
+fn a_flood_of_invented_torrents_pushes_nobody_out() {
+    let mut registry = registry(Limits {
+        torrents: 100,
+        ..WIDE
+    });
+    hear(&mut registry, &seed("1.1.1.1:1"));
+    for number in 10..10_000 {
+        let invented = Announce {
+            info_hash: hash(number),
+            ..from("6.6.6.6:6")
+        };
+        let outcome = registry.announce(&invented, &mut Found::default());
+        assert_eq!(outcome.is_ok(), number < 109, "{number}");
+    }
+    assert_eq!(registry.totals().torrents, 100);
+    assert_eq!(
+        hear(&mut registry, &from("2.2.2.2:2")).1,
+        addresses(&["1.1.1.1:1"])
+    );
+    // One and a half intervals later there is room again.
+    let mut now = INTERVAL * 8 / 5;
+    while let Some(due) = registry.turn(now).filter(|due| *due <= INTERVAL * 2) {
+        now = due;
+    }
+    let new = Announce {
+        info_hash: hash(77_777),
+        ..from("3.3.3.3:3")
+    };
+    assert!(registry.announce(&new, &mut Found::default()).is_ok());
+}
+
+#[test]
+fn a_great_torrent_pays_for_the_small_ones_when_everything_is_full() {
+    let limits = Limits {
+        peers: 1_000,
+        ..WIDE
+    };
+    let mut registry = registry(limits);
+    for number in 0..3 {
+        let small = Announce {
+            info_hash: hash(2),
+            ..seed(&host(900_000 + number))
+        };
+        hear(&mut registry, &small);
+    }
+    for number in 0..100_000 {
+        hear(&mut registry, &from(&host(number)));
+    }
+    assert_eq!(registry.totals().peers, 1_000);
+    assert_eq!(registry.scrape(&hash(2)).seeds, 3);
+    // Newcomers elsewhere are let in.
+    for number in 0..200 {
+        let small = Announce {
+            info_hash: hash(3 + number % 10),
+            ..from(&host(800_000 + number))
+        };
+        assert!(hear(&mut registry, &small).0.listed);
+    }
+    assert_eq!(registry.totals().peers, 1_000);
+    assert_eq!(registry.scrape(&hash(2)).seeds, 3);
+    assert_eq!(registry.scrape(&hash(4)).leechers, 20);
+    assert_eq!(registry.scrape(&hash(1)).leechers, 797);
+}
+
+#[test]
+fn where_every_torrent_has_one_peer_one_of_them_goes() {
+    let limits = Limits { peers: 50, ..WIDE };
+    let mut registry = registry(limits);
+    for number in 0..500 {
+        let one = Announce {
+            info_hash: hash(number),
+            ..from(&host(number))
+        };
+        assert!(hear(&mut registry, &one).0.listed);
+        assert!(registry.totals().peers <= 50);
+    }
+}
+
+proptest! {
+    /// The totals are what the torrents hold, whatever happens.
+    #[test]
+    fn the_totals_are_always_right(steps in proptest::collection::vec(
+        (0u32..6, 0u32..40, 0u8..5, 0u8..3, any::<bool>(), 0u64..40), 1..300))
+    {
+        let mut registry = registry(Limits { torrents: 5, peers: 60, per_ip: 3 });
+        let mut now = Duration::ZERO;
+        for (torrent, peer, event, share, v6, minutes) in steps {
+            now += Duration::from_secs(minutes * 30);
+            registry.turn(now);
+            let address = if v6 { format!("[2001:db8:0:{:x}::1]:{}", peer / 4, peer % 4 + 1) } else { format!("9.9.9.{}:{}", peer / 4, peer % 4 + 1) };
+            let announce = Announce {
+                info_hash: hash(torrent),
+                event: [None, Some(Occasion::Started), Some(Occasion::Completed), Some(Occasion::Stopped), None][usize::from(event)],
+                share: [Share::Leecher, Share::Partial, Share::Seed][usize::from(share)],
+                key: Some(peer % 7),
+                ..from(&address)
+            };
+            let _ = registry.announce(&announce, &mut Found::default());
+            let swarms: Vec<_> = (0..6).map(|number| registry.scrape(&hash(number))).collect();
+            prop_assert_eq!(registry.totals().peers, swarms.iter().map(|it| it.seeds + it.leechers).sum::<usize>());
+            prop_assert_eq!(registry.totals().seeds, swarms.iter().map(|it| it.seeds).sum::<usize>());
+            prop_assert!(registry.totals().peers <= 60 && registry.totals().torrents <= 5);
+        }
+    }
+}
