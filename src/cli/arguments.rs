@@ -6,6 +6,7 @@
 
 mod create;
 mod peers;
+mod tracker;
 
 use super::complaint::Complaint;
 use super::shown::shown;
@@ -19,6 +20,8 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+pub use tracker::Tracker;
+use tracker::TrackerWords;
 
 /// What the user wants.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +59,8 @@ pub enum Command {
     },
     /// Make a .torrent.
     Create(Box<Create>),
+    /// Run a tracker.
+    Tracker(Tracker),
     /// A swarm on loopback.
     Lab {
         /// As JSON lines.
@@ -112,7 +117,7 @@ const MINUTES: f64 = 60.0;
 const MAX_PEERS: usize = 100;
 
 /// Commands of later versions: known words, so that the answer is "not yet" and not "what?".
-const LATER: [&str; 2] = ["share", "tracker"];
+const LATER: [&str; 1] = ["share"];
 
 /// Options of later versions, likewise. None is accepted and ignored.
 const LATER_OPTIONS: [&str; 7] = [
@@ -138,6 +143,7 @@ Commands:
   show      what is in a .torrent file or a magnet link
   verify    check data on disk, file by file
   peers     ask the trackers of a torrent who is there
+  tracker   run a tracker, by HTTP and UDP
   lab       a seed and a leecher on this machine, explained line by line
 
 Options:
@@ -349,6 +355,7 @@ pub fn parse(words: &[OsString]) -> Result<Command, Complaint> {
             })
         }),
         "create" => read("create", rest, CreateWords::meaning),
+        "tracker" => read("tracker", rest, TrackerWords::meaning),
         "lab" => read("lab", rest, |words: LabWords| {
             Ok(Command::Lab {
                 json: words.json,

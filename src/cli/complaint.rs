@@ -253,6 +253,31 @@ impl Complaint {
         }
     }
 
+    /// The tracker did not start.
+    pub fn tracker(error: &crate::tracker::StartError) -> Complaint {
+        use crate::tracker::StartError;
+        let sentence = shown(&error.to_string());
+        match error {
+            StartError::Bind { error, .. } if error.kind() == ErrorKind::AddrInUse => {
+                Complaint::new(
+                    Reason::Port,
+                    sentence,
+                    "another program has it; choose another with --http and --udp",
+                )
+            }
+            StartError::Bind { .. } => Complaint::new(
+                Reason::Port,
+                sentence,
+                "--http and --udp take addresses of this machine (`ip address` lists them)",
+            ),
+            StartError::System(_) => Complaint::new(
+                Reason::Resources,
+                sentence,
+                "the system allows no more threads or open files (see `ulimit -a`)",
+            ),
+        }
+    }
+
     /// There is no torrent to write.
     pub fn create(error: &CreateError) -> Complaint {
         let hint = match error {

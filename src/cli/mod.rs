@@ -1,7 +1,7 @@
 //! The roof: commands, progress, complaints. The only floor that prints.
 //!
 //! ```text
-//! words --arguments--> Command --get, seed, create, show, verify, peers, lab--> ExitStatus
+//! words --arguments--> Command --get, seed, create, show, verify, peers, tracker, lab--> ExitStatus
 //! ```
 //!
 //! [`arguments`] (with [`words`] and [`values`]) says what the user wants; each command has its file;
@@ -24,6 +24,7 @@ pub mod shown;
 pub mod signals;
 pub mod status;
 pub mod torrent;
+pub mod tracker;
 pub mod transfer;
 pub mod values;
 pub mod verify;
@@ -61,6 +62,7 @@ fn run(words: &[std::ffi::OsString]) -> ExitStatus {
             folder,
         } => verify::run(json, quiet, &torrent, &folder),
         Command::Create(options) => create::run(&options),
+        Command::Tracker(options) => tracker::run(&options),
         Command::Lab { json, quiet } => lab::run(json, quiet),
     };
     outcome.unwrap_or_else(|complaint| fail(&complaint))

@@ -99,6 +99,43 @@ pub fn max_peers(word: Option<&Word>, default: usize) -> Result<usize, Complaint
         })
 }
 
+/// A whole number within bounds, or what is meant without it.
+pub fn count(
+    option: &str,
+    word: Option<&Word>,
+    bounds: std::ops::RangeInclusive<usize>,
+    default: usize,
+) -> Result<usize, Complaint> {
+    let Some(word) = word else {
+        return Ok(default);
+    };
+    let number = word.text().parse().ok();
+    number
+        .filter(|number| bounds.contains(number))
+        .ok_or_else(|| {
+            let (least, most) = (bounds.start(), bounds.end());
+            wrong(option, word, &format!("a number from {least} to {most}"))
+        })
+}
+
+/// Where a tracker is without being told: every address, of both families, and the usual port.
+pub const EVERYWHERE: SocketAddr =
+    SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), 6969);
+
+/// `--http` and `--udp` of `tracker`: an address and a port, or a port alone.
+pub fn listen(option: &str, words: &[Word]) -> Result<Vec<SocketAddr>, Complaint> {
+    let address = |word: &Word| {
+        let text = word.text();
+        let port = text.strip_prefix(':').unwrap_or(&text);
+        let everywhere = |port| SocketAddr::new(EVERYWHERE.ip(), port);
+        let address = text.parse().ok();
+        address
+            .or_else(|| port.parse().ok().map(everywhere))
+            .ok_or_else(|| wrong(option, word, "ADDRESS:PORT, [IPV6]:PORT or a port"))
+    };
+    words.iter().map(address).collect()
+}
+
 /// `--bind`.
 pub fn bind(word: Option<&Word>) -> Result<Option<IpAddr>, Complaint> {
     word.map(|word| {
@@ -350,7 +387,23 @@ mod tests {
     }
 
     #[test]
+    fn a_tracker_listens_on_an_address_and_a_port_or_on_a_port_everywhere() {
+        let words = ["127.0.0.1:80", "[::1]:0", "7000", ":7000"].map(word);
+        let found = listen("--http", &words).unwrap();
+        let texts: Vec<_> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["127.0.0.1:80", "[::1]:0", "[::]:7000", "[::]:7000"]);
+        for text in ["", ":", "127.0.0.1", "::1:1", "localhost:1", "65536", "-1"] {
+            assert!(listen("--http", &[word(text)]).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn ports_and_counts_have_bounds() {
+        assert_eq!(count("--n", Some(&word("5")), 1..=5, 9).unwrap(), 5);
+        assert_eq!(count("--n", None, 1..=5, 9).unwrap(), 9);
+        for text in ["0", "6", "-1", "", "+", "1e3"] {
+            assert!(count("--n", Some(&word(text)), 1..=5, 9).is_err(), "{text}");
+        }
         assert_eq!(port(Some(&word("0"))).unwrap(), Some(0));
         assert!(port(Some(&word("65536"))).is_err());
         assert!(port(Some(&word("-1"))).is_err());

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// The options that take a value, of all commands, by their long name and their letter.
-const VALUED: [(&str, Option<u8>); 17] = [
+const VALUED: [(&str, Option<u8>); 23] = [
     ("--output", Some(b'o')),
     ("--port", None),
     ("--seed-ratio", None),
@@ -27,6 +27,12 @@ const VALUED: [(&str, Option<u8>); 17] = [
     ("--source", None),
     ("--name", None),
     ("--exclude", None),
+    ("--http", None),
+    ("--udp", None),
+    ("--interval", None),
+    ("--allow", None),
+    ("--max-torrents", None),
+    ("--max-per-ip", None),
 ];
 
 /// A value or a name as the user typed it, whatever bytes it has. Among argh's strings one that is

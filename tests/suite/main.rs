@@ -12,5 +12,6 @@ mod lab;
 mod peers;
 mod screen;
 mod show;
+mod tracker;
 mod transfer;
 mod verify;

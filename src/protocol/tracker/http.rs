@@ -35,6 +35,9 @@ pub enum Occasion {
     Completed,
     /// The client is leaving.
     Stopped,
+    /// The client lacks something and wants nothing more: said in every announce of a partial seed
+    /// (BEP 21).
+    Paused,
 }
 
 impl Occasion {
@@ -44,6 +47,7 @@ impl Occasion {
             Occasion::Started => "started",
             Occasion::Completed => "completed",
             Occasion::Stopped => "stopped",
+            Occasion::Paused => "paused",
         }
     }
 }
@@ -171,11 +175,13 @@ impl Request {
             port: port.ok_or(RequestError::Malformed("port"))?,
             uploaded: number("uploaded")?.unwrap_or(0),
             downloaded: number("downloaded")?.unwrap_or(0),
-            left: number("left")?.unwrap_or(0),
+            // Who does not say how much it lacks is not taken for a seed.
+            left: number("left")?.unwrap_or(u64::MAX),
             event: match event.as_deref() {
                 Some(b"started") => Some(Occasion::Started),
                 Some(b"completed") => Some(Occasion::Completed),
                 Some(b"stopped") => Some(Occasion::Stopped),
+                Some(b"paused") => Some(Occasion::Paused),
                 _ => None,
             },
             num_want: wanted.map(|wanted| u32::try_from(wanted).unwrap_or(u32::MAX)),
@@ -423,7 +429,7 @@ mod tests {
         #[test]
         fn every_request_survives_its_query(
             info_hash: [u8; 20], peer_id: [u8; 20], port in 1u16.., uploaded: u64, left: u64,
-            event in prop_oneof![Just(None), Just(Some(Occasion::Stopped)), Just(Some(Occasion::Completed))],
+            event in prop_oneof![Just(None), Just(Some(Occasion::Stopped)), Just(Some(Occasion::Paused))],
             num_want: Option<u32>, compact: bool, no_peer_id: bool,
             tracker_id in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..30)),
         ) {

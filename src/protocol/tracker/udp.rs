@@ -191,6 +191,8 @@ impl Announce {
             Some(Occasion::Completed) => 1,
             Some(Occasion::Started) => 2,
             Some(Occasion::Stopped) => 3,
+            // In no BEP, but what libtorrent sends for it.
+            Some(Occasion::Paused) => 4,
         };
         out.extend(event.to_be_bytes());
         out.extend([0; 4]);
@@ -213,6 +215,7 @@ impl Announce {
                 1 => Some(Occasion::Completed),
                 2 => Some(Occasion::Started),
                 3 => Some(Occasion::Stopped),
+                4 => Some(Occasion::Paused),
                 _ => None,
             },
             key: {

@@ -1,0 +1,237 @@
+//! `tracker`: starts the server, says where it is, and waits for its end.
+
+use super::arguments::Tracker;
+use super::complaint::{Complaint, Reason};
+use super::events;
+use super::shown::{shown, shown_path};
+use super::status::ExitStatus;
+use super::{output, signals};
+use crate::protocol::InfoHash;
+use crate::tracker::counters::{Counted, Counters};
+use crate::tracker::{Running, Setup, start};
+use crossbeam_channel::bounded;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How often figures are told, with `--verbose` and `--json`.
+const FIGURES_EVERY: Duration = Duration::from_secs(60);
+
+/// A list of torrents is not longer: a million of them, with remarks.
+const LIST_MAX: u64 = 64 << 20;
+
+/// What is told in JSON.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+enum Line {
+    Listening { http: Vec<String>, udp: Vec<String> },
+    Stats(BTreeMap<&'static str, u64>),
+    Stopped(BTreeMap<&'static str, u64>),
+}
+
+#[derive(Serialize)]
+struct Timed {
+    time: f64,
+    #[serde(flatten)]
+    line: Line,
+}
+
+/// Runs `tracker`.
+pub fn run(options: &Tracker) -> Result<ExitStatus, Complaint> {
+    let outcome = serve(options);
+    if let Err(complaint) = &outcome
+        && options.json
+    {
+        events::write(Duration::ZERO, None, &events::Event::from(complaint))?;
+    }
+    outcome
+}
+
+fn serve(options: &Tracker) -> Result<ExitStatus, Complaint> {
+    let allowed = options.allow.as_deref().map(read_list).transpose()?;
+    let clock = Instant::now();
+    // Bound: one, there is one end.
+    let (stop, stopped) = bounded::<()>(1);
+    let _signal = signals::watch(move || {
+        let _ = stop.try_send(());
+    });
+    let running = start(Setup {
+        http: options.http.clone(),
+        udp: options.udp.clone(),
+        interval: options.interval,
+        limits: options.limits,
+        allowed,
+        loopback_as: None,
+    })
+    .map_err(|error| Complaint::tracker(&error))?;
+    let told = tell_where(options, clock, &running);
+    let told = told.and_then(|()| {
+        while stopped.recv_timeout(FIGURES_EVERY).is_err() {
+            tell_figures(options, clock, running.counters())?;
+        }
+        tell_end(options, clock, running.counters())
+    });
+    running.stop();
+    told.map(|()| ExitStatus::Done)
+}
+
+fn tell_where(options: &Tracker, clock: Instant, running: &Running) -> Result<(), Complaint> {
+    let texts = |addresses: &[std::net::SocketAddr]| -> Vec<String> {
+        addresses.iter().map(ToString::to_string).collect()
+    };
+    let (http, udp) = (texts(running.http()), texts(running.udp()));
+    if options.json {
+        return tell(clock, Line::Listening { http, udp });
+    }
+    if options.quiet {
+        return Ok(());
+    }
+    for address in http {
+        output::line(&format!("serving http://{address}/announce"))?;
+    }
+    for address in udp {
+        output::line(&format!("serving udp://{address}"))?;
+    }
+    Ok(())
+}
+
+fn tell_figures(options: &Tracker, clock: Instant, counters: &Counters) -> Result<(), Complaint> {
+    if options.json {
+        return tell(clock, Line::Stats(figures(clock, counters)));
+    }
+    if options.verbose {
+        output::line(&sentence(counters))?;
+    }
+    Ok(())
+}
+
+fn tell_end(options: &Tracker, clock: Instant, counters: &Counters) -> Result<(), Complaint> {
+    if options.json {
+        return tell(clock, Line::Stopped(figures(clock, counters)));
+    }
+    if options.quiet {
+        return Ok(());
+    }
+    output::line(&format!("stopped; {}", sentence(counters)))
+}
+
+fn tell(clock: Instant, line: Line) -> Result<(), Complaint> {
+    let time = events::seconds(clock.elapsed());
+    output::line(&events::json(&Timed { time, line }))
+}
+
+fn figures(clock: Instant, counters: &Counters) -> BTreeMap<&'static str, u64> {
+    counters.figures(clock.elapsed()).collect()
+}
+
+fn sentence(counters: &Counters) -> String {
+    let totals = counters.totals();
+    let sum = |all: &[Counted]| all.iter().map(|one| counters.get(*one)).sum::<u64>();
+    let mut sentence = format!(
+        "{} torrents, {} peers ({} seeds); so far {} announces by HTTP and {} by UDP",
+        totals.torrents,
+        totals.peers,
+        totals.seeds,
+        sum(&[Counted::HttpAnnounces]),
+        sum(&[Counted::UdpAnnounces]),
+    );
+    let dropped = [
+        (sum(&[Counted::HttpRefused, Counted::UdpRefused]), "refused"),
+        (sum(&[Counted::UdpBadIds]), "with a bad connection id"),
+        (
+            sum(&[Counted::HttpMalformed, Counted::UdpMalformed]),
+            "not understood",
+        ),
+        (sum(&[Counted::HttpSlow]), "too slow"),
+    ];
+    for (number, what) in dropped.iter().filter(|(number, _)| *number > 0) {
+        sentence.push_str(&format!(", {number} {what}"));
+    }
+    sentence
+}
+
+/// Reads a list of info-hashes: forty hex digits a line; empty lines and what follows a `#` do not
+/// count.
+fn read_list(path: &Path) -> Result<Vec<InfoHash>, Complaint> {
+    let reading = |error: std::io::Error| Complaint::reading(path, &error);
+    let metadata = fs::metadata(path).map_err(reading)?;
+    if !metadata.is_file() || metadata.len() > LIST_MAX {
+        return Err(Complaint::new(
+            Reason::File,
+            format!("cannot read {}: it is no list", shown_path(path)),
+            "--allow takes a text file with an info-hash of 40 hex digits on each line",
+        ));
+    }
+    let bytes = fs::read(path).map_err(reading)?;
+    let mut list = Vec::new();
+    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let line = String::from_utf8_lossy(line);
+        let hash = line.split('#').next().unwrap_or_default().trim();
+        if hash.is_empty() {
+            continue;
+        }
+        list.push(info_hash(hash).ok_or_else(|| {
+            Complaint::new(
+                Reason::File,
+                format!(
+                    "cannot read {}: line {}: {} is no info-hash",
+                    shown_path(path),
+                    number + 1,
+                    shown(hash)
+                ),
+                "an info-hash has 40 hex digits; `ropewalk show` prints that of a torrent",
+            )
+        })?);
+    }
+    Ok(list)
+}
+
+fn info_hash(text: &str) -> Option<InfoHash> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+        return None;
+    };
+    let byte = |pair: &[u8; 2]| {
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()
+    };
+    let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+    bytes?.try_into().ok().map(InfoHash)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_list_has_a_hash_a_line_and_remarks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list");
+        let hash = "00112233445566778899aabbCCDDEEFF01234567";
+        fs::write(&path, format!("# mine\n\n {hash} # a book\r\n{hash}\n")).unwrap();
+        let list = read_list(&path).unwrap();
+        assert_eq!(list.len(), 2);
+        assert_eq!(list[0].to_string(), hash.to_lowercase());
+    }
+
+    #[test]
+    fn a_line_that_is_no_hash_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list");
+        for bad in [
+            "x",
+            "0011",
+            &"0".repeat(41),
+            &"é".repeat(20),
+            &"+1".repeat(20),
+        ] {
+            fs::write(&path, format!("#\n{bad}\n")).unwrap();
+            let complaint = read_list(&path).unwrap_err();
+            assert!(complaint.sentence.contains("line 2"), "{complaint:?}");
+        }
+        assert!(read_list(folder.path()).is_err());
+        assert!(read_list(&folder.path().join("none")).is_err());
+    }
+}
