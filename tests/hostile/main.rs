@@ -20,6 +20,7 @@ mod gate;
 mod run;
 mod torrent;
 
+mod bad_announcers;
 mod bad_blocks;
 mod bad_calls;
 #[cfg(feature = "tls")]
