@@ -9,7 +9,7 @@
 //!   to ask, whom to serve. It has no hands, so a thousand of them run in a simulator.
 //! * [`storage`], [`net`], [`announce`], the hands: each touches the world in one way. Storage lays
 //!   blocks into files and keeps the record of work; net owns one socket per thread; announce asks
-//!   trackers.
+//!   trackers. [`tracker`] is the other end: a tracker server, with a pure registry of its own.
 //! * [`client`], [`lab`], [`create`], [`verify`], the assemblies: start the threads and join hands to brains.
 //! * [`cli`], the roof: commands, progress, complaints. The only place that prints.
 //!

@@ -9,7 +9,7 @@ use super::{output, signals};
 use crate::protocol::InfoHash;
 use crate::tracker::counters::{Counted, Counters};
 use crate::tracker::{Running, Setup, start};
-use crossbeam_channel::bounded;
+use crossbeam_channel::{bounded, select};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -68,13 +68,24 @@ fn serve(options: &Tracker) -> Result<ExitStatus, Complaint> {
     .map_err(|error| Complaint::tracker(&error))?;
     let told = tell_where(options, clock, &running);
     let told = told.and_then(|()| {
-        while stopped.recv_timeout(FIGURES_EVERY).is_err() {
-            tell_figures(options, clock, running.counters())?;
+        loop {
+            select! {
+                recv(stopped) -> _ => return tell_end(options, clock, running.counters()),
+                recv(running.ended()) -> _ => return Err(broken()),
+                default(FIGURES_EVERY) => tell_figures(options, clock, running.counters())?,
+            }
         }
-        tell_end(options, clock, running.counters())
     });
     running.stop();
     told.map(|()| ExitStatus::Done)
+}
+
+fn broken() -> Complaint {
+    Complaint::new(
+        Reason::Resources,
+        "the tracker has stopped by itself",
+        "this is a fault in ropewalk: please report it with what stands above",
+    )
 }
 
 fn tell_where(options: &Tracker, clock: Instant, running: &Running) -> Result<(), Complaint> {

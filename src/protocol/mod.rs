@@ -7,7 +7,7 @@
 //! In reading order: how things are written down ([`bencode`]), fingerprints ([`digest`]), how a
 //! torrent is cut ([`geometry`], [`bitfield`]), what a .torrent file says ([`metainfo`],
 //! [`filenames`]) and a link to one ([`magnet`]), how strangers' text is shown ([`plain`]), what peers say to each other ([`peer`])
-//! and what trackers answer ([`tracker`]).
+//! and what trackers answer ([`tracker`]). A keyed hash is there for tables that strangers fill ([`siphash`]).
 
 pub mod bencode;
 pub mod bitfield;

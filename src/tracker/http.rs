@@ -84,6 +84,8 @@ pub(super) struct Worker {
     /// Questions for the owner. They leave when the answers to the last ones are here.
     gathered: Vec<(u64, Asked)>,
     asking: bool,
+    /// Who has called in this turn.
+    fresh: Vec<Token>,
     scratch: Vec<u8>,
     looked: Instant,
     /// The system has no descriptors left: nobody is called in until the next look.
@@ -106,6 +108,7 @@ impl Worker {
             pages: HashMap::new(),
             gathered: Vec::new(),
             asking: false,
+            fresh: Vec::new(),
             scratch: vec![0; question::HEAD_MAX],
             looked: Instant::now(),
             deaf: false,
@@ -137,6 +140,10 @@ impl Worker {
                     }
                     token => self.go_on(Token(token)),
                 }
+            }
+            // Many have sent their question right behind the call: by now it may be here.
+            for token in std::mem::take(&mut self.fresh) {
+                self.read(token);
             }
             while let Ok((path, page)) = self.setup.pages.try_recv() {
                 self.pages.insert(path, page);
@@ -229,9 +236,8 @@ impl Worker {
             begun: now,
             deadline: now + HEAD_TIME,
         };
-        // Most have sent their question with the call.
         let token = self.connections.insert(connection);
-        self.read(token);
+        self.fresh.push(token);
     }
 
     /// Something can be read or written.

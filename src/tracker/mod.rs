@@ -26,7 +26,7 @@ use crate::protocol::siphash::Key;
 use bell::Bell;
 use connection_ids::ConnectionIds;
 use counters::Counters;
-use crossbeam_channel::{Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use owner::{Owner, Way};
 use registry::{Limits, Registry};
 use rustix::process::{Resource, getrlimit};
@@ -132,9 +132,26 @@ pub struct Running {
     bells: Vec<Bell>,
     pages: Vec<Sender<(String, Arc<Page>)>>,
     threads: Vec<JoinHandle<()>>,
+    sentinel: Sender<()>,
+    ended: Receiver<()>,
+}
+
+/// Tells when its thread has ended, however it ended.
+struct Sentinel(Sender<()>);
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
 }
 
 impl Running {
+    /// Gives something when one of its threads has ended though nobody told it to: a fault of ours,
+    /// and a tracker that is of no use any more.
+    pub fn ended(&self) -> &Receiver<()> {
+        &self.ended
+    }
+
     /// The addresses at which HTTP is served, in the order of the setup.
     pub fn http(&self) -> &[SocketAddr] {
         &self.http
@@ -205,6 +222,8 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
         .iter()
         .map(UdpSocket::local_addr)
         .collect::<Result<_, _>>()?;
+    // Bound: one, the first end is enough.
+    let (sentinel, ended) = bounded(1);
     let mut running = Running {
         http,
         udp,
@@ -213,6 +232,8 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
         bells: Vec::new(),
         pages: Vec::new(),
         threads: Vec::new(),
+        sentinel,
+        ended,
     };
     // Where a thread cannot be started, those that were are ended by the drop.
     running.man(setup, listeners, sockets)?;
@@ -266,7 +287,7 @@ impl Running {
                 number,
                 loopback_as: setup.loopback_as,
             })?;
-            self.threads.push(thread("tracker http", || worker.run())?);
+            self.spawn("tracker http", || worker.run())?;
         }
         let counters = self.counters.clone();
         let owner = Owner {
@@ -287,14 +308,19 @@ impl Running {
             stop: self.stop.clone(),
             started,
         };
-        self.threads.push(thread("tracker", || owner.run())?);
+        self.spawn("tracker", || owner.run())
+    }
+
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let builder = Builder::new().name(name.to_owned());
+        let sentinel = Sentinel(self.sentinel.clone());
+        let thread = builder.stack_size(256 * 1024).spawn(move || {
+            let _sentinel = sentinel;
+            run();
+        })?;
+        self.threads.push(thread);
         Ok(())
     }
-}
-
-fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    let builder = Builder::new().name(name.to_owned());
-    builder.stack_size(256 * 1024).spawn(run)
 }
 
 /// A secret of this run.

@@ -13,6 +13,7 @@ mod create;
 mod disk;
 mod faults;
 mod lane;
+mod our_tracker;
 mod programs;
 mod resume;
 mod room;

@@ -57,7 +57,7 @@ impl Program {
             Program::Transmission => transmission(host, torrent, folder, desk),
             Program::Libtorrent => {
                 let mut command = libtorrent(host, desk);
-                command.args(["seed", &host.address.to_string(), &port]);
+                command.args(["seed", &host.listen(), &port]);
                 command
                     .args([torrent, folder])
                     .arg(desk.join("figures.json"));
@@ -91,7 +91,7 @@ impl Program {
             }
             Program::Libtorrent => {
                 let mut command = libtorrent(host, desk);
-                command.args(["leech", &host.address.to_string(), &port]);
+                command.args(["leech", &host.listen(), &port]);
                 command.args([torrent, folder]);
                 Running::start("libtorrent, leeching", command, desk)
             }
@@ -113,17 +113,16 @@ impl Program {
 
 fn aria2(host: &Host, torrent: &Path, folder: &Path) -> Command {
     let mut command = host.command("aria2c");
-    command.args([
-        "--no-conf=true",
-        "--enable-dht=false",
-        "--enable-dht6=false",
-    ]);
+    command.args(["--no-conf=true", "--enable-dht6=false"]);
+    // It asks UDP trackers through the socket of its DHT and not without. There is nobody here whom
+    // its DHT could ask.
+    let bytes = fs::read(torrent).expect("a torrent can be read");
+    let by_udp = bytes.windows(6).any(|it| it == b"udp://");
+    command.arg(format!("--enable-dht={by_udp}"));
+    command.arg("--dht-file-path").arg(folder.join(".dht.dat"));
     command.args(["--bt-enable-lpd=false", "--enable-peer-exchange=false"]);
-    command.args([
-        "--disable-ipv6=true",
-        "--file-allocation=none",
-        "--summary-interval=0",
-    ]);
+    command.arg(format!("--disable-ipv6={}", host.six.is_none()));
+    command.args(["--file-allocation=none", "--summary-interval=0"]);
     command.args(["--console-log-level=notice", "--bt-max-peers=20"]);
     command.arg(format!("--listen-port={PORT}"));
     command.arg("--dir").arg(folder).arg(torrent);
@@ -147,7 +146,8 @@ fn transmission(host: &Host, torrent: &Path, folder: &Path, desk: &Path) -> Runn
         "rename-partial-files": false, "start-added-torrents": true, "preallocation": 0,
         "dht-enabled": false, "lpd-enabled": false, "utp-enabled": false, "pex-enabled": false,
         "port-forwarding-enabled": false, "peer-port": PORT, "encryption": 0,
-        "bind-address-ipv4": host.address.to_string(), "rpc-enabled": false,
+        "bind-address-ipv4": if host.six.is_some() { "0.0.0.0".into() } else { host.address.to_string() },
+        "rpc-enabled": false,
         "speed-limit-up-enabled": false, "ratio-limit-enabled": false, "umask": 18,
         "script-torrent-done-enabled": true, "script-torrent-done-filename": script,
     });

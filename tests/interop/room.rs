@@ -9,7 +9,7 @@
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -27,8 +27,10 @@ pub struct Room {
 #[derive(Debug, Clone)]
 pub struct Host {
     namespace: String,
-    /// Its only address.
+    /// Its IPv4 address.
     pub address: Ipv4Addr,
+    /// Its IPv6 address. If it has one, it has no other, unless it was given both.
+    pub six: Option<Ipv6Addr>,
 }
 
 impl Room {
@@ -65,7 +67,31 @@ impl Room {
         // Programs that look for "the" interface take the one of the default route; nobody is there
         // to carry anything on.
         ip(&format!("-n {namespace} route add default dev eth0"));
-        Host { namespace, address }
+        Host {
+            namespace,
+            address,
+            six: None,
+        }
+    }
+
+    /// One more machine, with an IPv4 and an IPv6 address.
+    pub fn host_of_both(&self) -> Host {
+        let mut host = self.host();
+        let number = u16::from(host.address.octets()[3]);
+        let six = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, number);
+        let namespace = &host.namespace;
+        // Without the second in which an address is only being tried.
+        ip(&format!("-n {namespace} addr add {six}/64 dev eth0 nodad"));
+        host.six = Some(six);
+        host
+    }
+
+    /// One more machine, with an IPv6 address alone.
+    pub fn host_of_six(&self) -> Host {
+        let host = self.host_of_both();
+        let (namespace, address) = (&host.namespace, host.address);
+        ip(&format!("-n {namespace} addr del {address}/24 dev eth0"));
+        host
     }
 }
 
@@ -80,6 +106,14 @@ impl Drop for Room {
 }
 
 impl Host {
+    /// Where its programs listen, as it stands before a colon and a port.
+    pub fn listen(&self) -> String {
+        match self.six {
+            Some(six) => format!("[{six}]"),
+            None => self.address.to_string(),
+        }
+    }
+
     /// A command that runs on this host and is killed when the test's thread ends, however it ends.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("setpriv");

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 const NOW: Duration = Duration::from_secs(1_000);
 const HERE: &str = "9.9.9.9:1000";
+const NOTHING: [u8; 0] = [];
 
 /// A desk, a registry, and the last answer.
 struct Office {
@@ -145,17 +146,17 @@ fn an_id_that_is_not_good_gets_no_answer_and_is_counted() {
         (HERE, NOW + minute * 3),    // expired
         (HERE, NOW - minute),        // of the future
     ] {
-        assert_eq!(office.ask(&question, from, now), [], "{from} {now:?}");
+        assert_eq!(office.ask(&question, from, now), NOTHING, "{from} {now:?}");
     }
     let guessed = announce(id ^ 1 << 33, someone());
-    assert_eq!(office.ask(&guessed, HERE, NOW), []);
+    assert_eq!(office.ask(&guessed, HERE, NOW), NOTHING);
     let info_hashes = &[[1; 20]];
     let scrape = Question::Scrape {
         connection: 0,
         transaction: 1,
         info_hashes,
     };
-    assert_eq!(office.ask(&scrape.encode(), HERE, NOW), []);
+    assert_eq!(office.ask(&scrape.encode(), HERE, NOW), NOTHING);
     assert_eq!(office.counted(Counted::UdpBadIds), 6);
     assert_eq!(office.registry.totals().peers, 0);
     // From another port of the same address, two minutes later, it is good.
@@ -193,7 +194,7 @@ fn whoever_has_not_proved_its_address_gets_no_more_bytes_than_it_sent() {
             "9.9.9.9:0",
             NOW
         ),
-        []
+        NOTHING
     );
 }
 

@@ -1,0 +1,164 @@
+//! Everybody's clients find each other through our tracker: four seeds, and four leechers of each, by
+//! HTTP and by UDP, over IPv4 and over IPv6. Nothing else brings them together: DHT, local discovery,
+//! peer exchange and port mapping are off or have nobody to ask, and nobody is told where anybody is.
+
+use crate::programs::{Program, Running, Tracker};
+use crate::room::{Host, Room, await_event, percent};
+use crate::torrents::{Maker, Plan, Work};
+use rustix::process::Signal;
+use std::path::Path;
+use std::time::Instant;
+
+const EVERYBODY: [Program; 4] = [
+    Program::Aria2,
+    Program::Transmission,
+    Program::Libtorrent,
+    Program::Ropewalk,
+];
+
+/// Those that take IPv6 addresses from a tracker they ask by UDP: aria2 1.36 asks over IPv4 alone,
+/// transmission 3.00 reads the answer as one of IPv4.
+const BY_UDP_OVER_IPV6: [Program; 2] = [Program::Libtorrent, Program::Ropewalk];
+
+fn name(seed: Program) -> &'static str {
+    match seed {
+        Program::Aria2 => "by aria2.bin",
+        Program::Transmission => "by transmission.bin",
+        Program::Libtorrent => "by libtorrent.bin",
+        Program::Ropewalk => "by ropewalk.bin",
+    }
+}
+
+/// The torrent that one program seeds.
+fn work(seed: Program, announce: &str, desk: &Path) -> Work {
+    let plan = Plan {
+        name: name(seed),
+        files: vec![(String::new(), (2 << 20) + 17)],
+        piece_bits: 16,
+        maker: Maker::Mktorrent,
+    };
+    plan.carry_out(announce, desk)
+}
+
+fn start_tracker(host: &Host, desk: &Path) -> Running {
+    let mut command = host.command(env!("CARGO_BIN_EXE_ropewalk"));
+    command.args(["tracker", "--http", "6969", "--udp", "6969"]);
+    let mut running = Running::start("ropewalk tracker", command, desk);
+    running.until("it serves", 20, |running| {
+        running.said().contains("serving udp").then_some(())
+    });
+    running
+}
+
+/// What our tracker answers to a GET.
+fn ask(at_tracker: &Host, path: &str) -> String {
+    let answer = at_tracker.http_get(Tracker::address_on(at_tracker), path);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn hash_of(work: &Work) -> String {
+    let pairs = work.info_hash.as_bytes().chunks(2);
+    let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    percent(&pairs.map(byte).collect::<Vec<u8>>())
+}
+
+fn everybody_finds_everybody(scheme: &str, six: bool, programs: &[Program]) {
+    let desk = tempfile::tempdir().unwrap();
+    let room = Room::new();
+    let at_tracker = room.host_of_both();
+    let host = || if six { room.host_of_six() } else { room.host() };
+    let address = match at_tracker.six.filter(|_| six) {
+        Some(six) => format!("[{six}]"),
+        None => at_tracker.address.to_string(),
+    };
+    let announce = format!("{scheme}://{address}:6969/announce");
+    let mut tracker = start_tracker(&at_tracker, &desk.path().join("tracker"));
+    let tables: Vec<_> = programs
+        .iter()
+        .map(|&seed| {
+            let leechers: Vec<_> = programs.iter().map(|&it| (it, host())).collect();
+            (seed, host(), leechers, work(seed, &announce, desk.path()))
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for (seed, at_seed, leechers, work) in &tables {
+            let own = desk.path().join(name(*seed));
+            let at_tracker = &at_tracker;
+            let thread = std::thread::Builder::new().name(format!("{seed:?}"));
+            let table = move || table(*seed, at_seed, leechers, work, at_tracker, &own);
+            thread.spawn_scoped(scope, table).unwrap();
+        }
+    });
+    let stats = ask(&at_tracker, "/stats");
+    println!("{scheme}, IPv{}: {stats}", if six { 6 } else { 4 });
+    let counted = |name: &str| -> u64 {
+        let line = stats.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or(0, |number| number.trim().parse().unwrap())
+    };
+    let (used, unused) = match scheme {
+        "http" => ("http_announces", "udp_announces"),
+        _ => ("udp_announces", "http_announces"),
+    };
+    let least = (programs.len() * (programs.len() + 1)) as u64;
+    assert!(counted(used) >= least, "{stats}");
+    assert_eq!(counted(unused), 0, "{stats}");
+    tracker.signal(Signal::TERM);
+    assert_eq!(tracker.exit_code(20), 0);
+}
+
+/// One seed, and one leecher after the other, each on a host of its own.
+fn table(
+    seed: Program,
+    at_seed: &Host,
+    leechers: &[(Program, Host)],
+    work: &Work,
+    at_tracker: &Host,
+    own: &Path,
+) {
+    let folder = work.folder(!seed.knows_padding());
+    let mut seeding = seed.seed(at_seed, &work.torrent, folder, &own.join("seed"));
+    let scrape = format!("/scrape?info_hash={}", hash_of(work));
+    seeding.until("our tracker knows it as a seed", 60, |_| {
+        let known = ask(at_tracker, &scrape).contains("8:completei1e");
+        known.then_some(())
+    });
+    for (leecher, host) in leechers {
+        let begun = Instant::now();
+        let own = own.join(format!("{leecher:?}"));
+        let target = own.join("target");
+        std::fs::create_dir_all(&target).unwrap();
+        leecher.leech(host, &work.torrent, &target, &own);
+        work.assert_arrived(&target, *leecher);
+        println!("{seed:?} to {leecher:?}: {:.1?}", begun.elapsed());
+    }
+    // Who has left says so: only the seed remains.
+    await_event("the leechers are gone", 30, || {
+        ask(at_tracker, &scrape)
+            .contains("8:completei1e")
+            .then_some(())
+    });
+}
+
+#[test]
+#[ignore = "needs root, aria2c, transmission-daemon, mktorrent, python3-libtorrent"]
+fn everybody_finds_everybody_by_http_over_ipv4() {
+    everybody_finds_everybody("http", false, &EVERYBODY);
+}
+
+#[test]
+#[ignore = "needs root, aria2c, transmission-daemon, mktorrent, python3-libtorrent"]
+fn everybody_finds_everybody_by_http_over_ipv6() {
+    everybody_finds_everybody("http", true, &EVERYBODY);
+}
+
+#[test]
+#[ignore = "needs root, aria2c, transmission-daemon, mktorrent, python3-libtorrent"]
+fn everybody_finds_everybody_by_udp_over_ipv4() {
+    everybody_finds_everybody("udp", false, &EVERYBODY);
+}
+
+#[test]
+#[ignore = "needs root, mktorrent, python3-libtorrent"]
+fn who_can_finds_each_other_by_udp_over_ipv6() {
+    everybody_finds_everybody("udp", true, &BY_UDP_OVER_IPV6);
+}
