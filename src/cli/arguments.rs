@@ -91,6 +91,10 @@ pub struct Transfer {
     pub trackers: bool,
     /// Connections at a time.
     pub max_peers: usize,
+    /// Bytes a second sent at most.
+    pub up: Option<u64>,
+    /// Bytes a second read at most.
+    pub down: Option<u64>,
     /// The address to listen on and dial from.
     pub bind: Option<IpAddr>,
     /// Hash all data.
@@ -120,15 +124,7 @@ const MAX_PEERS: usize = 100;
 const LATER: [&str; 1] = ["share"];
 
 /// Options of later versions, likewise. None is accepted and ignored.
-const LATER_OPTIONS: [&str; 7] = [
-    "--no-dht",
-    "--no-pex",
-    "--no-lsd",
-    "--down",
-    "--up",
-    "--only",
-    "--sequential",
-];
+const LATER_OPTIONS: [&str; 5] = ["--no-dht", "--no-pex", "--no-lsd", "--only", "--sequential"];
 
 /// The page of `ropewalk --help`.
 const HELP: &str = "\
@@ -194,6 +190,12 @@ struct GetWords {
     /// connections at a time (default: 100)
     #[argh(option, arg_name = "N")]
     max_peers: Option<Word>,
+    /// send at most so many bytes a second, to all peers together: 500K, 2M; 0: no limit (default)
+    #[argh(option, arg_name = "RATE")]
+    up: Option<Word>,
+    /// read at most so many bytes a second, from all peers together; 0: no limit (default)
+    #[argh(option, arg_name = "RATE")]
+    down: Option<Word>,
     /// listen on and dial from this address only
     #[argh(option, arg_name = "ADDR")]
     bind: Option<Word>,
@@ -253,6 +255,12 @@ struct SeedWords {
     /// connections at a time (default: 100)
     #[argh(option, arg_name = "N")]
     max_peers: Option<Word>,
+    /// send at most so many bytes a second, to all peers together: 500K, 2M; 0: no limit (default)
+    #[argh(option, arg_name = "RATE")]
+    up: Option<Word>,
+    /// read at most so many bytes a second, from all peers together; 0: no limit (default)
+    #[argh(option, arg_name = "RATE")]
+    down: Option<Word>,
     /// listen on and dial from this address only
     #[argh(option, arg_name = "ADDR")]
     bind: Option<Word>,
@@ -431,6 +439,8 @@ fn get(words: GetWords) -> Result<Command, Complaint> {
         peers: values::peers(&words.peer)?,
         trackers: !words.no_tracker,
         max_peers: values::max_peers(words.max_peers.as_ref(), MAX_PEERS)?,
+        up: values::rate("--up", words.up.as_ref())?,
+        down: values::rate("--down", words.down.as_ref())?,
         bind: values::bind(words.bind.as_ref())?,
         check: words.check,
         overwrite: words.overwrite,
@@ -456,6 +466,8 @@ fn seed(words: SeedWords) -> Result<Command, Complaint> {
         peers: values::peers(&words.peer)?,
         trackers: !words.no_tracker,
         max_peers: values::max_peers(words.max_peers.as_ref(), MAX_PEERS)?,
+        up: values::rate("--up", words.up.as_ref())?,
+        down: values::rate("--down", words.down.as_ref())?,
         bind: values::bind(words.bind.as_ref())?,
         check: words.check,
         overwrite: false,

@@ -77,6 +77,8 @@ fn work(role: Role, options: &Transfer, teller: &mut Teller) -> Result<(), Compl
         port: options.port,
         bind: options.bind,
         max_peers: options.max_peers,
+        up: options.up,
+        down: options.down,
         trace: tracer,
         seed: fastrand::u64(..),
     };

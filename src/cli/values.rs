@@ -11,6 +11,9 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The greatest limit that means one, in bytes a second: a tebibyte.
+const RATE_MAX: u64 = 1 << 40;
+
 /// Ten years: a longer time is a typing error, and some clocks cannot add it.
 const SECONDS_MAX: f64 = 10.0 * 365.0 * 86_400.0;
 
@@ -134,6 +137,41 @@ pub fn listen(option: &str, words: &[Word]) -> Result<Vec<SocketAddr>, Complaint
             .ok_or_else(|| wrong(option, word, "ADDRESS:PORT, [IPV6]:PORT or a port"))
     };
     words.iter().map(address).collect()
+}
+
+/// `--up`, `--down`: bytes a second, or with K, M or G in powers of 1024; `None`, or 0: no limit.
+pub fn rate(option: &str, word: Option<&Word>) -> Result<Option<u64>, Complaint> {
+    let Some(word) = word else {
+        return Ok(None);
+    };
+    let text = word.text();
+    let units = [('K', 10), ('M', 20), ('G', 30)];
+    let (digits, shift) = units
+        .iter()
+        .find_map(|(unit, shift)| {
+            let digits = text.strip_suffix([*unit, unit.to_ascii_lowercase()])?;
+            Some((digits, *shift))
+        })
+        .unwrap_or((&*text, 0));
+    let whole = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // Halves of a megabyte are common: a fraction is read if there is a unit.
+    let (before, after) = digits.split_once('.').unwrap_or((digits, "0"));
+    let number = digits
+        .parse::<f64>()
+        .ok()
+        .filter(|_| whole(before) && whole(after) && (shift > 0 || !digits.contains('.')));
+    let bytes = number.map(|number| (number * f64::from(1u32 << shift)).round());
+    match bytes.filter(|bytes| *bytes <= RATE_MAX as f64) {
+        Some(bytes) if bytes == 0.0 && number != Some(0.0) => Err(wrong_rate(option, word)),
+        Some(bytes) => Ok((bytes > 0.0).then_some(bytes as u64)),
+        None => Err(wrong_rate(option, word)),
+    }
+}
+
+fn wrong_rate(option: &str, word: &Word) -> Complaint {
+    let mut complaint = wrong(option, word, "bytes a second, such as 500K or 2M");
+    complaint.hint = "K, M and G are powers of 1024; 0 means no limit".to_owned();
+    complaint
 }
 
 /// `--bind`.
@@ -330,6 +368,28 @@ mod tests {
             Some(2.5)
         );
         assert_eq!(limit("--seed-ratio", None, 1.0).unwrap(), Some(1.0));
+    }
+
+    #[test]
+    fn rates_are_in_powers_of_1024_and_0_is_no_limit() {
+        for (text, bytes) in [
+            ("500K", Some(512_000)),
+            ("2M", Some(2 << 20)),
+            ("1g", Some(1 << 30)),
+            ("0.5m", Some(1 << 19)),
+            ("12345", Some(12_345)),
+            ("0", None),
+            ("0K", None),
+        ] {
+            assert_eq!(rate("--up", Some(&word(text))).unwrap(), bytes, "{text}");
+        }
+        for text in [
+            "", "K", "-1", "+1", "1.5", ".5K", "1.K", "1KB", "2MiB", "1e3", "1T", "9999999G",
+            "inf", "0.0001K", "5 K",
+        ] {
+            assert!(rate("--up", Some(&word(text))).is_err(), "{text}");
+        }
+        assert_eq!(rate("--up", None).unwrap(), None);
     }
 
     #[test]

@@ -121,7 +121,10 @@ impl Torrent {
         now: Moment,
     ) {
         let event = match happened {
-            Happened::Knocked { .. } | Happened::Gone(_) => return,
+            Happened::Knocked { .. }
+            | Happened::Gone(_)
+            | Happened::Wants(_)
+            | Happened::Unused { .. } => return,
             Happened::Connected(greeting) => {
                 let (address, client) = (greeting.address, greeting.id.client_name());
                 hands.noticeboard.post(Notice::PeerJoined {

@@ -7,6 +7,7 @@
 
 use super::acting::Lost;
 use super::hands::Hands;
+use super::limiting::{Limiting, useful_slots};
 use super::switchboard::Stage;
 use super::torrent::Torrent;
 use super::{Control, Ending};
@@ -44,6 +45,10 @@ pub(super) struct Coordinator {
     pub(super) torrents: Vec<Torrent>,
     /// What each torrent needed when the allowance was last divided.
     pub(super) needs: Vec<Need>,
+    /// What may pass in a second.
+    pub(super) limiting: Limiting,
+    /// The same, in bytes: up and down.
+    pub(super) rates: (Option<u64>, Option<u64>),
     pub(super) clock: Instant,
 }
 
@@ -63,7 +68,8 @@ impl Coordinator {
 
     /// Sleeps until a channel has something or a torrent is due.
     fn wait(&self) {
-        let due = self.torrents.iter().filter_map(Torrent::wake_at).min();
+        let due = self.torrents.iter().filter_map(Torrent::wake_at);
+        let due = due.chain(self.limiting.due()).min();
         let mut select = Select::new();
         select.recv(&self.inbox.reports);
         select.recv(&self.inbox.checked);
@@ -125,6 +131,7 @@ impl Coordinator {
             torrent.wake(&mut self.hands, now);
         }
         self.share_out();
+        self.limiting.grant(&mut self.hands, now);
         self.hands.switchboard.flush();
     }
 
@@ -137,7 +144,8 @@ impl Coordinator {
         self.needs = needs().collect();
         let whole = Allowance {
             peers: self.hands.peers_max,
-            upload_slots: Limits::default().upload_slots,
+            upload_slots: useful_slots(Limits::default().upload_slots, self.rates.0),
+            down_rate: self.rates.1,
         };
         let shares = whole.divide(&self.needs);
         for (torrent, share) in self.torrents.iter_mut().zip(shares) {
@@ -152,6 +160,12 @@ impl Coordinator {
             match happened {
                 Happened::Knocked { info_hash, id } => self.knocked(peer, info_hash, id),
                 Happened::Gone(why) => self.gone(peer, why, now),
+                Happened::Wants(flow) => {
+                    let connection = self.hands.switchboard.get_mut(peer);
+                    let torrent = connection.and_then(|it| it.torrent).unwrap_or(0);
+                    self.limiting.wants(peer, torrent, flow);
+                }
+                Happened::Unused { flow, bytes } => self.limiting.unused(peer, flow, bytes),
                 happened => {
                     let Some(connection) = self.hands.switchboard.get_mut(peer) else {
                         continue;
@@ -193,6 +207,7 @@ impl Coordinator {
     /// book alone. The brain frees what it had asked of a peer when it hears that it has gone; told of
     /// each slot before, it would ask this peer again, whose line is cut already.
     fn gone(&mut self, peer: PeerKey, why: Farewell, now: Moment) {
+        self.limiting.gone(peer);
         let Some(connection) = self.hands.switchboard.disconnect(peer) else {
             return;
         };

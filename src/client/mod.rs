@@ -12,6 +12,7 @@ mod announcing;
 mod coordinator;
 mod hands;
 mod leaving;
+mod limiting;
 mod noticeboard;
 mod opening;
 mod saving;
@@ -37,6 +38,10 @@ pub struct Settings {
     pub bind: Option<IpAddr>,
     /// Connections at a time, over all torrents.
     pub max_peers: usize,
+    /// Bytes a second sent to all peers together, messages included. `None`: no limit.
+    pub up: Option<u64>,
+    /// Bytes a second read from all peers together, messages included. `None`: no limit.
+    pub down: Option<u64>,
     /// Where wire messages are written down.
     pub trace: Option<Tracer>,
     /// The seed of the brains' dice.

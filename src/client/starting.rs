@@ -3,6 +3,7 @@
 use super::announcing::{Announcer, Announcing};
 use super::coordinator::{Coordinator, Inbox};
 use super::hands::{Hands, SPARE_CALLERS};
+use super::limiting::Limiting;
 use super::noticeboard::Noticeboard;
 use super::switchboard::Switchboard;
 use super::torrent::Torrent;
@@ -129,6 +130,7 @@ impl Client {
         };
         noticeboard.post(Notice::Listening { port });
         let mut rng = fastrand::Rng::with_seed(settings.seed);
+        let limiting = Limiting::new(settings.up, settings.down);
         let mut hands = Hands {
             switchboard: Switchboard::default(),
             files: OpenFiles::new(descriptors.files),
@@ -141,6 +143,7 @@ impl Client {
                 trace: settings.trace,
                 budget: MapBudget::default(),
                 deadlines: Deadlines::default(),
+                metered: limiting.metered(),
             },
             bind: settings.bind,
             peers_max: descriptors.peers,
@@ -169,6 +172,8 @@ impl Client {
             hands,
             torrents,
             needs: Vec::new(),
+            limiting,
+            rates: (settings.up, settings.down),
             clock,
         };
         let thread = std::thread::Builder::new()

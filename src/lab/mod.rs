@@ -169,6 +169,8 @@ fn settings() -> Settings {
         port: Some(0),
         bind: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         max_peers: MAX_PEERS,
+        up: None,
+        down: None,
         trace: None,
         seed: fastrand::u64(..),
     }

@@ -54,6 +54,10 @@ pub(super) struct Watch {
     begun: Option<(Instant, u32)>,
     /// Since when the peer has taken nothing of what waits for it.
     waiting: Option<Instant>,
+    /// Something waits, for the peer or for our own limit.
+    queued: bool,
+    /// Since when we do not read: what the peer says meanwhile is not heard.
+    deaf: Option<Instant>,
 }
 
 impl Watch {
@@ -64,6 +68,19 @@ impl Watch {
             said: now,
             begun: None,
             waiting: None,
+            queued: false,
+            deaf: None,
+        }
+    }
+
+    /// We do not read for a while, or do so again. That time is not the peer's.
+    pub(super) fn listen(&mut self, now: Instant, listens: bool) {
+        if !listens {
+            self.deaf.get_or_insert(now);
+        } else if let Some(since) = self.deaf.take() {
+            let missed = now.saturating_duration_since(since);
+            self.heard += missed;
+            self.begun = self.begun.map(|(at, length)| (at + missed, length));
         }
     }
 
@@ -77,31 +94,33 @@ impl Watch {
         };
     }
 
-    /// What was written: whether any byte left, and whether something still waits.
-    pub(super) fn wrote(&mut self, now: Instant, progress: bool, waits: bool) {
+    /// What was written: whether any byte left, whether something still waits, and whether it waits for
+    /// the peer: what is held back by our own limit is not the peer's delay.
+    pub(super) fn wrote(&mut self, now: Instant, progress: bool, waits: bool, for_peer: bool) {
         if progress {
             self.said = now;
             self.waiting = None;
         }
-        self.waiting = waits.then(|| self.waiting.unwrap_or(now));
+        self.queued = waits;
+        self.waiting = (waits && for_peer).then(|| self.waiting.unwrap_or(now));
     }
 
     /// When a keep-alive is due. Not while something waits: that is speech enough once it leaves.
     fn keep_alive_at(&self) -> Option<Instant> {
-        let idle = self.waiting.is_none();
-        idle.then(|| self.said + self.deadlines.keep_alive)
+        (!self.queued).then(|| self.said + self.deadlines.keep_alive)
     }
 
     fn limits(&self) -> [Option<(Instant, Slowness)>; 3] {
         let deadlines = &self.deadlines;
-        let finish = self.begun.map(|(since, length)| {
+        let listens = self.deaf.is_none();
+        let finish = self.begun.filter(|_| listens).map(|(since, length)| {
             let paced = Duration::from_secs(u64::from(length / deadlines.pace.max(1)));
             (since + deadlines.finish.max(paced), Slowness::Finish)
         });
         let stuck = self
             .waiting
             .map(|since| (since + deadlines.stuck, Slowness::Read));
-        let silence = Some((self.heard + deadlines.silence, Slowness::Speak));
+        let silence = listens.then(|| (self.heard + deadlines.silence, Slowness::Speak));
         [finish, stuck, silence]
     }
 
@@ -118,6 +137,8 @@ impl Watch {
                 *self = Watch {
                     begun: self.begun.map(|(_, length)| (now, length)),
                     waiting: self.waiting.map(|_| now),
+                    queued: self.queued,
+                    deaf: self.deaf.map(|_| now),
                     ..Watch::new(self.deadlines, now)
                 };
                 return Ok(true);
@@ -149,7 +170,7 @@ mod tests {
         assert_eq!(watch.next(), Some(now + seconds(110)));
         assert_eq!(watch.judge(now + seconds(109)), Ok(false));
         assert_eq!(watch.judge(now + seconds(110)), Ok(true));
-        watch.wrote(now + seconds(110), true, false);
+        watch.wrote(now + seconds(110), true, false, true);
         assert_eq!(watch.next(), Some(now + seconds(130)));
     }
 
@@ -174,10 +195,27 @@ mod tests {
     }
 
     #[test]
+    fn what_we_do_not_read_is_not_late() {
+        let (mut watch, now) = watch();
+        watch.heard(now + seconds(10), Some(1000), true);
+        watch.listen(now + seconds(20), false);
+        watch.listen(now + seconds(30), false);
+        assert_eq!(watch.next(), Some(now + seconds(110)));
+        // Nor is what we hold back, and a keep-alive would wait behind it.
+        watch.wrote(now + seconds(20), false, true, false);
+        assert_eq!(watch.next(), None);
+        assert_eq!(watch.judge(now + seconds(1000)), Ok(false));
+        watch.listen(now + seconds(1020), true);
+        // Ten of its sixty seconds had passed.
+        assert_eq!(watch.judge(now + seconds(1069)), Ok(false));
+        assert!(watch.judge(now + seconds(1070)).is_err());
+    }
+
+    #[test]
     fn a_night_asleep_is_nobodys_fault() {
         let (mut watch, now) = watch();
         let morning = now + seconds(8 * 3600);
-        watch.wrote(now, false, true);
+        watch.wrote(now, false, true, true);
         assert_eq!(watch.judge(morning), Ok(true));
         assert_eq!(watch.judge(morning + seconds(59)), Ok(false));
         assert!(watch.judge(morning + seconds(60)).is_err());

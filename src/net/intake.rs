@@ -95,22 +95,24 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Reads what the socket has, up to a turn's worth, and tells what it was.
+    /// Reads what the socket has, up to a turn's worth and to `most` bytes, and tells what it was.
     pub(super) fn read(
         &mut self,
         socket: &TcpStream,
+        most: usize,
         now: Instant,
         told: &mut Vec<Happened>,
     ) -> Result<Heard, Farewell> {
         let mut heard = Heard::default();
         self.finished = false;
         let mut words = 0;
-        while heard.bytes < TURN && words < WORDS && told.len() < BATCH {
+        while heard.bytes < most.min(TURN) && words < WORDS && told.len() < BATCH {
+            let room = most - heard.bytes;
             let in_payload = self.landing.under_way().is_some();
-            let result = if in_payload {
-                self.read_payload(socket, TURN - heard.bytes, now, told)
-            } else {
-                self.read_head(socket)
+            let result = match self.landing.under_way() {
+                Some(rest) if room < rest as usize + PIECE_HEAD => self.sip(socket, room, told),
+                Some(_) => self.read_payload(socket, room, now, told),
+                None => self.read_head(socket, room),
             };
             match result {
                 Ok((got, emptied)) => {
@@ -236,19 +238,33 @@ impl<'a> Intake<'a> {
         Ok(came)
     }
 
+    /// Reads some bytes of the payload under way, by way of memory: where the rate is limited, its rest may be
+    /// more than may be read now. Bytes that came, and whether the socket is empty now.
+    fn sip(
+        &mut self,
+        socket: &TcpStream,
+        room: usize,
+        told: &mut Vec<Happened>,
+    ) -> io::Result<(usize, bool)> {
+        let rest = self.landing.under_way().unwrap_or(0) as usize;
+        let mut chunk = [0; GULP];
+        let wanted = rest.min(room).min(GULP);
+        let got = read_some(socket, &mut chunk[..wanted])?;
+        let arrival = self.landing.absorb(&chunk[..got]);
+        self.account(arrival, told);
+        Ok((got, got < wanted))
+    }
+
     /// Bytes that came, and whether the socket is empty now.
-    fn read_head(&mut self, mut socket: &TcpStream) -> io::Result<(usize, bool)> {
+    fn read_head(&mut self, socket: &TcpStream, room: usize) -> io::Result<(usize, bool)> {
         let upto = match (self.is_due(), self.skip) {
             (true, 0) => self.need.max(PIECE_HEAD),
             (true, skip) => skip as usize + PIECE_HEAD,
             (false, _) => self.need.max(GULP),
         };
         let mut chunk = [0; GULP];
-        let wanted = (upto - self.head.len()).min(GULP);
-        let got = socket.read(&mut chunk[..wanted])?;
-        if got == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let wanted = (upto - self.head.len()).min(GULP).min(room);
+        let got = read_some(socket, &mut chunk[..wanted])?;
         self.head.extend(&chunk[..got]);
         Ok((got, got < wanted))
     }
@@ -400,6 +416,14 @@ impl<'a> Intake<'a> {
     }
 }
 
+/// Reads into `buffer`, which is not empty; the end of the stream is an error.
+fn read_some(mut socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    match socket.read(buffer) {
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        got => got,
+    }
+}
+
 fn trouble(failed: Trouble, told: &mut Vec<Happened>) {
     told.push(Happened::Failed(failed.error));
     told.push(Happened::Returned(failed.slot));
@@ -474,7 +498,9 @@ mod tests {
                 self.theirs.write_all(&self.stream[from..cut]).unwrap();
                 let mut left = cut - from;
                 while left > 0 {
-                    let heard = intake.read(&self.ours, Instant::now(), &mut told).unwrap();
+                    let heard = intake
+                        .read(&self.ours, usize::MAX, Instant::now(), &mut told)
+                        .unwrap();
                     left -= heard.bytes;
                 }
                 from = cut;
@@ -522,7 +548,9 @@ mod tests {
         bench.theirs.write_all(&[0; 64 * 1024]).unwrap();
         let (mut told, mut left) = (Vec::new(), 64 * 1024);
         while left > 0 {
-            let heard = intake.read(&bench.ours, Instant::now(), &mut told).unwrap();
+            let heard = intake
+                .read(&bench.ours, usize::MAX, Instant::now(), &mut told)
+                .unwrap();
             left -= heard.bytes;
             assert!(told.len() <= BATCH + GULP / 4);
             told.clear();

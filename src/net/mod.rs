@@ -3,7 +3,8 @@
 //! [`peer_thread`] owns one socket and does what the coordinator's [`Command`]s say; what happened it
 //! tells in batches ([`Report`]). Inside it, in the order of a conversation: `dial` and [`listen`] are
 //! how connections begin, `greeting` exchanges handshakes, `mailbox` brings commands, `intake` reads,
-//! `outbox` writes, `deadlines` says how long anything may take. [`trace`] writes down what is said.
+//! `outbox` writes, `deadlines` says how long anything may take, [`meter`] how much may pass where the rate is
+//! limited. [`trace`] writes down what is said.
 //! Nothing here decides anything about the swarm.
 //!
 //! ```text
@@ -17,6 +18,7 @@ mod greeting;
 mod intake;
 pub mod listen;
 mod mailbox;
+pub mod meter;
 mod outbox;
 pub mod peer_thread;
 pub mod trace;
@@ -25,7 +27,7 @@ use crate::protocol::InfoHash;
 use crate::protocol::peer::{Message, PeerId};
 use crate::protocol::{Block, Geometry};
 use crate::storage::slot::{BlockSlot, Source, StorageError};
-use crate::swarm::event::{Farewell, Greeting, PeerKey};
+use crate::swarm::event::{Farewell, Flow, Greeting, PeerKey};
 
 /// What a peer thread is told to do. Commands of one batch are carried out in order.
 #[derive(Debug)]
@@ -48,6 +50,13 @@ pub enum Command {
     Serve(Source),
     /// Forget a `Serve` that has not begun. Where the peer speaks the fast extension, say so with a reject.
     Withhold(Block),
+    /// Where the rate is limited: so many bytes may pass, if they do so soon.
+    Grant {
+        /// Which way.
+        flow: Flow,
+        /// How many.
+        bytes: u64,
+    },
     /// Send what is queued if that takes no wait, close, and end.
     HangUp(Farewell),
 }
@@ -101,6 +110,15 @@ pub enum Happened {
     },
     /// The last byte of this block was given to the kernel.
     Served(Block),
+    /// What was granted is used up, and there is more to do: the thread waits for a grant.
+    Wants(Flow),
+    /// A grant was carried for too long: so much of it was not used.
+    Unused {
+        /// Which way.
+        flow: Flow,
+        /// How many bytes.
+        bytes: u64,
+    },
     /// A slot could not be written, or a block of ours not read: the disk's fault, not the peer's.
     Failed(StorageError),
     /// The end.

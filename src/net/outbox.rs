@@ -109,20 +109,22 @@ impl Outbox {
         self.serves.clear();
     }
 
-    /// Writes what the kernel takes. Blocks that left, and files that failed, are added to `told`;
+    /// Writes what the kernel takes, at most `most` bytes. Blocks that left, and files that failed, are added to `told`;
     /// `began` hears of each block message that begins.
     pub(super) fn write(
         &mut self,
         socket: &TcpStream,
+        most: usize,
         told: &mut Vec<Happened>,
         mut began: impl FnMut(WireBlock),
     ) -> Result<Written, Farewell> {
         let mut bytes = 0;
-        while bytes < TURN {
+        while bytes < most.min(TURN) {
+            let room = most - bytes;
             let step = if let Some(sending) = &mut self.sending {
-                sending.advance(socket)
+                sending.advance(socket, room)
             } else if self.left < self.words.len() {
-                self.send_words(socket)
+                self.send_words(socket, room)
             } else if let Some(source) = self.serves.pop_front() {
                 match Sending::begin(source) {
                     Ok(sending) => {
@@ -167,13 +169,13 @@ impl Outbox {
         self.sending.is_some() || self.left < self.words.len() || !self.serves.is_empty()
     }
 
-    fn send_words(&mut self, socket: &TcpStream) -> Result<usize, Interruption> {
+    fn send_words(&mut self, socket: &TcpStream, room: usize) -> Result<usize, Interruption> {
         let more = if self.serves.is_empty() {
             SendFlags::empty()
         } else {
             SendFlags::MORE
         };
-        let sent = send(socket, &self.words[self.left..], more)?;
+        let sent = send(socket, upto(&self.words[self.left..], room), more)?;
         self.left += sent;
         if self.left == self.words.len() {
             self.words.clear();
@@ -247,21 +249,21 @@ impl Sending {
         }
     }
 
-    /// Gives the kernel as much as it takes in one call; says how much.
-    fn advance(&mut self, socket: &TcpStream) -> Result<usize, Interruption> {
+    /// Gives the kernel as much as it takes in one call, at most `room` bytes; says how much.
+    fn advance(&mut self, socket: &TcpStream, room: usize) -> Result<usize, Interruption> {
         match self {
             Sending::Copied { bytes, sent, .. } => {
-                let more = send(socket, &bytes[*sent..], SendFlags::empty())?;
+                let more = send(socket, upto(&bytes[*sent..], room), SendFlags::empty())?;
                 *sent += more;
                 Ok(more)
             }
             Sending::Plain { head, sent, .. } if *sent < PIECE_HEAD => {
-                let more = send(socket, &head[*sent..], SendFlags::MORE)?;
+                let more = send(socket, upto(&head[*sent..], room), SendFlags::MORE)?;
                 *sent += more;
                 Ok(more)
             }
             Sending::Plain { source, head, sent } => {
-                match send_file(socket, source, *sent - PIECE_HEAD)? {
+                match send_file(socket, source, *sent - PIECE_HEAD, room)? {
                     Some(more) => {
                         *sent += more;
                         Ok(more)
@@ -282,18 +284,23 @@ impl Sending {
     }
 }
 
+fn upto(bytes: &[u8], room: usize) -> &[u8] {
+    &bytes[..bytes.len().min(room)]
+}
+
 fn send(socket: &TcpStream, bytes: &[u8], flags: SendFlags) -> Result<usize, Interruption> {
     interruptible(|| rustix::net::send(socket, bytes, flags | SendFlags::NOSIGNAL))
         .map_err(|error| Interruption::Socket(error.into()))
         .and_then(|sent| sent.ok_or(Interruption::Blocked))
 }
 
-/// The rest of a block from `done` on, straight from the page cache to the socket. `None`: this file
+/// The rest of a block from `done` on, at most `room` bytes of it, straight from the page cache to the socket. `None`: this file
 /// system cannot do that.
 fn send_file(
     socket: &TcpStream,
     source: &Source,
     done: usize,
+    room: usize,
 ) -> Result<Option<usize>, Interruption> {
     let (file, offset) = match source.whole() {
         Some(Ok(whole)) => whole,
@@ -301,7 +308,7 @@ fn send_file(
         None => return Ok(None),
     };
     let mut at = offset + done as u64;
-    let rest = source.block.length() as usize - done;
+    let rest = (source.block.length() as usize - done).min(room);
     match interruptible(|| rustix::fs::sendfile(socket, file, Some(&mut at), rest)) {
         Ok(None) => Err(Interruption::Blocked),
         Ok(Some(0)) => Err(Interruption::Storage(source.too_short())),

@@ -18,13 +18,14 @@ use super::deadlines::Watch;
 use super::greeting::{Stranger, Wait, wait};
 use super::intake::Intake;
 use super::mailbox::{self, Mailbox};
+use super::meter::{Meter, Metered};
 use super::outbox::{Outbox, broken};
 use super::trace::{Told, Tracer};
 use super::{Command, Happened, Introduction, Report, dial as dialling};
 use crate::protocol::peer::decoder::Rules;
 use crate::protocol::peer::{Message, WireBlock};
 use crate::storage::slot::{Landing, MapBudget};
-use crate::swarm::event::{Farewell, Greeting, PeerKey};
+use crate::swarm::event::{Farewell, Flow, Greeting, PeerKey};
 use crossbeam_channel::Sender;
 use rustix::event::{PollFd, PollFlags};
 use std::io;
@@ -51,6 +52,8 @@ pub struct Surroundings {
     pub budget: MapBudget,
     /// How long a peer may take over what.
     pub deadlines: Deadlines,
+    /// Which directions need grants.
+    pub metered: Metered,
 }
 
 /// Starts a thread that calls `address`, from `bind` if given. The first report is `Connected` or `Gone`.
@@ -201,6 +204,8 @@ fn converse(
         intake: Intake::new(&mut kit.landing, rules, address, trace.cloned()),
         outbox: Outbox::new(rules.fast),
         watch: Watch::new(surroundings.deadlines, Instant::now()),
+        meter: Meter::new(surroundings.metered),
+        clogged: false,
         mailbox: &mut kit.mailbox,
         reports: &mut kit.reports,
     };
@@ -209,6 +214,7 @@ fn converse(
             break why;
         }
     };
+    conversation.meter.close(&mut conversation.reports.batch);
     // The peer hears at once that it is over. An error says that it knows already.
     let _ = socket.shutdown(Shutdown::Both);
     Err(why)
@@ -222,6 +228,9 @@ struct Conversation<'a> {
     intake: Intake<'a>,
     outbox: Outbox,
     watch: Watch,
+    meter: Meter,
+    /// The socket took less than was granted: nothing more is wanted before it takes more.
+    clogged: bool,
     mailbox: &'a mut Mailbox,
     reports: &'a mut Reports,
 }
@@ -276,6 +285,14 @@ impl Conversation<'_> {
             Command::Withhold(block) if self.outbox.withhold(block) => {
                 self.say(Message::Reject(WireBlock::from(block)))
             }
+            Command::Grant { flow, bytes } => {
+                let now = Instant::now();
+                self.meter.granted(flow, bytes, now);
+                if flow == Flow::Down {
+                    self.watch.listen(now, true);
+                }
+                Ok(())
+            }
             Command::HangUp(why) => {
                 self.outbox.withhold_all();
                 self.write()?;
@@ -302,6 +319,10 @@ impl Conversation<'_> {
         if !self.outbox.waits() {
             return Ok(());
         }
+        let room = self.meter.room(Flow::Up);
+        if room == 0 && self.clogged {
+            return Ok(());
+        }
         let (address, trace) = (self.address, self.trace);
         let began = |block| {
             if let Some(trace) = trace {
@@ -309,40 +330,57 @@ impl Conversation<'_> {
             }
         };
         let batch = &mut self.reports.batch;
-        let written = self.outbox.write(self.socket, batch, began)?;
+        let written = self.outbox.write(self.socket, room, batch, began)?;
+        self.meter.spend(Flow::Up, written.bytes);
+        let spent = self.meter.room(Flow::Up) == 0;
+        self.clogged = written.waits && !spent;
+        if written.waits && spent {
+            self.meter.ask(Flow::Up, batch);
+        }
+        let (progress, waits) = (written.bytes > 0, written.waits);
         self.watch
-            .wrote(Instant::now(), written.bytes > 0, written.waits);
+            .wrote(Instant::now(), progress, waits, self.clogged);
         Ok(())
     }
 
     /// The one place to block in. True if the socket has something to read.
     fn wait(&mut self) -> Result<bool, Farewell> {
-        let flags = if self.outbox.waits() {
-            PollFlags::IN | PollFlags::OUT
-        } else {
-            PollFlags::IN
-        };
+        let mut flags = PollFlags::empty();
+        flags.set(PollFlags::IN, !self.meter.is_waiting(Flow::Down));
+        let writes = self.outbox.waits() && !self.meter.is_waiting(Flow::Up);
+        flags.set(PollFlags::OUT, writes);
         let mut waiting = [
             PollFd::new(self.socket, flags),
             PollFd::from_borrowed_fd(self.mailbox.bell(), PollFlags::IN),
         ];
-        let next = [self.watch.next(), self.intake.landing.rest_at()];
+        let rest_at = self.intake.landing.rest_at();
+        let next = [self.watch.next(), rest_at, self.meter.next()];
         let deadline = next.into_iter().flatten().min();
         wait(&mut waiting, deadline).map_err(|error| broken(&error))?;
         let [socket, bell] = waiting.map(|fd| fd.revents());
         self.mailbox.collect(!bell.is_empty());
+        self.clogged &= !socket.contains(PollFlags::OUT);
+        if !flags.contains(PollFlags::IN) && socket.intersects(PollFlags::ERR | PollFlags::HUP) {
+            // Nobody will read what is still there.
+            let error = self.socket.take_error().ok().flatten();
+            return Err(error.map_or(Farewell::Closed, |error| broken(&error)));
+        }
         // Errors and the end of the stream are for `read` to find.
         Ok(!socket.difference(PollFlags::OUT).is_empty())
     }
 
     fn read(&mut self) -> Result<(), Farewell> {
         let now = Instant::now();
-        let heard = self
-            .intake
-            .read(self.socket, now, &mut self.reports.batch)?;
+        let (room, batch) = (self.meter.room(Flow::Down), &mut self.reports.batch);
+        let heard = self.intake.read(self.socket, room, now, batch)?;
+        self.meter.spend(Flow::Down, heard.bytes);
         if heard.bytes > 0 {
             let unfinished = self.intake.unfinished();
             self.watch.heard(now, unfinished, heard.finished);
+        }
+        if self.meter.room(Flow::Down) == 0 {
+            self.meter.ask(Flow::Down, &mut self.reports.batch);
+            self.watch.listen(now, false);
         }
         Ok(())
     }
@@ -351,6 +389,7 @@ impl Conversation<'_> {
     fn keep_time(&mut self) -> Result<(), Farewell> {
         let now = Instant::now();
         self.intake.landing.rest(now);
+        self.meter.expire(now, &mut self.reports.batch);
         self.intake.shrink();
         if self.watch.judge(now)? {
             self.say(Message::KeepAlive)?;

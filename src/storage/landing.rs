@@ -171,7 +171,8 @@ impl Landing {
 
     /// Takes what the socket has of the payload under way, and of the blocks expected after it as far as they
     /// come in the order in which their slots were given: one system call for all of them. What follows and is
-    /// none of those is appended to `other`. Takes about `most` bytes, and never less than is needed to go on.
+    /// none of those is appended to `other`. Takes at most `most` bytes, or the payload under way and a head where
+    /// that is more.
     ///
     /// Errors are the socket's: `WouldBlock` if there is nothing, `UnexpectedEof` if it was closed.
     pub fn receive(
@@ -399,7 +400,7 @@ impl Landing {
             match self.windows.cover(slot, &self.slots, fresh, now) {
                 Ok(Some(window)) => {
                     let at = offset + u64::from(current.received);
-                    let ahead = most.saturating_sub(rest);
+                    let ahead = most.saturating_sub(rest + PIECE_HEAD);
                     let expected = self.slots.range(self.next.min(self.slots.len())..);
                     let mut volley = Volley::aim(expected.clone(), window, file, ahead);
                     return match volley.receive(window, socket, (at, rest)) {
@@ -938,7 +939,7 @@ mod tests {
         theirs.write_all(&stream(&blocks)[PIECE_HEAD..]).unwrap();
         landing.begin(wire(blocks[0]));
         let mut other = Vec::new();
-        let most = 3 * 16_384;
+        let most = 3 * (16_384 + PIECE_HEAD);
         let arrival = landing.receive(ours.as_fd(), &mut other, most, Instant::now());
         assert_eq!(arrival.unwrap().landed.len(), 3);
         assert_eq!(other.len(), PIECE_HEAD);

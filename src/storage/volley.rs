@@ -50,7 +50,7 @@ pub(super) struct Sorted {
 
 impl Volley {
     /// At the blocks of `slots` from the first on, as long as they lie in `window` over `file`, and no more than
-    /// `most` bytes of them.
+    /// `most` bytes of them and their heads.
     pub(super) fn aim(
         slots: Iter<'_, BlockSlot>,
         window: &Window,
@@ -68,9 +68,9 @@ impl Volley {
                 Some((its, offset, length))
                     if Arc::ptr_eq(its, file)
                         && window.covers(offset, length as usize)
-                        && length as usize <= left =>
+                        && length as usize + PIECE_HEAD <= left =>
                 {
-                    left -= length as usize;
+                    left -= length as usize + PIECE_HEAD;
                     volley.places[volley.count] = (offset, length as usize);
                     volley.count += 1;
                 }

@@ -1,11 +1,14 @@
-//! What the whole client may use, divided among its torrents.
+//! What the whole client may use, divided among its torrents. Bytes a second are divided in [`bucket`].
 //!
 //! ```
 //! use ropewalk::swarm::allowance::{Allowance, Need};
-//! let shares = Allowance { peers: 50, upload_slots: 8 }.divide(&[Need::Busy, Need::Idle]);
+//! let all = Allowance { peers: 50, upload_slots: 8, down_rate: None };
+//! let shares = all.divide(&[Need::Busy, Need::Idle]);
 //! assert_eq!(shares.iter().map(|share| share.peers).sum::<usize>(), 50);
 //! assert!(shares[0].peers > shares[1].peers);
 //! ```
+
+pub mod bucket;
 
 /// Limits over all torrents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub struct Allowance {
     pub peers: usize,
     /// Peers served at a time.
     pub upload_slots: usize,
+    /// Bytes a second that may be fetched; `None`: no limit.
+    pub down_rate: Option<u64>,
 }
 
 /// How much a torrent can make of a share.
@@ -43,12 +48,15 @@ impl Allowance {
     pub fn divide(&self, needs: &[Need]) -> Vec<Allowance> {
         let peers = divide(self.peers, needs);
         let slots = divide(self.upload_slots, needs);
+        let busy = needs.iter().filter(|need| **need == Need::Busy).count() as u64;
+        let down_rate = self.down_rate.map(|rate| (rate / busy.max(1)).max(1));
         peers
             .into_iter()
             .zip(slots)
             .map(|(peers, upload_slots)| Allowance {
                 peers,
                 upload_slots,
+                down_rate,
             })
             .collect()
     }

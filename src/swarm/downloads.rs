@@ -69,6 +69,11 @@ impl Swarm {
             self.hungry.insert(key);
             return;
         }
+        let room = room.min(self.ahead.room(self.picker.out()));
+        if room == 0 {
+            self.ahead.wait(key);
+            return;
+        }
         let asker = Asker {
             peer: key,
             holds: &peer.holds,
@@ -138,7 +143,10 @@ impl Swarm {
         if last {
             self.check(block.piece(), actions);
         }
-        if !self.hungry.contains(&key) {
+        if self.ahead.is_limited() && !self.hungry.contains(&key) {
+            // Those who wait go first.
+            self.ahead.wait(key);
+        } else if !self.hungry.contains(&key) {
             self.fill(key, now, actions);
         } else if self.picker.is_endgame() {
             self.ask_for_spares(key, now, actions);

@@ -30,6 +30,15 @@ pub enum Way {
     Accepted,
 }
 
+/// A direction of traffic, as seen from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flow {
+    /// What we send.
+    Up,
+    /// What we read.
+    Down,
+}
+
 /// Where an address came from; the brain trusts the user more than a rumour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {

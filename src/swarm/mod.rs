@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`Swarm`] only dispatches. What it knows lies in sub-machines, one a file, which know nothing of
-//! each other: [`availability`] and [`picker`] (which block), [`pipeline`] (how many), [`choker`] and
+//! each other: [`availability`] and [`picker`] (which block), [`pipeline`] and [`ahead`] (how many), [`choker`] and
 //! [`uploads`] (whom to serve), [`suspects`] (who lied), [`addresses`] (whom to call), [`ledger`]
 //! (how much). What joins them is told by topic: `arrivals` (who comes and goes), `conversation`
 //! (what a peer's message means), `downloads` (a block's way to a checked piece), `endgame`.
@@ -15,6 +15,7 @@
 //! The same seed and the same events give the same actions: no clock, no dice, no map without an order.
 
 pub mod addresses;
+pub mod ahead;
 pub mod allowance;
 mod arrivals;
 pub mod availability;
@@ -38,6 +39,7 @@ use crate::protocol::bitfield::Bitfield;
 use crate::protocol::peer::PeerId;
 use crate::protocol::{Block, Geometry, InfoHash, PieceIndex};
 use addresses::Addresses;
+use ahead::Ahead;
 use choker::{Candidate, Choker};
 use endgame::Endgame;
 use event::{Action, Event, Moment, PeerKey};
@@ -66,6 +68,9 @@ pub struct Limits {
     pub upload_slots: usize,
     /// How long a `have` waits for company.
     pub have_delay: Duration,
+    /// Bytes a second that will be read at most; `None`: no limit. Holding to it is the peer threads' part, asking
+    /// for no more than that the brain's.
+    pub down_rate: Option<u64>,
 }
 
 impl Default for Limits {
@@ -74,6 +79,7 @@ impl Default for Limits {
             peers: 50,
             upload_slots: 8,
             have_delay: Duration::from_millis(250),
+            down_rate: None,
         }
     }
 }
@@ -158,6 +164,7 @@ pub struct Swarm {
     endgame: Endgame,
     /// Peers with room in their pipe for which nothing was to be picked.
     hungry: BTreeSet<PeerKey>,
+    ahead: Ahead,
     choker: Choker,
     suspects: Suspects,
     addresses: Addresses,
@@ -178,6 +185,8 @@ impl Swarm {
         } else {
             Picker::new(geometry, &Bitfield::full(&geometry), &[], &mut rng)
         };
+        let mut ahead = Ahead::default();
+        ahead.set_rate(setup.limits.down_rate);
         Swarm {
             pace: Pace {
                 told_complete: setup.have.is_full(),
@@ -197,6 +206,7 @@ impl Swarm {
             picker,
             endgame: Endgame::default(),
             hungry: BTreeSet::new(),
+            ahead,
             choker: Choker::new(setup.limits.upload_slots),
             suspects: Suspects::default(),
             addresses: Addresses::default(),
@@ -246,6 +256,9 @@ impl Swarm {
         if self.pace.choker_due || self.choker.due().is_some_and(|due| due <= now) {
             self.pace.choker_due = false;
             self.take_turns(now, actions);
+        }
+        while let Some(peer) = self.ahead.next(self.picker.out()) {
+            self.fill(peer, now, actions);
         }
         self.dial(now, actions);
         self.set_tick(now);
@@ -329,6 +342,7 @@ impl Swarm {
     /// Other limits from now on; connections above them are not closed, only no more are made.
     pub fn set_limits(&mut self, limits: Limits) {
         self.choker.set_slots(limits.upload_slots);
+        self.ahead.set_rate(limits.down_rate);
         self.facts.limits = limits;
         self.pace.choker_due = true;
     }

@@ -9,6 +9,7 @@ mod arguments;
 mod create;
 mod desk;
 mod lab;
+mod limits;
 mod peers;
 mod screen;
 mod show;

@@ -69,6 +69,13 @@ impl Other {
         assert_eq!(self.read(bytes.len()), bytes, "{message:?} was expected");
     }
 
+    /// The connection ends without another byte.
+    fn expect_silence(&mut self) {
+        let mut rest = Vec::new();
+        let _ = self.socket.read_to_end(&mut rest);
+        assert!(rest.is_empty(), "{} bytes too many", rest.len());
+    }
+
     fn expect_end(&mut self) {
         let mut rest = Vec::new();
         // A reset is an end too.
@@ -93,6 +100,7 @@ fn surroundings(deadlines: Deadlines) -> (Surroundings, Receiver<Report>) {
         trace: None,
         budget: MapBudget::default(),
         deadlines,
+        metered: Metered::default(),
     };
     (surroundings, reports)
 }
@@ -100,7 +108,12 @@ fn surroundings(deadlines: Deadlines) -> (Surroundings, Receiver<Report>) {
 impl Table {
     /// A dialled peer, greeted.
     fn set(fast: bool, deadlines: Deadlines) -> Table {
-        let mut table = Table::dialled(deadlines);
+        Table::limited(fast, deadlines, Metered::default())
+    }
+
+    /// A dialled peer, greeted, whose rates are limited.
+    fn limited(fast: bool, deadlines: Deadlines, metered: Metered) -> Table {
+        let mut table = Table::dialled(deadlines, metered);
         let ours = Handshake::new(TORRENT, OURS).encode();
         assert_eq!(table.other.read(68), ours);
         let mut theirs = Handshake::new(TORRENT, THEIRS);
@@ -119,10 +132,11 @@ impl Table {
     }
 
     /// A dialled peer that has said nothing.
-    fn dialled(deadlines: Deadlines) -> Table {
+    fn dialled(deadlines: Deadlines, metered: Metered) -> Table {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (surroundings, inbox) = surroundings(deadlines);
+        let (mut surroundings, inbox) = surroundings(deadlines);
+        surroundings.metered = metered;
         let line = dial(PeerKey(1), address, None, introduction(), surroundings).unwrap();
         Table::around(line, inbox, listener.accept().unwrap().0)
     }
@@ -162,6 +176,17 @@ impl Table {
         self.line.send(requests).unwrap();
         for block in blocks {
             self.other.expect(Message::Request(WireBlock::from(*block)));
+        }
+    }
+
+    fn grant(&self, flow: Flow, bytes: u64) {
+        self.tell(Command::Grant { flow, bytes });
+    }
+
+    fn wants(&mut self, flow: Flow) {
+        match self.next() {
+            Happened::Wants(wants) => assert_eq!(wants, flow),
+            other => panic!("{other:?} instead of Wants({flow:?})"),
         }
     }
 
@@ -207,6 +232,15 @@ impl Table {
                 other => before.push(other),
             }
         }
+    }
+
+    /// Leaves; nothing but this may have happened meanwhile.
+    fn leave_after(&mut self, expected: fn(&Happened) -> bool) {
+        self.tell(Command::HangUp(Farewell::Leaving));
+        let (before, why) = self.gone();
+        assert_eq!(why, Farewell::Leaving);
+        assert!(before.iter().all(expected), "{before:?}");
+        self.other.expect_silence();
     }
 
     fn leave(&mut self) {
@@ -320,7 +354,7 @@ fn what_is_no_handshake_of_ours_ends_the_connection() {
         (&ourselves, Farewell::Ourselves),
     ];
     for (bytes, why) in cases {
-        let mut table = Table::dialled(Deadlines::default());
+        let mut table = Table::dialled(Deadlines::default(), Metered::default());
         table.other.socket.write_all(bytes).unwrap();
         assert_eq!(table.gone().1, why);
     }
@@ -329,7 +363,7 @@ fn what_is_no_handshake_of_ours_ends_the_connection() {
 #[test]
 fn a_handshake_that_drips_or_stops_is_too_slow() {
     for drip in [1, 67] {
-        let mut table = Table::dialled(quick());
+        let mut table = Table::dialled(quick(), Metered::default());
         let bytes = Handshake::new(TORRENT, THEIRS).encode();
         table.other.socket.write_all(&bytes[..drip]).unwrap();
         assert_eq!(table.gone().1, Farewell::TooSlow(Slowness::Handshake));
@@ -354,7 +388,7 @@ fn an_address_where_nobody_listens_is_unreachable() {
 
 #[test]
 fn a_thread_told_to_leave_during_the_greeting_does_so_at_once_and_returns_its_slots() {
-    let mut table = Table::dialled(Deadlines::default());
+    let mut table = Table::dialled(Deadlines::default(), Metered::default());
     let block = table.block(0);
     let slot = table.scratch.slot(block);
     let batch = vec![Command::Request(slot), Command::HangUp(Farewell::Leaving)];
@@ -801,4 +835,152 @@ fn a_thread_that_leaves_its_commands_unread_is_stuck_and_can_still_be_ended() {
     mailbox.collect(true);
     let hang_up = |command: &Command| matches!(command, Command::HangUp(_));
     assert!(mailbox.pick(hang_up).is_some());
+}
+
+const UP: Metered = Metered {
+    up: true,
+    down: false,
+};
+const DOWN: Metered = Metered {
+    up: false,
+    down: true,
+};
+/// What the first grant pays before anything else.
+const HANDSHAKE: u64 = 68;
+
+#[test]
+fn no_more_is_sent_than_was_granted_wherever_a_grant_ends() {
+    for grant in [1, 13, 100, 5000, 40_000] {
+        let mut table = Table::limited(true, Deadlines::default(), UP);
+        let blocks = [table.block(0), table.block(1)];
+        std::fs::write(&table.scratch.path, table.scratch.expected(&blocks)).unwrap();
+        let mut expected = Vec::new();
+        for block in blocks {
+            Message::Piece(WireBlock::from(block)).encode(&mut expected);
+            expected.extend(payload(block));
+        }
+        let sources = blocks.map(|block| Command::Serve(table.scratch.source(block)));
+        table.line.send(sources.into()).unwrap();
+        let (mut sent, mut served) = (Vec::new(), Vec::new());
+        // A grant of a byte is for the head and the first of the payload; the rest comes at once.
+        let mut next = grant + HANDSHAKE;
+        while sent.len() < expected.len() {
+            match table.next() {
+                Happened::Wants(Flow::Up) => {}
+                Happened::Served(block) => {
+                    served.push(block);
+                    continue;
+                }
+                other => panic!("{other:?}"),
+            }
+            table.grant(Flow::Up, next);
+            let most = (next - if sent.is_empty() { HANDSHAKE } else { 0 }) as usize;
+            sent.extend(table.other.read(most.min(expected.len() - sent.len())));
+            next = if grant == 1 && sent.len() > 100 {
+                10_000
+            } else {
+                grant
+            };
+        }
+        assert!(sent == expected, "grants of {grant}");
+        // Nothing more than what was granted may have come.
+        table.leave_after(|told| matches!(told, Happened::Served(_) | Happened::Unused { .. }));
+    }
+}
+
+#[test]
+fn no_more_is_read_than_was_granted_wherever_a_grant_ends() {
+    for grant in [1, 13, 100, 5000, 16_400, 40_000] {
+        let mut table = Table::limited(true, Deadlines::default(), DOWN);
+        let blocks = [table.block(0), table.block(1), table.scratch.block(3, 0)];
+        table.ask(&blocks);
+        let mut ends = Vec::new();
+        let mut length = 0;
+        for block in blocks {
+            table.other.say(Message::Have { piece: 2 });
+            table.other.send(block);
+            length += 9 + 13 + u64::from(block.length());
+            ends.push(length);
+        }
+        let (mut granted, mut laid) = (0, Vec::new());
+        let mut next = grant + HANDSHAKE;
+        while laid.len() < blocks.len() {
+            match table.next() {
+                Happened::Wants(Flow::Down) => {
+                    table.grant(Flow::Down, next);
+                    granted += next;
+                    next = if grant == 1 && granted > 200 {
+                        10_000
+                    } else {
+                        grant
+                    };
+                }
+                Happened::Said(said) => assert_eq!(said, Message::Have { piece: 2 }),
+                Happened::Laid(slot) => {
+                    assert!(granted - HANDSHAKE >= ends[laid.len()], "grants of {grant}");
+                    laid.push(table.scratch.book.laid(slot));
+                }
+                Happened::Unused { bytes, .. } => granted -= bytes,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(laid, blocks);
+        assert!(table.scratch.bytes() == table.scratch.expected(&blocks));
+        table.leave_after(|told| matches!(told, Happened::Wants(_) | Happened::Unused { .. }));
+    }
+}
+
+#[test]
+fn a_grant_that_nobody_needs_comes_back() {
+    let mut table = Table::limited(true, Deadlines::default(), DOWN);
+    table.other.say(Message::KeepAlive);
+    table.wants(Flow::Down);
+    table.grant(Flow::Down, HANDSHAKE + 1000);
+    table.heard(Message::KeepAlive);
+    match table.next() {
+        Happened::Unused {
+            flow: Flow::Down,
+            bytes,
+        } => assert_eq!(bytes, 996),
+        other => panic!("{other:?}"),
+    }
+    // What comes later needs another one.
+    table.other.say(Message::Unchoke);
+    table.wants(Flow::Down);
+    table.grant(Flow::Down, 5);
+    table.heard(Message::Unchoke);
+    table.leave_after(|told| matches!(told, Happened::Wants(_) | Happened::Unused { .. }));
+}
+
+#[test]
+fn who_waits_for_our_grants_is_not_called_slow() {
+    // The deadline for silence is 150 ms: the peer waits for us for three times as long.
+    let mut table = Table::limited(true, quick(), DOWN);
+    table.other.say(Message::Unchoke);
+    table.wants(Flow::Down);
+    // The other end of time is a second thread's silence: a peer that is listened to and says nothing.
+    let mut silent = Table::set(true, quick());
+    for _ in 0..3 {
+        let why = silent.gone().1;
+        assert_eq!(why, Farewell::TooSlow(Slowness::Speak));
+        silent = Table::set(true, quick());
+    }
+    table.grant(Flow::Down, HANDSHAKE + 5);
+    table.heard(Message::Unchoke);
+}
+
+#[test]
+fn a_peer_that_leaves_while_it_waits_for_a_grant_is_noticed() {
+    let mut table = Table::limited(true, Deadlines::default(), DOWN);
+    table.other.say(Message::Unchoke);
+    table.wants(Flow::Down);
+    // A reset: linger 0.
+    let socket = socket2::SockRef::from(&table.other.socket);
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+    table.other.socket = TcpStream::connect(listening().local_addr().unwrap()).unwrap();
+    assert!(matches!(table.gone().1, Farewell::Broken(_)));
+}
+
+fn listening() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
 }
