@@ -237,6 +237,8 @@ pub struct Snapshot {
     pub uploaded: u64,
     /// Payload served in all runs, as the record knows.
     pub uploaded_ever: u64,
+    /// Payload fetched in all runs, as the record knows.
+    pub downloaded_ever: u64,
     /// Payload thrown away in this run: late, twice, or wrong.
     pub wasted: u64,
     /// Fetched a second, lately.

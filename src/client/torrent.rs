@@ -275,6 +275,7 @@ impl Torrent {
             size: geometry.total(),
             pieces: geometry.pieces(),
             uploaded_ever: self.totals_before.0,
+            downloaded_ever: self.totals_before.1,
             elapsed: now - self.started,
             sharing: self.completed.map(|completed| now - completed),
             ..Snapshot::default()
@@ -287,6 +288,7 @@ impl Torrent {
             snapshot.downloaded = standing.downloaded;
             snapshot.uploaded = standing.uploaded;
             snapshot.uploaded_ever += standing.uploaded;
+            snapshot.downloaded_ever += standing.downloaded;
             snapshot.wasted = standing.wasted;
             snapshot.down_rate = standing.down_rate;
             snapshot.up_rate = standing.up_rate;

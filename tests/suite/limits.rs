@@ -34,7 +34,9 @@ fn greet(mut socket: TcpStream, info_hash: InfoHash, first: &Message) -> TcpStre
     socket
         .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
-    let mut theirs = Handshake::new(info_hash, PeerId(*b"-XX0100-limitedpeer0"));
+    let mut id = *b"-XX0100-limitedpeer0";
+    id[18..].copy_from_slice(&socket.local_addr().unwrap().port().to_be_bytes());
+    let mut theirs = Handshake::new(info_hash, PeerId(id));
     theirs.reserved = [0; 8];
     let mut bytes = theirs.encode().to_vec();
     first.encode(&mut bytes);
@@ -70,7 +72,7 @@ fn a_seed_sends_no_more_than_its_limit_to_several_peers_together() {
         let counts = counts.clone();
         std::thread::spawn(move || {
             let mut socket = greet(socket, info_hash, &Message::Interested);
-            let mut count = |socket: &mut TcpStream, length: usize| {
+            let count = |socket: &mut TcpStream, length: usize| {
                 let mut bytes = vec![0; length];
                 socket.read_exact(&mut bytes).ok()?;
                 // Counted when it has come: the time is at least as long as it took.

@@ -12,6 +12,7 @@ mod lab;
 mod limits;
 mod peers;
 mod screen;
+mod sharing;
 mod show;
 mod tracker;
 mod transfer;

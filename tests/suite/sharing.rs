@@ -1,0 +1,203 @@
+//! When sharing ends: by ratio, by time, whichever is first; and what of it outlives a run.
+
+use crate::desk::{Desk, Running, noise, single};
+use rustix::process::Signal;
+
+const LENGTH: u64 = 200_000;
+
+const LOOPBACK: [&str; 4] = ["--bind", "127.0.0.1", "--port", "0"];
+
+fn put_down(desk: &Desk) {
+    let bytes = noise(5, LENGTH as usize);
+    desk.write("f.torrent", &single("f.bin", &bytes, 32768).compose());
+    desk.write("data/f.bin", &bytes);
+}
+
+/// Starts `get` or `seed` and says where it listens.
+fn start(desk: &Desk, words: &[&str]) -> (Running, String) {
+    let mut all = words.to_vec();
+    all.push("--json");
+    all.extend(LOOPBACK);
+    let mut run = desk.start(&all);
+    let port = run.wait_for("listening")["port"].as_u64().unwrap();
+    (run, format!("127.0.0.1:{port}"))
+}
+
+fn seed(desk: &Desk) -> (Running, String) {
+    start(desk, &["seed", "f.torrent", "data"])
+}
+
+/// Somebody else fetches the whole torrent from `address`.
+fn fetch(desk: &Desk, address: &str, to: &str) {
+    let mut words = vec!["get", "-e", "-o", to, "--peer", address, "f.torrent"];
+    words.extend(LOOPBACK);
+    desk.run(&words).expect(0);
+}
+
+#[test]
+fn get_leaves_when_as_much_was_given_as_was_asked_for() {
+    let desk = Desk::new();
+    put_down(&desk);
+    let (mut seed, source) = seed(&desk);
+    let words = [
+        "get",
+        "--seed-ratio",
+        "1",
+        "-o",
+        "copy",
+        "--peer",
+        &source,
+        "f.torrent",
+    ];
+    let (mut get, address) = start(&desk, &words);
+    let complete = get.wait_for("complete");
+    assert_eq!(complete["ratio"], 0.0);
+    assert_eq!(complete["downloaded_ever"], LENGTH);
+    // With the seed gone, only this one can give.
+    seed.signal(Signal::INT);
+    assert_eq!(seed.end().code(), Some(0));
+    fetch(&desk, &address, "other");
+    let stopped = get.wait_for("stopped");
+    assert_eq!(stopped["reason"], "done");
+    assert!(stopped["ratio"].as_f64().unwrap() >= 1.0, "{stopped}");
+    assert!(stopped["uploaded"].as_u64().unwrap() >= LENGTH, "{stopped}");
+    assert_eq!(get.end().code(), Some(0));
+    // Sharing is over, and so is the record of it.
+    assert!(!desk.path("copy/.f.bin.ropewalk").exists());
+}
+
+#[test]
+fn get_leaves_when_its_time_is_up_though_nobody_took_anything() {
+    let desk = Desk::new();
+    put_down(&desk);
+    let (_seed, source) = seed(&desk);
+    let mut words = vec![
+        "get",
+        "--seed-ratio",
+        "5",
+        "--seed-time",
+        "0.01",
+        "-o",
+        "copy",
+    ];
+    words.extend(["--peer", &source, "f.torrent"]);
+    words.extend(LOOPBACK);
+    let outcome = desk.run(&words).expect(0);
+    assert!(
+        outcome.err.contains("sharing until the ratio is 5 or for "),
+        "{}",
+        outcome.err
+    );
+    assert!(outcome.err.contains("Ctrl-C leaves"), "{}", outcome.err);
+    assert!(outcome.err.contains("ratio 0.00"), "{}", outcome.err);
+}
+
+#[test]
+fn without_options_get_shares_until_ratio_1_or_for_an_hour() {
+    let desk = Desk::new();
+    put_down(&desk);
+    let (_seed, source) = seed(&desk);
+    let words = ["get", "-o", "copy", "--peer", &source, "f.torrent"];
+    let (mut get, address) = start(&desk, &words);
+    get.wait_for("complete");
+    fetch(&desk, &address, "other");
+    let stopped = get.wait_for("stopped");
+    assert_eq!(
+        (&stopped["reason"], &stopped["status"]),
+        (&"done".into(), &0.into())
+    );
+    assert_eq!(get.end().code(), Some(0));
+}
+
+#[test]
+fn zero_means_no_limit() {
+    let desk = Desk::new();
+    put_down(&desk);
+    let (_seed, source) = seed(&desk);
+    let words = [
+        "get",
+        "--seed-ratio",
+        "0",
+        "--seed-time",
+        "0",
+        "-o",
+        "copy",
+        "--peer",
+        &source,
+        "f.torrent",
+    ];
+    let (mut get, address) = start(&desk, &words);
+    get.wait_for("complete");
+    for other in ["one", "two", "three"] {
+        fetch(&desk, &address, other);
+    }
+    get.signal(Signal::INT);
+    let stopped = get.wait_for("stopped");
+    assert_eq!(stopped["reason"], "stopped-sharing");
+    assert_eq!(get.end().code(), Some(0));
+}
+
+#[test]
+fn what_was_given_and_taken_is_remembered_by_the_next_run_of_get() {
+    let desk = Desk::new();
+    put_down(&desk);
+    let (mut seed, source) = seed(&desk);
+    let words = [
+        "get",
+        "--seed-ratio",
+        "2",
+        "-o",
+        "copy",
+        "--peer",
+        &source,
+        "f.torrent",
+    ];
+    let (mut get, address) = start(&desk, &words);
+    get.wait_for("complete");
+    seed.signal(Signal::INT);
+    seed.end();
+    fetch(&desk, &address, "one");
+    get.signal(Signal::INT);
+    let first = get.wait_for("stopped");
+    assert_eq!(first["reason"], "stopped-sharing");
+    assert_eq!(first["ratio"], 1.0);
+    assert_eq!(get.end().code(), Some(0));
+
+    let (mut get, address) = start(
+        &desk,
+        &["get", "--seed-ratio", "2", "-o", "copy", "f.torrent"],
+    );
+    let complete = get.wait_for("complete");
+    assert_eq!(
+        (&complete["uploaded"], &complete["downloaded"]),
+        (&0.into(), &0.into())
+    );
+    assert_eq!(complete["uploaded_ever"], LENGTH);
+    assert_eq!(complete["downloaded_ever"], LENGTH);
+    assert_eq!(complete["ratio"], 1.0);
+    fetch(&desk, &address, "two");
+    let stopped = get.wait_for("stopped");
+    assert_eq!(stopped["reason"], "done");
+    assert_eq!(stopped["ratio"], 2.0);
+    assert_eq!(get.end().code(), Some(0));
+}
+
+#[test]
+fn a_seed_remembers_too_and_leaves_at_its_ratio() {
+    let desk = Desk::new();
+    put_down(&desk);
+    let words = ["seed", "--seed-ratio", "2", "f.torrent", "data"];
+    for (run, reason) in ["stopped-sharing", "done"].into_iter().enumerate() {
+        let (mut seed, address) = start(&desk, &words);
+        let complete = seed.wait_for("complete");
+        assert_eq!(complete["ratio"].as_f64(), Some(run as f64));
+        fetch(&desk, &address, &format!("copy {run}"));
+        if run == 0 {
+            seed.signal(Signal::INT);
+        }
+        let stopped = seed.wait_for("stopped");
+        assert_eq!(stopped["reason"], reason);
+        assert_eq!(stopped["ratio"].as_f64(), Some(run as f64 + 1.0));
+        assert_eq!(seed.end().code(), Some(0));
+    }
+}
