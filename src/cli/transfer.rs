@@ -13,6 +13,7 @@ use super::{signals, torrent, values};
 use crate::client::{Client, Control, Ending, Notice, Role, Settings, Sharing, Snapshot, Task};
 use crate::net::trace::{self, TraceThread, Tracer};
 use crossbeam_channel::{Receiver, Sender};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -175,6 +176,8 @@ struct Session<'a> {
     names: Vec<String>,
     progress: Progress,
     hooks: Vec<Receiver<Result<(), Complaint>>>,
+    /// What lacks something and is served all the same; not told yet.
+    lacking: BTreeSet<usize>,
     /// Standard output takes no more: nothing is told from here on.
     mute: bool,
 }
@@ -199,6 +202,7 @@ impl<'a> Session<'a> {
             progress: Progress::new(Style::fitting(options.quiet, traced), &names),
             names,
             hooks: Vec::new(),
+            lacking: BTreeSet::new(),
             mute: false,
         }
     }
@@ -296,13 +300,23 @@ impl<'a> Session<'a> {
                 self.say(&format!("{}: {size}", self.name(*task)));
             }
             Notice::Checking { task, done, of } => self.progress.checking(now, *task, *done, *of),
-            Notice::Progress { task, snapshot } => self.progress.update(now, *task, snapshot),
-            Notice::Missing { task, path, bytes } => self.say(&format!(
-                "{}: missing or wrong: {} of {}",
-                self.name(*task),
-                figures::size(*bytes),
-                shown(path)
-            )),
+            Notice::Progress { task, snapshot } => {
+                self.progress.update(now, *task, snapshot);
+                if self.lacking.remove(task) {
+                    let until = until(self.options.ratio, self.options.time);
+                    let name = self.name(*task);
+                    self.say(&format!("{name}: sharing the rest{until}, Ctrl-C leaves"));
+                }
+            }
+            Notice::Missing { task, path, bytes } => {
+                self.lacking.insert(*task);
+                self.say(&format!(
+                    "{}: missing or wrong: {} of {}",
+                    self.name(*task),
+                    figures::size(*bytes),
+                    shown(path)
+                ));
+            }
             Notice::Warning { task, text } => {
                 let text = shown(text);
                 match task {

@@ -74,6 +74,7 @@ impl Torrent {
             Action::Complete => {
                 self.completed = Some(now);
                 self.announcing.completed();
+                self.note_hunger();
             }
         }
         None
@@ -134,7 +135,7 @@ impl Torrent {
                 });
                 self.note_progress(now);
                 self.peers += 1;
-                self.announcing.hungry(false);
+                self.note_hunger();
                 Event::Connected { peer, greeting }
             }
             Happened::Said(message) => Event::Said { peer, message },
@@ -190,7 +191,7 @@ impl Torrent {
         self.note_progress(now);
         if stage == Stage::Talking {
             self.peers -= 1;
-            self.announcing.hungry(self.peers == 0);
+            self.note_hunger();
             self.decide(Event::Gone { peer, why }, hands, now);
         } else if way == Way::Dialled {
             if self.task.peers.contains(&address) && why != Farewell::Leaving {

@@ -3,10 +3,10 @@
 //! The schedule (`announce::tiers`) is pure and says what is due; a thread a tier does the asking,
 //! so that a tracker that hangs delays no other tier; the answers come back to the coordinator.
 
-use super::Notice;
 use super::hands::Hands;
 use super::noticeboard::Noticeboard;
 use super::torrent::Torrent;
+use super::{Notice, Role};
 use crate::announce::http::{ANNOUNCE_LIMIT, AnnounceError, STOP_LIMIT};
 use crate::announce::tiers::{Due, Tiers};
 use crate::announce::{Answered, Job, http, spawn_announcer};
@@ -272,6 +272,13 @@ impl Torrent {
             let totals = self.totals(now);
             self.announcing.ask_what_is_due(totals, now);
         }
+    }
+
+    /// Says whether trackers should be asked early: while something is missing and nobody is here. Who only
+    /// gives is found by those who want something.
+    pub(super) fn note_hunger(&mut self) {
+        let wants = self.completed.is_none() && self.task.role == Role::Get;
+        self.announcing.hungry(wants && self.peers == 0);
     }
 
     /// A tracker has answered.

@@ -10,7 +10,7 @@ use super::hands::Hands;
 use super::limiting::{Limiting, useful_slots};
 use super::switchboard::Stage;
 use super::torrent::Torrent;
-use super::{Control, Ending};
+use super::{Control, Ending, Notice};
 use crate::announce::Answered;
 use crate::net::listen::Caller;
 use crate::net::{Command, Happened, Report};
@@ -119,10 +119,11 @@ impl Coordinator {
             if !self.hands.takes_callers() {
                 break;
             }
-            let Some((stream, address)) = next_caller(&mut self.inbox.callers) else {
-                break;
-            };
-            self.hands.answer(stream, address);
+            match next_caller(&mut self.inbox.callers) {
+                Next::Caller((stream, address)) => self.hands.answer(stream, address),
+                Next::Nobody => break,
+                Next::NoListener => self.miss_the_listener(),
+            }
         }
         while let Ok(Control::Stop) = self.inbox.control.try_recv() {
             self.stop(now);
@@ -247,6 +248,15 @@ impl Coordinator {
         }
     }
 
+    /// No caller will come any more. Where there never was a listener, the user knows.
+    fn miss_the_listener(&mut self) {
+        if self.hands.port.is_some() {
+            let text = "nobody can call us any more, but we can call others: our listener thread has failed";
+            let (task, text) = (None, text.to_owned());
+            self.hands.noticeboard.post(Notice::Warning { task, text });
+        }
+    }
+
     /// The user wants to leave.
     fn stop(&mut self, now: Moment) {
         self.hands.keeper.hurry();
@@ -278,14 +288,27 @@ impl Coordinator {
     }
 }
 
+/// Who calls.
+enum Next {
+    /// Somebody.
+    Caller(Caller),
+    /// Nobody now.
+    Nobody,
+    /// Nobody, ever. Told once.
+    NoListener,
+}
+
 /// The next caller. Without a listener the channel has no other end, and so would always be ready: it is
 /// replaced by one that never is.
-fn next_caller(callers: &mut Receiver<Caller>) -> Option<Caller> {
-    let next = callers.try_recv();
-    if next.as_ref().err() == Some(&TryRecvError::Disconnected) {
-        *callers = never();
+fn next_caller(callers: &mut Receiver<Caller>) -> Next {
+    match callers.try_recv() {
+        Ok(caller) => Next::Caller(caller),
+        Err(TryRecvError::Empty) => Next::Nobody,
+        Err(TryRecvError::Disconnected) => {
+            *callers = never();
+            Next::NoListener
+        }
     }
-    next.ok()
 }
 
 #[cfg(test)]
@@ -294,10 +317,11 @@ mod tests {
     use crate::net::listen;
 
     #[test]
-    fn without_a_listener_nobody_is_waited_for() {
+    fn without_a_listener_nobody_is_waited_for_and_its_end_is_told_once() {
         let (listener, mut callers) = listen::callers();
         drop(listener);
-        assert!(next_caller(&mut callers).is_none());
+        assert!(matches!(next_caller(&mut callers), Next::NoListener));
+        assert!(matches!(next_caller(&mut callers), Next::Nobody));
         assert_eq!(callers.try_recv().err(), Some(TryRecvError::Empty));
     }
 }

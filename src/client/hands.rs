@@ -67,7 +67,8 @@ impl Hands {
             introduction,
             self.surroundings.clone(),
         )
-        .map_err(|error| Farewell::Unreachable(format!("no thread for it: {error}")))?;
+        // A lack of threads or descriptors is ours, and says nothing about the address.
+        .map_err(|_| Farewell::NoRoom)?;
         self.switchboard
             .connect(key, line, address, Way::Dialled, Some(torrent));
         Ok(())

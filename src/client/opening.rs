@@ -256,6 +256,7 @@ impl Torrent {
         have.pieces(&geometry)
             .for_each(|piece| self.book.done(piece));
         self.completed = have.is_full().then_some(now);
+        self.note_hunger();
         match self.task.role {
             Role::Get => {
                 let (have, overwrite) = (have.clone(), self.task.overwrite);

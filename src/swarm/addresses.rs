@@ -149,7 +149,8 @@ impl Addresses {
         let Some(entry) = self.entries.get_mut(&address) else {
             return;
         };
-        entry.failures += 1;
+        // A lack of room, threads or descriptors is ours.
+        entry.failures += u32::from(*why != Farewell::NoRoom);
         let state = next_try(entry.origin, entry.failures, why, now);
         self.set(address, state);
         self.look_ahead();
@@ -370,5 +371,18 @@ mod tests {
         assert!(!book.found(address(7), Origin::User, seconds(99)));
         assert_eq!(book.due(seconds(999), 10, &mut rng), []);
         assert!(!book.any_hope());
+    }
+
+    #[test]
+    fn what_we_have_no_room_for_is_not_the_addresss_failure() {
+        let (mut book, mut rng) = book();
+        let mut now = seconds(1);
+        book.found(address(1), Origin::Tracker, now);
+        for _ in 0..20 {
+            assert_eq!(book.due(now, 1, &mut rng), [address(1)]);
+            book.failed(address(1), &Farewell::NoRoom, now);
+            now += seconds(301);
+        }
+        assert_eq!(book.due(now, 1, &mut rng), [address(1)]);
     }
 }

@@ -12,9 +12,13 @@
 //! ```
 
 use super::event::Moment;
+use crate::protocol::geometry::BLOCK_LENGTH;
 
 /// How far back a rate looks, in seconds: older bytes count less and less.
 const WINDOW: f64 = 4.0;
+
+/// After a stillness of so many seconds a rate is shown as 0.
+const STILL: f64 = 30.0;
 
 /// Bytes a second, lately: an exponential window, two numbers whatever the traffic.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +51,20 @@ impl Rate {
         let age = now.saturating_sub(since).as_secs_f64().max(0.5);
         let seen = WINDOW * (1.0 - (-age / WINDOW).exp());
         (self.weight * (-idle / WINDOW).exp() / seen) as u64
+    }
+}
+
+impl Rate {
+    /// The same for people: after a second without anything no more than a block in that time, so that what has
+    /// ended is seen to have ended.
+    fn shown(&self, now: Moment) -> u64 {
+        let idle = now.saturating_sub(self.at).as_secs_f64();
+        let rate = self.per_second(now);
+        match idle {
+            STILL.. => 0,
+            1.0.. => rate.min((f64::from(BLOCK_LENGTH) / idle) as u64),
+            _ => rate,
+        }
     }
 }
 
@@ -83,12 +101,12 @@ impl Ledger {
 
     /// Fetched a second, lately.
     pub fn down_rate(&self, now: Moment) -> u64 {
-        self.down.per_second(now)
+        self.down.shown(now)
     }
 
     /// Served a second, lately.
     pub fn up_rate(&self, now: Moment) -> u64 {
-        self.up.per_second(now)
+        self.up.shown(now)
     }
 }
 
@@ -109,6 +127,23 @@ mod tests {
             }
         }
         assert!(rate.per_second(Duration::from_secs(60)) < 10);
+    }
+
+    #[test]
+    fn what_has_ended_is_not_shown_for_minutes_and_what_is_slow_is_shown() {
+        let (mut fast, mut slow) = (Ledger::default(), Ledger::default());
+        for step in 0..1000 {
+            fast.served(16_384, Duration::from_millis(step));
+        }
+        let end = Duration::from_secs(1);
+        assert!(fast.up_rate(end) > 10_000_000);
+        assert!(fast.up_rate(end * 3) <= 8_200);
+        assert_eq!(fast.up_rate(end * 32), 0);
+        for step in 0..10 {
+            slow.served(16_384, Duration::from_secs(8 * step));
+            let before_the_next = Duration::from_secs(8 * step + 7);
+            assert!((500..=2_400).contains(&slow.up_rate(before_the_next)));
+        }
     }
 
     #[test]

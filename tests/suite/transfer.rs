@@ -355,4 +355,6 @@ fn the_limits_of_sharing_hold_for_a_seed_with_holes() {
     words.extend(LOOPBACK);
     let outcome = desk.run(&words).expect(0);
     assert!(outcome.err.contains("missing or wrong"), "{}", outcome.err);
+    let told = "sharing the rest for 0.6 s, Ctrl-C leaves";
+    assert!(outcome.err.contains(told), "{}", outcome.err);
 }
