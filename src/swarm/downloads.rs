@@ -362,6 +362,7 @@ impl Swarm {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::Limits;
     use super::super::event::Event;
     use super::super::scene::*;
     use super::*;
@@ -420,6 +421,38 @@ mod tests {
         assert_eq!(requests(&scene.connect_seed(1), 1), []);
         let actions = scene.event(Event::Congested(false));
         assert_eq!(requests(&actions, 1).len(), 20);
+    }
+
+    #[test]
+    fn a_limited_download_asks_for_little_ahead_and_its_peers_take_turns() {
+        let mut scene = Scene::of(20, &[], |setup| setup.limits.down_rate = Some(1));
+        let first = requests(&scene.connect_seed(1), 1);
+        assert_eq!(first.len(), 4);
+        assert_eq!(requests(&scene.connect_seed(2), 2), []);
+        assert_eq!(requests(&scene.connect_seed(3), 3), []);
+        // What one delivers, the next may ask for; who delivered stands at the end.
+        let mut turns = Vec::new();
+        let mut out: Vec<(u64, Block)> = first.into_iter().map(|block| (1, block)).collect();
+        for _ in 0..12 {
+            let (from, block) = out.remove(0);
+            let actions = scene.receive(from, block);
+            for key in 1..=3 {
+                let asked = requests(&actions, key);
+                turns.extend(asked.iter().map(|_| key));
+                out.extend(asked.into_iter().map(|block| (key, block)));
+            }
+            assert_eq!(out.len(), 4);
+        }
+        let of = |key| turns.iter().filter(|turn| **turn == key).count();
+        assert_eq!((of(1), of(2), of(3)), (4, 4, 4), "{turns:?}");
+        // Without the limit everybody is asked at once.
+        scene.swarm.set_limits(Limits::default());
+        let (from, block) = out.remove(0);
+        let actions = scene.receive(from, block);
+        assert!(
+            (1..=3).all(|key| !requests(&actions, key).is_empty()),
+            "{actions:?}"
+        );
     }
 
     #[test]

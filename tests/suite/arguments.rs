@@ -113,7 +113,7 @@ fn what_will_come_later_is_status_2_and_says_so() {
             "verify",
             "magnet:?xt=urn:btih:0123456789012345678901234567890123456789",
         ],
-        &["get", "--down", "1M", "x.torrent"],
+        &["get", "--no-dht", "x.torrent"],
         &["get", "--sequential", "x.torrent"],
     ];
     for words in table {
