@@ -4,8 +4,8 @@
 use super::complaint::Complaint;
 use super::shown::shown;
 use super::words::Word;
-use crate::create::glob::Glob;
 use crate::create::{PIECE_LENGTH_LONGEST, PIECE_LENGTH_SHORTEST};
+use crate::protocol::glob::Glob;
 use crate::protocol::metainfo::{tracker_address, webseed_address};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -311,11 +311,11 @@ pub fn name(word: Option<&Word>) -> Result<Option<String>, Complaint> {
 }
 
 /// `--exclude`.
-pub fn globs(words: &[Word]) -> Result<Vec<Glob>, Complaint> {
+pub fn globs(option: &str, words: &[Word]) -> Result<Vec<Glob>, Complaint> {
     let glob = |word: &Word| {
         let text = word.text();
         Glob::new(&text).map_err(|why| {
-            let sentence = format!("--exclude {}: {why}", shown(&text));
+            let sentence = format!("{option} {}: {why}", shown(&text));
             Complaint::usage(sentence, "quote it, so that the shell leaves it alone")
         })
     };

@@ -11,17 +11,16 @@
 //! files and [`Settings`] give the same bytes on every machine: files are ordered by the bytes of their
 //! paths, and nothing else comes from the outside.
 
-pub mod glob;
 mod hashing;
 pub mod saving;
 mod tree;
 
+use crate::protocol::glob::Glob;
 use crate::protocol::metainfo::{
     Draft, FILES_MAX, FileEntry, METAINFO_BYTES_MAX, Metainfo, MetainfoError,
 };
 use crate::protocol::{Digest, Geometry};
 use crossbeam_channel::{Receiver, Sender};
-use glob::Glob;
 use hashing::{Done, Job, Worker};
 use std::io;
 use std::num::NonZeroUsize;

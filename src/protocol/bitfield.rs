@@ -132,6 +132,11 @@ impl Bitfield {
         self.count == 0
     }
 
+    /// Whether `other` holds every piece of this set.
+    pub fn is_within(&self, other: &Bitfield) -> bool {
+        !self.exceeds(other)
+    }
+
     /// Whether this set holds a piece that `other` does not.
     pub fn exceeds(&self, other: &Bitfield) -> bool {
         self.bytes

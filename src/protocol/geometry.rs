@@ -137,6 +137,30 @@ impl Geometry {
         })
     }
 
+    /// Bytes of so many different pieces. `last`: the last one, which may be shorter, is among them.
+    pub fn size_of(&self, pieces: u32, last: bool) -> u64 {
+        let whole = u64::from(pieces) * u64::from(self.piece_length);
+        let uncut = u64::from(self.pieces) * u64::from(self.piece_length);
+        whole - if last { uncut - self.total } else { 0 }
+    }
+
+    /// The pieces that hold any of `length` bytes from `start` on, in order.
+    pub fn pieces_under(
+        &self,
+        start: u64,
+        length: u64,
+    ) -> impl Iterator<Item = PieceIndex> + use<> {
+        let (from, to) = (start, start.saturating_add(length));
+        let piece_length = u64::from(self.piece_length);
+        let range = if from < to {
+            from / piece_length..(to - 1) / piece_length + 1
+        } else {
+            0..0
+        };
+        let geometry = *self;
+        range.map_while(move |index| geometry.piece(u32::try_from(index).ok()?))
+    }
+
     /// All bytes of the torrent.
     pub fn total(&self) -> u64 {
         self.total

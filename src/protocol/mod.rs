@@ -6,18 +6,21 @@
 //!
 //! In reading order: how things are written down ([`bencode`]), fingerprints ([`digest`]), how a
 //! torrent is cut ([`geometry`], [`bitfield`]), what a .torrent file says ([`metainfo`],
-//! [`filenames`]) and a link to one ([`magnet`]), how strangers' text is shown ([`plain`]), what peers say to each other ([`peer`])
-//! and what trackers answer ([`tracker`]). A keyed hash is there for tables that strangers fill ([`siphash`]).
+//! [`filenames`]) and a link to one ([`magnet`]), which of its files are wanted ([`glob`], [`selection`]), how strangers' text is
+//! shown ([`plain`]), what peers say to each other ([`peer`]) and what trackers answer ([`tracker`]). A keyed hash is there for
+//! tables that strangers fill ([`siphash`]).
 
 pub mod bencode;
 pub mod bitfield;
 pub mod digest;
 pub mod filenames;
 pub mod geometry;
+pub mod glob;
 pub mod magnet;
 pub mod metainfo;
 pub mod peer;
 pub mod plain;
+pub mod selection;
 pub mod siphash;
 pub mod tracker;
 

@@ -4,7 +4,7 @@ use super::super::complaint::Complaint;
 use super::super::values;
 use super::super::words::Word;
 use super::Command;
-use crate::create::glob::Glob;
+use crate::protocol::glob::Glob;
 use argh::FromArgs;
 use std::path::PathBuf;
 
@@ -129,7 +129,7 @@ impl CreateWords {
             name: values::name(self.name.as_ref())?,
             date: !self.no_date,
             creator: !self.no_creator,
-            exclude: values::globs(&self.exclude)?,
+            exclude: values::globs("--exclude", &self.exclude)?,
             hidden: self.include_hidden,
             overwrite: self.overwrite,
             json: self.json,

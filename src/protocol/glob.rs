@@ -1,7 +1,7 @@
 //! Patterns for names of files, as shells have them.
 //!
 //! ```
-//! use ropewalk::create::glob::Glob;
+//! use ropewalk::protocol::glob::Glob;
 //! assert!(Glob::new("*.part").unwrap().matches("disc/one.part"));
 //! assert!(Glob::new("disc/**").unwrap().matches("disc/deep/one.part"));
 //! ```
@@ -13,6 +13,8 @@
 /// A pattern that was understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob {
+    /// As it was written.
+    pattern: String,
     /// What fits each element of a path.
     elements: Vec<Element>,
     /// A pattern for a name, wherever it stands.
@@ -56,6 +58,7 @@ enum Part {
 impl Glob {
     /// Understands a pattern. A slash at its begin ties it to the root, one at its end means nothing.
     pub fn new(pattern: &str) -> Result<Glob, GlobError> {
+        let written = pattern.to_owned();
         let pattern = pattern.strip_suffix('/').unwrap_or(pattern);
         let (pattern, tied) = match pattern.strip_prefix('/') {
             Some(rest) => (rest, true),
@@ -69,7 +72,13 @@ impl Glob {
         Ok(Glob {
             anywhere: elements.len() == 1 && !tied,
             elements,
+            pattern: written,
         })
+    }
+
+    /// The pattern as it was written.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
     }
 
     /// Whether it fits a path with `/` between its elements, or, without a slash of its own, the last one.
