@@ -12,6 +12,7 @@ use super::complaint::Complaint;
 use super::shown::shown;
 use super::values;
 use super::words::{self, Word};
+use crate::protocol::glob::Glob;
 use argh::FromArgs;
 pub use create::Create;
 use create::CreateWords;
@@ -97,6 +98,10 @@ pub struct Transfer {
     pub down: Option<u64>,
     /// The address to listen on and dial from.
     pub bind: Option<IpAddr>,
+    /// The files that are wanted; empty: all.
+    pub only: Vec<Glob>,
+    /// Fetch the pieces in their order.
+    pub sequential: bool,
     /// Hash all data.
     pub check: bool,
     /// Replace what is in the way.
@@ -124,7 +129,7 @@ const MAX_PEERS: usize = 100;
 const LATER: [&str; 1] = ["share"];
 
 /// Options of later versions, likewise. None is accepted and ignored.
-const LATER_OPTIONS: [&str; 5] = ["--no-dht", "--no-pex", "--no-lsd", "--only", "--sequential"];
+const LATER_OPTIONS: [&str; 3] = ["--no-dht", "--no-pex", "--no-lsd"];
 
 /// The page of `ropewalk --help`.
 const HELP: &str = "\
@@ -199,6 +204,12 @@ struct GetWords {
     /// listen on and dial from this address only
     #[argh(option, arg_name = "ADDR")]
     bind: Option<Word>,
+    /// fetch only files that fit this pattern, or lie in a folder that does (repeatable)
+    #[argh(option, arg_name = "GLOB")]
+    only: Vec<Word>,
+    /// fetch the pieces in their order, to play a file while it grows
+    #[argh(switch)]
+    sequential: bool,
     /// hash what is on disk, trust no record
     #[argh(switch)]
     check: bool,
@@ -442,6 +453,8 @@ fn get(words: GetWords) -> Result<Command, Complaint> {
         up: values::rate("--up", words.up.as_ref())?,
         down: values::rate("--down", words.down.as_ref())?,
         bind: values::bind(words.bind.as_ref())?,
+        only: values::globs("--only", &words.only)?,
+        sequential: words.sequential,
         check: words.check,
         overwrite: words.overwrite,
         on_complete: words.on_complete.map(|word| word.0),
@@ -469,6 +482,8 @@ fn seed(words: SeedWords) -> Result<Command, Complaint> {
         up: values::rate("--up", words.up.as_ref())?,
         down: values::rate("--down", words.down.as_ref())?,
         bind: values::bind(words.bind.as_ref())?,
+        only: Vec::new(),
+        sequential: false,
         check: words.check,
         overwrite: false,
         on_complete: None,

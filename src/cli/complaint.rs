@@ -47,6 +47,8 @@ pub enum Reason {
     NoPeers,
     /// Data does not match the torrent.
     Data,
+    /// No file fits what was asked for.
+    NoMatch,
     /// Stopped from outside before everything was done.
     Interrupted,
     /// The `--on-complete` command failed.
@@ -73,6 +75,7 @@ impl Reason {
             Reason::Timeout => "timeout",
             Reason::NoPeers => "no-peers",
             Reason::Data => "data",
+            Reason::NoMatch => "no-match",
             Reason::Interrupted => "interrupted",
             Reason::Hook => "hook",
             Reason::Output => "output",
@@ -115,6 +118,12 @@ impl Complaint {
     /// Something that will come one day, or never.
     pub fn unsupported(sentence: impl Into<String>, hint: impl Into<String>) -> Complaint {
         Complaint::new(Reason::Unsupported, sentence, hint)
+    }
+
+    /// No file fits `--only`.
+    pub fn unwanted(sentence: impl Into<String>) -> Complaint {
+        let hint = "`ropewalk show TORRENT` lists the files; quote a pattern, so that the shell leaves it alone";
+        Complaint::new(Reason::NoMatch, sentence, hint)
     }
 
     /// Nobody reads what we write: end without a word.
@@ -421,8 +430,8 @@ fn there(snapshot: &Snapshot) -> String {
     }
     format!(
         " ({} of {} are here)",
-        super::figures::size(snapshot.have),
-        super::figures::size(snapshot.size)
+        super::figures::size(snapshot.wanted_have),
+        super::figures::size(snapshot.wanted)
     )
 }
 
@@ -480,7 +489,7 @@ mod tests {
         let sentence = |looked| {
             let snapshot = Snapshot {
                 looked,
-                size: 4096,
+                wanted: 4096,
                 ..Snapshot::default()
             };
             Complaint::ending("x", &Ending::Interrupted, &snapshot, Some(2)).map(|c| c.sentence)

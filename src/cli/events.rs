@@ -34,6 +34,8 @@ pub enum Event {
     Started {
         /// Bytes.
         size: u64,
+        /// Bytes of the pieces that are wanted.
+        wanted: u64,
     },
     /// Data on disk is being hashed.
     Checking {
@@ -122,7 +124,9 @@ pub enum Event {
 #[derive(Debug, Clone, Serialize)]
 pub struct Figures {
     size: u64,
+    wanted: u64,
     have: u64,
+    wanted_have: u64,
     pieces: u32,
     pieces_have: u32,
     downloaded: u64,
@@ -143,7 +147,9 @@ impl From<&Snapshot> for Figures {
     fn from(snapshot: &Snapshot) -> Figures {
         Figures {
             size: snapshot.size,
+            wanted: snapshot.wanted,
             have: snapshot.have,
+            wanted_have: snapshot.wanted_have,
             pieces: snapshot.pieces,
             pieces_have: snapshot.pieces_have,
             downloaded: snapshot.downloaded,
@@ -179,7 +185,15 @@ impl Event {
     pub fn of(notice: &Notice, complaint: Option<&Complaint>) -> (Option<usize>, Event) {
         match notice {
             Notice::Listening { port } => (None, Event::Listening { port: *port }),
-            Notice::Started { task, size, .. } => (Some(*task), Event::Started { size: *size }),
+            Notice::Started {
+                task, size, wanted, ..
+            } => (
+                Some(*task),
+                Event::Started {
+                    size: *size,
+                    wanted: *wanted,
+                },
+            ),
             Notice::Checking { task, done, of } => (
                 Some(*task),
                 Event::Checking {
@@ -345,6 +359,7 @@ mod tests {
             task: 0,
             snapshot: Snapshot {
                 size: 4,
+                wanted: 4,
                 have: 4,
                 uploaded_ever: 2,
                 ..Snapshot::default()

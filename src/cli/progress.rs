@@ -189,13 +189,13 @@ fn line_text(row: &Row) -> String {
     format!(
         "{}: {}%, {} of {} at {}, {}{}",
         row.name,
-        figures::percent(snapshot.have, snapshot.size),
-        figures::size(snapshot.have),
-        figures::size(snapshot.size),
+        figures::percent(snapshot.wanted_have, snapshot.wanted),
+        figures::size(snapshot.wanted_have),
+        figures::size(snapshot.wanted),
         figures::rate(snapshot.down_rate),
         figures::count(snapshot.peers as u64, "peer"),
         left(
-            snapshot.size.saturating_sub(snapshot.have),
+            snapshot.wanted.saturating_sub(snapshot.wanted_have),
             snapshot.down_rate
         ),
     )
@@ -226,7 +226,7 @@ fn bar_text(rows: &[Row]) -> String {
             .map(|row| figure(&row.snapshot))
             .fold(0, u64::saturating_add)
     };
-    let (have, size) = (sum(|s| s.have), sum(|s| s.size));
+    let (have, size) = (sum(|s| s.wanted_have), sum(|s| s.wanted));
     let (down, up) = (sum(|s| s.down_rate), sum(|s| s.up_rate));
     let peers = sum(|s| s.peers as u64);
     let percent = figures::percent(have, size);
@@ -298,14 +298,14 @@ mod tests {
         let extremes = [
             Snapshot::default(),
             Snapshot {
-                size: u64::MAX,
-                have: 1 << 63,
+                wanted: u64::MAX,
+                wanted_have: 1 << 63,
                 down_rate: 1,
                 ..Snapshot::default()
             },
             Snapshot {
-                size: 10,
-                have: 20,
+                wanted: 10,
+                wanted_have: 20,
                 sharing: Some(Duration::MAX),
                 uploaded_ever: u64::MAX,
                 ..Snapshot::default()
@@ -335,8 +335,8 @@ mod tests {
     #[test]
     fn the_bar_says_how_long_it_will_take() {
         let text = bar_text(&[row(Snapshot {
-            size: 4 << 20,
-            have: 1 << 20,
+            wanted: 4 << 20,
+            wanted_have: 1 << 20,
             down_rate: 1 << 20,
             peers: 1,
             ..Snapshot::default()

@@ -12,6 +12,7 @@ use super::status::ExitStatus;
 use super::{signals, torrent, values};
 use crate::client::{Client, Control, Ending, Notice, Role, Settings, Sharing, Snapshot, Task};
 use crate::net::trace::{self, TraceThread, Tracer};
+use crate::protocol::selection::Selection;
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -70,6 +71,7 @@ fn work(role: Role, options: &Transfer, teller: &mut Teller) -> Result<(), Compl
             Err(complaint) => teller.complain(&complaint),
         }
     }
+    choose(options, &mut tasks, teller)?;
     if tasks.is_empty() {
         return Ok(());
     }
@@ -100,6 +102,8 @@ fn task(
     metainfo: crate::protocol::metainfo::Metainfo,
 ) -> Task {
     Task {
+        wanted: Selection::of(&metainfo, &options.only),
+        sequential: options.sequential,
         metainfo,
         folder: options.folder.clone(),
         role,
@@ -113,6 +117,31 @@ fn task(
         },
         timeout: options.timeout,
     }
+}
+
+/// A pattern that fits no file of any torrent is a slip of the pen: nothing is begun. A torrent of which
+/// nothing is wanted is no reason not to fetch the others.
+fn choose(options: &Transfer, tasks: &mut Vec<Task>, teller: &mut Teller) -> Result<(), Complaint> {
+    let idle = options.only.iter().find(|glob| {
+        let globs = std::slice::from_ref(*glob);
+        let nothing = |task: &Task| Selection::of(&task.metainfo, globs).is_nothing();
+        tasks.iter().all(nothing)
+    });
+    if let Some(glob) = idle.filter(|_| !tasks.is_empty()) {
+        let pattern = shown(glob.pattern());
+        let sentence = format!("no file fits --only {pattern}");
+        return Err(Complaint::unwanted(sentence));
+    }
+    tasks.retain(|task| {
+        let nothing = task.wanted.is_nothing() && !options.only.is_empty();
+        if nothing {
+            let name = shown(&task.metainfo.name);
+            let sentence = format!("no file of {name} fits any --only");
+            teller.complain(&Complaint::unwanted(sentence));
+        }
+        !nothing
+    });
+    Ok(())
 }
 
 /// A folder that cannot be used is found out before anybody is asked for data.
@@ -295,9 +324,15 @@ impl<'a> Session<'a> {
             }
             // A warning has said why.
             Notice::Listening { port: None } => {}
-            Notice::Started { task, size, .. } => {
-                let size = figures::size(*size);
-                self.say(&format!("{}: {size}", self.name(*task)));
+            Notice::Started {
+                task, size, wanted, ..
+            } => {
+                let name = self.name(*task);
+                let all = figures::size(*size);
+                match wanted == size {
+                    true => self.say(&format!("{name}: {all}")),
+                    false => self.say(&format!("{name}: {} of {all}", figures::size(*wanted))),
+                }
             }
             Notice::Checking { task, done, of } => self.progress.checking(now, *task, *done, *of),
             Notice::Progress { task, snapshot } => {
@@ -386,7 +421,10 @@ impl<'a> Session<'a> {
         let stays = self.options.time != Some(Duration::ZERO);
         let name = self.name(task);
         let what = if already {
-            format!("{name}: everything is here")
+            match snapshot.wanted == snapshot.size {
+                true => format!("{name}: everything is here"),
+                false => format!("{name}: everything wanted is here"),
+            }
         } else {
             format!("{name}: complete, {}", fetched(snapshot))
         };

@@ -73,7 +73,10 @@ impl Torrent {
             Action::Announce => self.announcing.ask_soon(),
             Action::Complete => {
                 self.completed = Some(now);
-                self.announcing.completed();
+                // Whoever has all they want and not all there is never completed it (BEP 21).
+                if self.swarm.as_ref().is_some_and(|it| it.have().is_full()) {
+                    self.announcing.completed();
+                }
                 self.note_hunger();
             }
         }

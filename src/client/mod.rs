@@ -22,6 +22,7 @@ mod torrent;
 
 use crate::net::trace::Tracer;
 use crate::protocol::metainfo::Metainfo;
+use crate::protocol::selection::Selection;
 use crate::protocol::{InfoHash, PieceIndex};
 use crate::storage::slot::StorageError;
 use crate::swarm::event::Farewell;
@@ -74,6 +75,10 @@ pub struct Task {
     pub peers: Vec<SocketAddr>,
     /// Whether trackers may be asked.
     pub trackers: bool,
+    /// The files that are wanted; with `Role::Seed`, all.
+    pub wanted: Selection,
+    /// Fetch the pieces in their order.
+    pub sequential: bool,
     /// When sharing ends.
     pub sharing: Sharing,
     /// Give up when nothing has arrived for so long while something is missing.
@@ -83,7 +88,7 @@ pub struct Task {
 /// When a complete torrent is shared no longer: at whichever limit is reached first.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sharing {
-    /// Uploaded divided by the torrent's size. `None`: no limit.
+    /// Uploaded divided by the size of what is wanted. `None`: no limit.
     pub ratio: Option<f64>,
     /// Time spent complete. `None`: no limit. Zero: leave as soon as complete.
     pub time: Option<Duration>,
@@ -107,6 +112,8 @@ pub enum Notice {
         name: String,
         /// Bytes in all.
         size: u64,
+        /// Bytes of the pieces that are wanted.
+        wanted: u64,
     },
     /// Data on disk is being hashed: so many pieces of so many are done.
     Checking {
@@ -223,10 +230,14 @@ pub enum Ending {
 pub struct Snapshot {
     /// Bytes of the torrent.
     pub size: u64,
+    /// Bytes of the pieces that are wanted.
+    pub wanted: u64,
     /// Whether what lies on disk is known: before that, `have` is 0 and says nothing.
     pub looked: bool,
     /// Bytes verified.
     pub have: u64,
+    /// Bytes verified, of wanted pieces.
+    pub wanted_have: u64,
     /// Pieces of the torrent.
     pub pieces: u32,
     /// Pieces verified.
@@ -256,12 +267,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Uploaded in all runs divided by the torrent's size; 0 for a torrent without bytes.
+    /// Uploaded in all runs divided by the size of what is wanted; 0 where that is nothing.
     pub fn ratio(&self) -> f64 {
-        if self.size == 0 {
+        if self.wanted == 0 {
             0.0
         } else {
-            self.uploaded_ever as f64 / self.size as f64
+            self.uploaded_ever as f64 / self.wanted as f64
         }
     }
 }

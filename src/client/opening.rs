@@ -53,12 +53,15 @@ impl Torrent {
         hands: &mut Hands,
         now: Moment,
     ) -> Torrent {
-        let layout = Arc::new(Layout::new(&task.metainfo, &task.folder));
+        let wanted = task.wanted.clone();
+        let layout = Arc::new(Layout::of(&task.metainfo, &task.folder, wanted));
+        let (size, wanted) = (layout.total(), layout.wanted_bytes());
         hands.noticeboard.post(Notice::Started {
             task: number,
             info_hash: task.metainfo.info_hash,
             name: task.metainfo.name.clone(),
-            size: task.metainfo.geometry.total(),
+            size,
+            wanted,
         });
         let rules = Rules {
             writable: task.role == Role::Get,
@@ -123,6 +126,7 @@ impl Torrent {
             });
         }
         self.totals_before = (survey.uploaded, survey.downloaded);
+        self.layout = survey.layout;
         let geometry = self.task.metainfo.geometry;
         let queue: VecDeque<PieceIndex> = survey.unsure.pieces(&geometry).collect();
         let laid = survey.laid.iter().flat_map(|laid| {
@@ -226,19 +230,14 @@ impl Torrent {
         }
     }
 
-    /// Makes the brain and begins: peers may come while the keeper still allocates.
+    /// Everything that is there is known. Peers may come while the keeper still allocates; but where bytes
+    /// have to be brought from one file into another, nobody is served from either before that is done.
     fn begin(&mut self, hands: &mut Hands, now: Moment) {
-        let Phase::Checking(checking) = std::mem::replace(&mut self.phase, Phase::Working) else {
+        let Phase::Checking(checking) = &self.phase else {
             return;
         };
-        let Checking {
-            have,
-            laid,
-            foreign,
-            unreadable,
-            ..
-        } = *checking;
-        if let Some(ending) = self.refusal(&have, foreign, unreadable.as_ref()) {
+        let unreadable = checking.unreadable.as_ref();
+        if let Some(ending) = self.refusal(&checking.have, checking.foreign, unreadable) {
             return self.close(ending, hands, now);
         }
         if let Some(error) = unreadable {
@@ -247,6 +246,23 @@ impl Torrent {
                 text: error.to_string(),
             });
         }
+        if self.task.role == Role::Get {
+            let (have, overwrite) = (checking.have.clone(), self.task.overwrite);
+            let prepare = Job::Prepare { have, overwrite };
+            hands.keeper.ask(self.number, prepare);
+            if self.layout.brings_in() {
+                return;
+            }
+        }
+        self.set_out(hands, now);
+    }
+
+    /// Makes the brain and goes to work.
+    fn set_out(&mut self, hands: &mut Hands, now: Moment) {
+        let Phase::Checking(checking) = std::mem::replace(&mut self.phase, Phase::Working) else {
+            return;
+        };
+        let Checking { have, laid, .. } = *checking;
         let geometry = self.task.metainfo.geometry;
         let laid: Vec<Block> = laid
             .into_iter()
@@ -255,25 +271,20 @@ impl Torrent {
         laid.iter().for_each(|block| self.book.mark_laid(*block));
         have.pieces(&geometry)
             .for_each(|piece| self.book.done(piece));
-        self.completed = have.is_full().then_some(now);
+        let wanted = self.layout.wanted_pieces().clone();
+        self.completed = wanted.is_within(&have).then_some(now);
         self.note_hunger();
-        match self.task.role {
-            Role::Get => {
-                let (have, overwrite) = (have.clone(), self.task.overwrite);
-                hands
-                    .keeper
-                    .ask(self.number, Job::Prepare { have, overwrite });
-            }
-            Role::Seed => {
-                self.list_missing(&have, hands);
-                self.prepared = true;
-                self.serving = Some(now);
-            }
+        if self.task.role == Role::Seed {
+            self.list_missing(&have, hands);
+            self.prepared = true;
+            self.serving = Some(now);
         }
         let setup = Setup {
             geometry,
             info_hash: self.info_hash(),
             have,
+            wanted,
+            sequential: self.task.sequential,
             laid,
             id: self.id,
             downloads: self.task.role == Role::Get,
@@ -353,17 +364,21 @@ impl Torrent {
     /// The keeper has made room for the data, or could not.
     pub(super) fn prepared(
         &mut self,
-        outcome: Result<(), StorageError>,
+        outcome: Result<Arc<Layout>, StorageError>,
         hands: &mut Hands,
         now: Moment,
     ) {
-        if !matches!(self.phase, Phase::Working) {
+        if !matches!(self.phase, Phase::Working | Phase::Checking(_)) {
             return;
         }
         match outcome {
-            Ok(()) => {
+            Ok(layout) => {
+                self.layout = layout;
                 self.prepared = true;
-                self.get_to_work(hands, now);
+                match self.phase {
+                    Phase::Checking(_) => self.set_out(hands, now),
+                    _ => self.get_to_work(hands, now),
+                }
             }
             Err(error) => self.close(Ending::Storage(error), hands, now),
         }

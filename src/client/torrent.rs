@@ -208,7 +208,7 @@ impl Torrent {
                 .ratio
                 .is_some_and(|limit| self.snapshot(now).ratio() >= limit);
             let time_is_up = self.sharing_ends_at().is_some_and(|end| end <= now);
-            return (time_is_up || shared_enough && self.task.metainfo.geometry.total() > 0)
+            return (time_is_up || shared_enough && self.layout.wanted_bytes() > 0)
                 .then_some(Ending::Done);
         }
         if swarm.is_complete() || self.task.role == Role::Seed {
@@ -217,11 +217,8 @@ impl Torrent {
         if self.gives_up_at().is_some_and(|end| end <= now) {
             return Some(Ending::TimedOut);
         }
-        let bad = swarm.failed_pieces();
-        if !bad.is_empty()
-            && bad.len() as u32 + swarm.have().count() == self.task.metainfo.geometry.pieces()
-        {
-            return Some(Ending::BadPieces(bad));
+        if swarm.is_stuck() {
+            return Some(Ending::BadPieces(swarm.failed_pieces()));
         }
         let lonely = swarm.hopeless() && self.announcing.is_hopeless();
         self.lonely_since = lonely.then(|| self.lonely_since.unwrap_or(now));
@@ -273,6 +270,7 @@ impl Torrent {
         let geometry = self.task.metainfo.geometry;
         let mut snapshot = Snapshot {
             size: geometry.total(),
+            wanted: self.layout.wanted_bytes(),
             pieces: geometry.pieces(),
             uploaded_ever: self.totals_before.0,
             downloaded_ever: self.totals_before.1,
@@ -284,6 +282,7 @@ impl Torrent {
             let standing = swarm.standing(now);
             snapshot.looked = true;
             snapshot.have = standing.have;
+            snapshot.wanted_have = standing.wanted_have;
             snapshot.pieces_have = swarm.have().count();
             snapshot.downloaded = standing.downloaded;
             snapshot.uploaded = standing.uploaded;

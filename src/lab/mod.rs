@@ -13,6 +13,7 @@ pub mod book;
 
 use crate::client::{Client, Ending, Notice, Role, Settings, Sharing, StartError, Task};
 use crate::protocol::metainfo::{Metainfo, MetainfoError};
+use crate::protocol::selection::Selection;
 use crate::protocol::{Digest, InfoHash};
 use crossbeam_channel::{Receiver, never, select};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -178,6 +179,8 @@ fn settings() -> Settings {
 
 fn task(metainfo: Metainfo, folder: PathBuf, role: Role, peer: Option<SocketAddr>) -> Task {
     Task {
+        wanted: Selection::all(&metainfo),
+        sequential: false,
         metainfo,
         folder,
         role,

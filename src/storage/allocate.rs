@@ -40,7 +40,7 @@ pub(super) struct Room {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Order<'a> {
     pub(super) layout: &'a Layout,
-    /// Pieces that are there already.
+    /// Pieces that are there already, or not wanted.
     pub(super) have: &'a Bitfield,
     /// Files that are too long may be cut.
     pub(super) overwrite: bool,
@@ -75,8 +75,12 @@ impl Order<'_> {
         let mut room = Room::default();
         let mut seen = HashMap::new();
         let mut sparse = space.sparse;
-        for (number, file) in self.layout.files().iter().enumerate() {
-            if file.padding || self.stop.load(Ordering::Relaxed) {
+        for number in 0..self.layout.places() {
+            let file = self.layout.place(number);
+            let missing = self.missing(number);
+            // An unwanted file is never made; one that is there already may share a piece with a wanted one.
+            let idle = missing.is_empty() && !self.layout.is_wanted(number);
+            if file.padding || idle || self.stop.load(Ordering::Relaxed) {
                 room.facts.push(None);
                 continue;
             }
@@ -85,11 +89,11 @@ impl Order<'_> {
             for made in &undo.made[before..] {
                 room.folders.extend(made.parent().map(Path::to_owned));
             }
-            let missing = self.missing(number);
             if !missing.is_empty() {
                 room.open.insert(number);
             }
-            self.fit(&open, file, undo)?;
+            let is_part = number >= self.layout.files().len();
+            self.fit(&open, file, is_part, undo)?;
             if !sparse && !missing.is_empty() {
                 undo.filled.push((file.path.clone(), missing.clone()));
                 match self.allocate(&open, &missing) {
@@ -112,7 +116,7 @@ impl Order<'_> {
             if let Some((twin, complete)) = twin
                 && !(complete && missing.is_empty())
             {
-                let other = &self.layout.files()[twin].path;
+                let other = &self.layout.place(twin).path;
                 let cause = format!("it is the same file as {}", other.display());
                 return Err(in_the_way("use", &file.path, &cause));
             }
@@ -125,8 +129,10 @@ impl Order<'_> {
     fn needed(&self) -> Result<u64, StorageError> {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
         let mut needed = 0u64;
-        for (number, file) in self.layout.files().iter().enumerate() {
-            if file.padding {
+        for number in 0..self.layout.places() {
+            let file = self.layout.place(number);
+            let missing = self.missing(number);
+            if file.padding || missing.is_empty() {
                 continue;
             }
             let there = open_to_read(&file.path).ok();
@@ -146,7 +152,6 @@ impl Order<'_> {
                     ),
                 });
             }
-            let missing = self.missing(number);
             needed = needed.saturating_add(match there {
                 Some(open) => unbacked(&open, length, &missing),
                 None => missing
@@ -160,39 +165,41 @@ impl Order<'_> {
 
     /// The ranges of a file under missing pieces, joined where they touch.
     fn missing(&self, number: usize) -> Vec<Range<u64>> {
-        let (layout, geometry) = (self.layout, self.layout.geometry());
-        let file = &layout.files()[number];
         let mut ranges: Vec<Range<u64>> = Vec::new();
-        for piece in layout.pieces_of(number, 0..file.length) {
+        for (piece, run) in self.layout.runs_in(number) {
             if self.have.has(piece) {
                 continue;
             }
-            let start = geometry.piece_start(piece);
-            let end = start + u64::from(geometry.piece_size(piece)) - file.start;
-            let (start, end) = (start.saturating_sub(file.start), end.min(file.length));
+            let end = run.offset + run.length;
             match ranges.last_mut() {
-                Some(last) if last.end == start => last.end = end,
-                _ => ranges.push(start..end),
+                Some(last) if last.end == run.offset => last.end = end,
+                _ => ranges.push(run.offset..end),
             }
         }
         ranges
     }
 
-    /// Gives the file its length.
-    fn fit(&self, open: &File, file: &LaidFile, undo: &mut Undo) -> Result<(), StorageError> {
+    /// Gives the file its length. The part file may be longer: an earlier selection had more in it.
+    fn fit(
+        &self,
+        open: &File,
+        file: &LaidFile,
+        is_part: bool,
+        undo: &mut Undo,
+    ) -> Result<(), StorageError> {
         let length = open
             .metadata()
             .map_err(|error| StorageError::from_io("look at", &file.path, &error))?
             .len();
+        if length == file.length || is_part && length > file.length {
+            return Ok(());
+        }
         if length > file.length && !self.overwrite {
             let cause = format!("it has {length} bytes and should have {}", file.length);
             return Err(in_the_way("use", &file.path, &cause));
         }
         if length < file.length {
             undo.grown.push((file.path.clone(), length));
-        }
-        if length == file.length {
-            return Ok(());
         }
         open.set_len(file.length).map_err(|error| {
             let mut error = StorageError::from_io("allocate", &file.path, &error);

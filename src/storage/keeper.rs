@@ -14,8 +14,9 @@
 
 use super::allocate::{self, Order};
 use super::layout::Layout;
+use super::move_in::MoveIn;
 use super::reach;
-use super::record::{Claim, FileFacts, LaidBlocks, Record, RecordError};
+use super::record::{Claim, FileFacts, LaidBlocks, PartRecord, Record, RecordError};
 use super::record_file::RecordFile;
 use super::slot::{StorageError, StorageTrouble};
 use super::survey::{self, Found, Rules, Survey};
@@ -40,7 +41,8 @@ pub enum Job {
         /// How to judge.
         rules: Rules,
     },
-    /// Make folders, files and room for what is missing, and note in the record that work has begun.
+    /// Make folders, files and room for what is missing and wanted, bring what lies aside and is wanted
+    /// now into its files, and note in the record that work has begun.
     Prepare {
         /// The pieces that are there and good.
         have: Bitfield,
@@ -75,8 +77,8 @@ pub struct Done {
 pub enum Outcome {
     /// Of `Survey`. After an error only `Close` makes sense.
     Surveyed(Result<Box<Survey>, StorageError>),
-    /// Of `Prepare`: after an error everything is as it was.
-    Prepared(Result<(), StorageError>),
+    /// Of `Prepare`: where everything lies from now on. After an error everything is as it was.
+    Prepared(Result<Arc<Layout>, StorageError>),
     /// Of `Save`.
     Saved(Saved),
     /// Of `Remove`: the record is gone, or why not.
@@ -172,8 +174,13 @@ impl Drop for Keeper {
 #[derive(Debug)]
 struct Kept {
     layout: Arc<Layout>,
+    /// Files may be written and removed; else nothing but the record.
+    writable: bool,
     record: Option<RecordFile>,
+    /// Of each place; the last one is the part file's, whether there is one or not.
     facts: Vec<Option<FileFacts>>,
+    /// There may be a part file.
+    part_there: bool,
     /// What was on the medium at the last good sync, for certain.
     safe: Claim,
     /// Files that may hold unsynced data whatever the next save names: an earlier run wrote them, or a sync failed.
@@ -242,12 +249,12 @@ fn begin(layout: Arc<Layout>, rules: Rules) -> Result<(Kept, Survey), StorageErr
             return Err(error);
         }
     };
-    let geometry = layout.geometry();
+    let geometry = *layout.geometry();
     let (info_hash, files) = (layout.info_hash(), layout.files().len());
     let decoded = taken
         .bytes
         .take()
-        .map(|bytes| Record::decode(&bytes, info_hash, geometry, files));
+        .map(|bytes| Record::decode(&bytes, info_hash, &geometry, files));
     // A damaged record was ours; an empty one, or another torrent's, tells nothing about the data here.
     let ours = !matches!(
         decoded,
@@ -263,6 +270,10 @@ fn begin(layout: Arc<Layout>, rules: Rules) -> Result<(Kept, Survey), StorageErr
             None
         }
     };
+    let mut layout = layout;
+    if let Some(part) = record.as_ref().and_then(|record| record.part.as_ref()) {
+        layout = Arc::new(layout.as_recorded(part.open.clone(), &part.aside));
+    }
     let found = survey::look(&layout);
     let survey = survey::judge(&layout, &found, record, rules);
     let mut survey = match survey {
@@ -282,15 +293,19 @@ fn begin(layout: Arc<Layout>, rules: Rules) -> Result<(Kept, Survey), StorageErr
         }
     }
     unsynced.retain(|number| matches!(found[*number], Found::File(_)));
+    let mut facts: Vec<_> = found.iter().map(Found::facts).collect();
+    facts.resize(layout.files().len() + 1, None);
     let kept = Kept {
-        facts: found.iter().map(Found::facts).collect(),
+        facts,
+        writable: rules.writable,
         safe: Claim {
             have: survey.trusted.clone(),
             laid: survey.laid.clone(),
             downloaded: survey.downloaded,
             uploaded: survey.uploaded,
-            ..Claim::nothing(geometry)
+            ..Claim::nothing(&geometry)
         },
+        part_there: layout.part_path().symlink_metadata().is_ok(),
         record: taken.file,
         layout,
         unsynced,
@@ -309,23 +324,58 @@ impl Kept {
         have: &Bitfield,
         overwrite: bool,
         stop: &AtomicBool,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Arc<Layout>, StorageError> {
+        let present = |number: usize| {
+            let length = self.layout.files()[number].length;
+            self.facts[number].is_some_and(|facts| facts.length == length)
+        };
+        let next = Arc::new(self.layout.at_work(present, have));
+        let move_in = MoveIn::between(&self.layout, &next, |piece| {
+            let laid = |piece| is_laid(&self.safe, piece);
+            have.has(piece) || laid(piece)
+        });
+        // Room is made for what is to be moved as for what is to be fetched.
+        let mut settled = have.clone();
+        for piece in next.geometry().all_pieces() {
+            if !next.wanted_pieces().has(piece) {
+                settled.set(piece);
+            }
+        }
+        move_in.pieces().for_each(|piece| {
+            settled.clear(piece);
+        });
         let room = allocate::make_room(Order {
-            layout: &self.layout,
-            have,
+            layout: &next,
+            have: &settled,
             overwrite,
             stop,
         })?;
         for (known, now) in self.facts.iter_mut().zip(room.facts) {
             *known = now.or(*known); // a file not come to before we had to leave is as it was
         }
+        self.part_there |= self.facts.last().is_some_and(Option::is_some);
         self.folders.extend(room.folders);
         self.open = room.open;
-        if !have.is_full() {
+        let moved = !move_in.is_empty() && !stop.load(Ordering::Relaxed);
+        if moved {
+            let files = move_in.carry_out(&self.layout, &next)?;
+            Sync {
+                layout: &next,
+                files: &files,
+                folders: &self.folders,
+                times: false,
+            }
+            .carry_out(&mut self.facts)
+            .map_err(|failed| failed.error)?;
+        }
+        if move_in.is_empty() || moved {
+            self.layout = next;
+        }
+        if moved || !self.layout.wanted_pieces().is_within(have) {
             // From here on blocks are laid. If the record cannot be written, the next save says so.
             let _ = self.write_record();
         }
-        Ok(())
+        Ok(self.layout.clone())
     }
 
     fn save(&mut self, claim: Claim, touched: BTreeSet<usize>) -> Saved {
@@ -366,15 +416,8 @@ impl Kept {
 
     /// Whether `claim` speaks of any byte of the file.
     fn is_claimed(&self, file: usize, claim: &Claim) -> bool {
-        let length = self.layout.files()[file].length;
-        let laid = |piece| {
-            claim
-                .laid
-                .binary_search_by_key(&piece, LaidBlocks::piece)
-                .is_ok()
-        };
-        let mut pieces = self.layout.pieces_of(file, 0..length);
-        pieces.any(|piece| claim.have.has(piece) || laid(piece))
+        let mut pieces = self.layout.runs_in(file).map(|(piece, _)| piece);
+        pieces.any(|piece| claim.have.has(piece) || is_laid(claim, piece))
     }
 
     fn doubt(&mut self, claim: &Claim, failed: Unsynced) -> Saved {
@@ -409,15 +452,53 @@ impl Kept {
             info_hash: self.layout.info_hash(),
             geometry: *self.layout.geometry(),
             claim: self.safe.clone(),
-            files: self.facts.clone(),
+            files: self.facts[..self.layout.files().len()].to_vec(),
+            part: self.layout.part().map(|part| PartRecord {
+                facts: self.facts.last().copied().flatten(),
+                open: part.open().into(),
+                aside: part.aside().clone(),
+            }),
         }
         .encode();
-        let error = record.write(&bytes).err()?;
+        let error = match record.write(&bytes) {
+            Err(error) => error,
+            // The record that spoke of it is gone; not a moment earlier.
+            Ok(()) if self.layout.part().is_none_or(|it| it.aside().is_empty()) => {
+                self.remove_part().err()?
+            }
+            Ok(()) => return None,
+        };
         Some(format!("the record of work is out of date: {error}"))
     }
 
-    fn remove(self) -> Result<(), StorageError> {
-        self.record.map_or(Ok(()), RecordFile::remove)
+    /// Nothing lies aside any more.
+    fn remove_part(&mut self) -> Result<(), StorageError> {
+        if !self.writable || !std::mem::take(&mut self.part_there) {
+            return Ok(());
+        }
+        if let Some(facts) = self.facts.last_mut() {
+            *facts = None;
+        }
+        let path = self.layout.part_path();
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StorageError::from_io("remove", &path, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn remove(mut self) -> Result<(), StorageError> {
+        let aside = self.layout.part().is_some_and(|it| !it.aside().is_empty());
+        if aside && !self.writable {
+            // Whoever only serves leaves data where it is, and the record tells what it means.
+            self.close();
+            return Ok(());
+        }
+        // A record that speaks of a part file that is gone only means more to fetch.
+        let part = self.remove_part();
+        let record = self.record.take().map_or(Ok(()), RecordFile::remove);
+        part.and(record)
     }
 
     fn close(mut self) {
@@ -426,11 +507,19 @@ impl Kept {
     }
 }
 
+/// Whether the claim speaks of blocks of an unfinished piece.
+fn is_laid(claim: &Claim, piece: PieceIndex) -> bool {
+    let at = claim.laid.binary_search_by_key(&piece, LaidBlocks::piece);
+    at.is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::protocol::glob::Glob;
+    use crate::protocol::selection::Selection;
     use crate::storage::check::{CheckJob, Reader};
     use crate::storage::layout::Access;
     use crate::storage::open_files::OpenFiles;
@@ -472,6 +561,18 @@ mod tests {
             }
         }
 
+        /// A run with `--only`.
+        fn only(author: &Author, folder: &Path, globs: &[&str]) -> Desk {
+            let metainfo = author.metainfo();
+            let globs: Vec<_> = globs.iter().map(|it| Glob::new(it).unwrap()).collect();
+            let wanted = Selection::of(&metainfo, &globs);
+            assert!(!wanted.is_nothing());
+            Desk {
+                layout: Arc::new(Layout::of(&metainfo, folder, wanted)),
+                ..Desk::new(author, folder)
+            }
+        }
+
         fn ask(&mut self, job: Job) -> Outcome {
             carry_out(&mut self.tasks, 0, job, &AtomicBool::new(false))
         }
@@ -483,6 +584,7 @@ mod tests {
                     let survey = *outcome?;
                     self.claim.have = survey.trusted.clone();
                     self.claim.laid = survey.laid.clone();
+                    self.layout = survey.layout.clone();
                     Ok(survey)
                 }
                 other => panic!("{other:?}"),
@@ -514,9 +616,60 @@ mod tests {
         fn prepare(&mut self, overwrite: bool) -> Result<(), StorageError> {
             let have = self.claim.have.clone();
             match self.ask(Job::Prepare { have, overwrite }) {
-                Outcome::Prepared(outcome) => outcome,
+                Outcome::Prepared(outcome) => {
+                    self.layout = outcome?;
+                    Ok(())
+                }
                 other => panic!("{other:?}"),
             }
+        }
+
+        /// What every run does before it asks anybody for anything; how many pieces it hashed.
+        fn begin(&mut self) -> usize {
+            let survey = self.survey(GET).unwrap();
+            assert!(survey.warnings.is_empty(), "{:?}", survey.warnings);
+            let hashed = self.check(&survey);
+            self.prepare(false).unwrap();
+            hashed
+        }
+
+        /// Fetches every wanted piece that is missing; says which these were.
+        fn fetch_wanted(&mut self) -> Vec<u32> {
+            let pieces = self.layout.wanted_pieces().pieces(self.layout.geometry());
+            let missing: Vec<_> = pieces.filter(|it| !self.claim.have.has(*it)).collect();
+            missing.iter().for_each(|piece| self.fetch(piece.get()));
+            missing.into_iter().map(PieceIndex::get).collect()
+        }
+
+        /// Everything that is claimed is there: hashed where the layout says it lies.
+        fn verify(&self) {
+            let mut open_files = OpenFiles::new(8);
+            for piece in self.claim.have.pieces(self.layout.geometry()) {
+                let done = Reader::default().check(&CheckJob {
+                    task: 0,
+                    piece,
+                    places: open_files.piece(&self.layout, piece, Access::Read),
+                    expected: self.layout.piece_digest(piece),
+                    by_block: false,
+                    initial: true,
+                    may_wait: false,
+                });
+                assert_eq!(done.verdict, Verdict::Good, "{piece:?}: {done:?}");
+            }
+        }
+
+        /// The visible files below the torrent's folder, by name.
+        fn visible(&self) -> Vec<String> {
+            let root = self.layout.folder().join(self.layout.name());
+            let mut names: Vec<_> = std::fs::read_dir(root)
+                .map(|found| {
+                    found
+                        .map(|it| it.unwrap().file_name().into_string().unwrap())
+                        .collect()
+                })
+                .unwrap_or_default();
+            names.sort();
+            names
         }
 
         /// Lays a piece as a peer thread would.
@@ -532,7 +685,7 @@ mod tests {
             for run in self.layout.runs_of_piece(piece) {
                 let bytes = &self.author_bytes[at..at + run.length as usize];
                 at += run.length as usize;
-                let file = &self.layout.files()[run.file];
+                let file = self.layout.place(run.file);
                 if !file.padding {
                     let open = reach::open_to_write(self.layout.folder(), &file.path).unwrap();
                     open.write_all_at(bytes, run.offset).unwrap();
@@ -601,6 +754,210 @@ mod tests {
         }
         author.file("last", b"");
         author
+    }
+
+    /// Seven pieces over three files; every file shares a piece with its neighbour, and `b` has three
+    /// pieces of its own.
+    fn three() -> Author {
+        let mut author = Author::new("three", 16_384);
+        author.file("a", &noise(20_000));
+        author.file("none", b"");
+        author.file("b", &noise(70_000));
+        author.file("c", &noise(16_384));
+        author
+    }
+
+    #[test]
+    fn with_only_no_byte_reaches_an_unwanted_file_and_the_pieces_are_whole_all_the_same() {
+        for (globs, names, pieces) in [
+            (&["a"][..], &["a"][..], &[0, 1][..]),
+            (&["b"], &["b"], &[1, 2, 3, 4, 5]),
+            (&["c"], &["c"], &[5, 6]),
+            (&["a", "c"], &["a", "c"], &[0, 1, 5, 6]),
+            (&["none"], &["none"], &[]),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let author = three();
+            let mut desk = Desk::only(&author, folder.path(), globs);
+            desk.begin();
+            assert_eq!(desk.fetch_wanted(), pieces);
+            desk.verify();
+            assert_eq!(desk.visible(), names);
+            for (file, bytes) in desk.layout.files().iter().zip(author.contents()) {
+                if let Ok(found) = std::fs::read(&file.path) {
+                    assert!(found == bytes, "{globs:?}: {}", file.path.display());
+                }
+            }
+            desk.save_well(true);
+            desk.close();
+            // The next run of the same kind trusts it all.
+            let mut next = Desk::only(&author, folder.path(), globs);
+            assert_eq!(next.begin(), 0);
+            assert_eq!(next.fetch_wanted(), [0u32; 0]);
+            next.verify();
+            assert!(matches!(next.ask(Job::Remove), Outcome::Removed(Ok(()))));
+            assert_eq!(entries(folder.path()), 1, "record and part file are gone");
+        }
+    }
+
+    #[test]
+    fn a_run_that_wants_more_takes_over_what_lay_aside_and_fetches_the_rest() {
+        let author = three();
+        for killed in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut desk = Desk::only(&author, folder.path(), &["a"]);
+            desk.begin();
+            desk.fetch_wanted();
+            desk.save_well(!killed);
+            if killed {
+                desk.kill()
+            } else {
+                desk.close()
+            }
+            let mut desk = Desk::only(&author, folder.path(), &["a", "b"]);
+            desk.begin();
+            assert_eq!(desk.visible(), ["a", "b"]);
+            assert_eq!(desk.fetch_wanted(), [2, 3, 4, 5]);
+            desk.verify();
+            desk.save_well(!killed);
+            if killed {
+                desk.kill()
+            } else {
+                desk.close()
+            }
+            let mut desk = Desk::new(&author, folder.path());
+            desk.begin();
+            assert_eq!(desk.fetch_wanted(), [6]);
+            desk.verify();
+            desk.save_well(true);
+            assert!(!desk.layout.part_path().exists(), "nothing lies aside");
+            for (file, bytes) in desk.layout.files().iter().zip(author.contents()) {
+                assert!(std::fs::read(&file.path).unwrap() == bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_that_wants_less_or_other_files_leaves_what_is_there_and_claims_nothing_wrong() {
+        let folder = tempfile::tempdir().unwrap();
+        let author = three();
+        let mut desk = Desk::only(&author, folder.path(), &["a", "b"]);
+        desk.begin();
+        desk.fetch(0);
+        desk.fetch(5); // shared by b, which is wanted, and c, which is not
+        desk.save_well(true);
+        desk.close();
+        let mut desk = Desk::only(&author, folder.path(), &["a"]);
+        assert_eq!(desk.begin(), 0);
+        assert_eq!(desk.fetch_wanted(), [1]);
+        desk.verify();
+        assert_eq!(desk.claim.have.count(), 3);
+        desk.save_well(true);
+        desk.close();
+        // Somebody tidies up: what lay in b is gone, whatever the part file still holds.
+        std::fs::remove_file(desk.path(2)).unwrap();
+        let mut desk = Desk::only(&author, folder.path(), &["c"]);
+        desk.begin();
+        assert_eq!(desk.visible(), ["a", "c"]);
+        assert_eq!(desk.fetch_wanted(), [5, 6]);
+        desk.verify();
+        desk.save_well(true);
+        desk.close();
+        let mut desk = Desk::new(&author, folder.path());
+        desk.begin();
+        assert_eq!(desk.fetch_wanted(), [1, 2, 3, 4]);
+        desk.verify();
+        desk.save_well(true);
+        assert!(desk.claim.have.is_full() && !desk.layout.part_path().exists());
+    }
+
+    #[test]
+    fn an_unwanted_file_that_somebody_put_there_is_read_and_never_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let author = three();
+        let own = noise(70_000 - 1);
+        let mut desk = Desk::only(&author, folder.path(), &["a"]);
+        std::fs::create_dir(folder.path().join("three")).unwrap();
+        std::fs::write(desk.path(2), &own).unwrap();
+        desk.begin();
+        desk.fetch_wanted();
+        desk.verify();
+        desk.save_well(true);
+        assert!(std::fs::read(desk.path(2)).unwrap() == own);
+        desk.close();
+
+        // The author's own bytes there make the shared piece whole without a part file.
+        let folder = tempfile::tempdir().unwrap();
+        author.publish(folder.path());
+        let mut desk = Desk::only(&author, folder.path(), &["a"]);
+        assert_eq!(desk.begin(), 2, "only what is wanted is hashed");
+        assert_eq!(desk.fetch_wanted(), [0u32; 0]);
+        assert!(!desk.layout.part_path().exists());
+    }
+
+    #[test]
+    fn blocks_of_an_unfinished_shared_piece_move_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut author = Author::new("two", 65_536);
+        author.file("a", &noise(10_000));
+        author.file("b", &noise(100_000));
+        let mut desk = Desk::only(&author, folder.path(), &["a"]);
+        desk.begin();
+        desk.lay(0);
+        let shared = desk.layout.geometry().piece(0).unwrap();
+        let mut blocks = LaidBlocks::new(desk.layout.geometry(), shared);
+        (0..3).for_each(|number| blocks.set(number));
+        desk.claim.laid.push(blocks.clone());
+        desk.save_well(true);
+        desk.close();
+        let mut desk = Desk::only(&author, folder.path(), &["b"]);
+        desk.begin();
+        assert_eq!(desk.claim.laid, [blocks]);
+        let start = std::fs::read(desk.path(1)).unwrap();
+        assert!(start[..39_152] == author.bytes[10_000..49_152]);
+    }
+
+    #[test]
+    fn a_part_file_that_was_changed_or_lost_is_not_believed() {
+        type Change = fn(&Path);
+        let changes: [Change; 3] = [
+            |path| std::fs::remove_file(path).unwrap(),
+            |path| std::fs::write(path, noise(12_768)).unwrap(),
+            |path| std::fs::write(path, noise(5)).unwrap(),
+        ];
+        for change in changes {
+            let folder = tempfile::tempdir().unwrap();
+            let author = three();
+            let mut desk = Desk::only(&author, folder.path(), &["a"]);
+            desk.begin();
+            desk.fetch_wanted();
+            desk.save_well(true);
+            desk.close();
+            change(&desk.layout.part_path());
+            let mut desk = Desk::only(&author, folder.path(), &["a"]);
+            desk.begin();
+            assert_eq!(desk.fetch_wanted(), [1]);
+            desk.verify();
+            desk.save_well(true);
+        }
+    }
+
+    #[test]
+    fn a_seed_serves_what_lies_aside_and_leaves_it_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let author = three();
+        let mut desk = Desk::only(&author, folder.path(), &["a"]);
+        desk.begin();
+        desk.fetch_wanted();
+        desk.save_well(true);
+        desk.close();
+        let mut seed = Desk::new(&author, folder.path());
+        let survey = seed.survey(SEED).unwrap();
+        assert_eq!(survey.trusted.count(), 2);
+        seed.verify();
+        seed.save_well(true);
+        assert!(matches!(seed.ask(Job::Remove), Outcome::Removed(Ok(()))));
+        assert!(seed.layout.part_path().exists() && seed.record().exists());
     }
 
     fn entries(folder: &Path) -> usize {

@@ -7,11 +7,16 @@
 //! ```
 //!
 //! All files laid end to end make the torrent's run of bytes (BEP 3); padding files (BEP 47) count in
-//! it and are never on disk.
+//! it and are never on disk. Where not all files are wanted, bytes of the others that share a piece with
+//! a wanted one lie in the part file, which counts as one more file behind the torrent's ([`Part`]).
 
+use super::part::Part;
 use super::reach;
+use super::record;
 use super::slot::{StorageError, StorageTrouble};
+use crate::protocol::bitfield::Bitfield;
 use crate::protocol::metainfo::Metainfo;
+use crate::protocol::selection::Selection;
 use crate::protocol::{Block, Digest, Geometry, InfoHash, PieceIndex};
 use std::fs::File;
 use std::ops::{Deref, Range};
@@ -19,14 +24,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 /// The facts about one torrent's files in one folder.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Layout {
     info_hash: InfoHash,
     geometry: Geometry,
     piece_digests: Arc<[Digest]>,
     name: String,
     folder: Arc<Path>,
-    files: Box<[LaidFile]>,
+    files: Arc<[LaidFile]>,
+    wanted: Arc<Selection>,
+    wanted_pieces: Arc<Bitfield>,
+    part: Option<Part>,
 }
 
 /// One file of a [`Layout`].
@@ -47,7 +55,7 @@ pub struct LaidFile {
 /// A run of bytes within one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// The file's number in the layout.
+    /// The file's number in the layout; the part file's follows the torrent's files.
     pub file: usize,
     /// The run's first byte, from the start of the file.
     pub offset: u64,
@@ -56,8 +64,14 @@ pub struct Run {
 }
 
 impl Layout {
-    /// The files of `metainfo` below `folder`. Nothing is touched on disk.
+    /// The files of `metainfo` below `folder`, all of them wanted. Nothing is touched on disk.
     pub fn new(metainfo: &Metainfo, folder: &Path) -> Layout {
+        Layout::of(metainfo, folder, Selection::all(metainfo))
+    }
+
+    /// The files of `metainfo` below `folder`, of which these are `wanted`. Every byte has its place in
+    /// its own file yet: see [`Layout::as_recorded`] and [`Layout::at_work`].
+    pub fn of(metainfo: &Metainfo, folder: &Path, wanted: Selection) -> Layout {
         let folder = if folder.as_os_str().is_empty() {
             Path::new(".")
         } else {
@@ -76,8 +90,63 @@ impl Layout {
             piece_digests: metainfo.piece_digests.clone(),
             name: metainfo.name.clone(),
             files: files.collect(),
+            wanted_pieces: Arc::new(wanted.pieces(metainfo)),
+            wanted: Arc::new(wanted),
             folder: folder.into(),
+            part: None,
         }
+    }
+
+    /// As an earlier run left it: in `aside`, the bytes of files that are not `open` lie in the part file.
+    pub fn as_recorded(&self, open: Box<[bool]>, aside: &Bitfield) -> Layout {
+        Layout {
+            part: Some(self.part_with(open, aside)),
+            ..self.clone()
+        }
+    }
+
+    /// As it is from here on. Where a wanted piece is missing (`have` lacks it), unwanted files get
+    /// their bytes in the part file. Files that an earlier run wrote into and that are `present` with
+    /// their full length go on where they are; what lay aside and is wanted now belongs into its file.
+    pub fn at_work(&self, present: impl Fn(usize) -> bool, have: &Bitfield) -> Layout {
+        let was_open = |file| self.part.as_ref().is_none_or(|part| part.is_open(file));
+        let open: Box<[bool]> = (self.files.iter().enumerate())
+            .map(|(number, file)| {
+                file.padding || self.wanted.has(number) || was_open(number) && present(number)
+            })
+            .collect();
+        if open.iter().all(|open| *open) {
+            return Layout {
+                part: None,
+                ..self.clone()
+            };
+        }
+        let mut aside = Bitfield::new(&self.geometry);
+        let closed = self.files.iter().zip(&open).filter(|(_, open)| !**open);
+        for (file, _) in closed.filter(|(file, _)| file.length > 0) {
+            let last = file.start + file.length - 1;
+            for piece in [file.start, last].map(|at| self.geometry.pieces_under(at, 1)) {
+                for piece in piece {
+                    let was = self.part.as_ref().is_some_and(|it| it.aside().has(piece));
+                    if was || self.wanted_pieces.has(piece) && !have.has(piece) {
+                        aside.set(piece);
+                    }
+                }
+            }
+        }
+        Layout {
+            part: Some(self.part_with(open, &aside)),
+            ..self.clone()
+        }
+    }
+
+    fn part_with(&self, open: Box<[bool]>, aside: &Bitfield) -> Part {
+        let runs = |piece| {
+            let start = self.geometry.piece_start(piece);
+            self.runs(start, u64::from(self.geometry.piece_size(piece)))
+        };
+        let path = self.part_path();
+        Part::new(&self.files, &self.geometry, path, open, aside, runs)
     }
 
     /// The torrent's name on the network.
@@ -110,13 +179,66 @@ impl Layout {
         &self.files
     }
 
+    /// The part file's path, whether there is one or not.
+    pub fn part_path(&self) -> PathBuf {
+        let mut name = record::file_name(&self.name);
+        name.push_str(".part");
+        self.folder.join(name)
+    }
+
+    /// Whether, and which, bytes lie aside.
+    pub fn part(&self) -> Option<&Part> {
+        self.part.as_ref()
+    }
+
+    /// How many files bytes can lie in: the torrent's, and the part file if there is one.
+    pub fn places(&self) -> usize {
+        self.files.len() + usize::from(self.part.is_some())
+    }
+
+    /// The file that a [`Run`] names: the part file behind the torrent's.
+    pub fn place(&self, number: usize) -> &LaidFile {
+        match &self.part {
+            Some(part) if number == self.files.len() => part.file(),
+            _ => &self.files[number],
+        }
+    }
+
+    /// Whether the torrent's file with this number is wanted.
+    pub fn is_wanted(&self, file: usize) -> bool {
+        self.wanted.has(file)
+    }
+
+    /// The pieces that hold a byte of a wanted file.
+    pub fn wanted_pieces(&self) -> &Bitfield {
+        &self.wanted_pieces
+    }
+
+    /// Bytes of these pieces: what has to be fetched to have the wanted files.
+    pub fn wanted_bytes(&self) -> u64 {
+        let last = self.geometry.pieces().checked_sub(1);
+        let last = last.and_then(|last| self.geometry.piece(last));
+        let cut = last.is_some_and(|last| self.wanted_pieces.has(last));
+        self.geometry.size_of(self.wanted_pieces.count(), cut)
+    }
+
+    /// Whether bytes of wanted files lie in the part file.
+    pub fn brings_in(&self) -> bool {
+        let Some(part) = &self.part else { return false };
+        let mut files = 0..self.files.len();
+        files.any(|file| {
+            let ours = self.is_wanted(file) && !part.is_open(file);
+            ours && (self.pieces_of(file, 0..u64::MAX)).any(|piece| part.takes(file, piece))
+        })
+    }
+
     /// Bytes in all, padding included.
     pub fn total(&self) -> u64 {
         self.files.last().map_or(0, |last| last.start + last.length)
     }
 
-    /// The files under `length` bytes from `start` on, in order. Files without bytes never appear;
-    /// bytes past the end of the torrent are left out.
+    /// The torrent's files under `length` bytes from `start` on, in order, wherever their bytes lie. Files
+    /// without bytes never appear; bytes past the end of the torrent are left out.
     pub fn runs(&self, start: u64, length: u64) -> impl Iterator<Item = Run> + '_ {
         let end = start.saturating_add(length);
         // Ends never decrease, so the first file that ends after `start` holds its byte, and files
@@ -138,40 +260,67 @@ impl Layout {
             })
     }
 
-    /// The files under a block, in order.
+    /// Where a block lies, in order.
     pub fn runs_of(&self, block: Block) -> impl Iterator<Item = Run> + '_ {
         let start = self.geometry.block_start(block);
-        self.runs(start, u64::from(block.length()))
+        let runs = self.runs(start, u64::from(block.length()));
+        runs.map(move |run| self.lying(block.piece(), run))
     }
 
-    /// The files under a piece, in order.
+    /// Where a piece lies, in order.
     pub fn runs_of_piece(&self, piece: PieceIndex) -> impl Iterator<Item = Run> + '_ {
         let start = self.geometry.piece_start(piece);
-        self.runs(start, u64::from(self.geometry.piece_size(piece)))
+        let runs = self.runs(start, u64::from(self.geometry.piece_size(piece)));
+        runs.map(move |run| self.lying(piece, run))
     }
 
-    /// The numbers of the files on disk that a block touches: what a sync after it must cover.
+    /// Where a run of a torrent's file lies, which is within `piece`.
+    fn lying(&self, piece: PieceIndex, run: Run) -> Run {
+        match &self.part {
+            Some(part) if part.takes(run.file, piece) => Run {
+                file: self.files.len(),
+                offset: part.offset(&self.files[run.file], run, &self.geometry),
+                length: run.length,
+            },
+            _ => run,
+        }
+    }
+
+    /// Everything that lies in one place (see [`Layout::place`]), piece by piece, in order.
+    pub fn runs_in(&self, place: usize) -> Box<dyn Iterator<Item = (PieceIndex, Run)> + '_> {
+        let inside = move |piece| {
+            let runs = self.runs_of_piece(piece);
+            let here = runs.filter(move |run| run.file == place);
+            here.map(move |run| (piece, run))
+        };
+        match (&self.part, self.files.get(place)) {
+            (_, Some(file)) => {
+                let pieces = self.geometry.pieces_under(file.start, file.length);
+                Box::new(pieces.flat_map(inside))
+            }
+            (Some(part), None) => Box::new(part.aside().pieces(&self.geometry).flat_map(inside)),
+            (None, None) => Box::new(std::iter::empty()),
+        }
+    }
+
+    /// The numbers of the places on disk that a block touches: what a sync after it must cover.
     pub fn files_of(&self, block: Block) -> impl Iterator<Item = usize> + '_ {
-        let on_disk = |run: &Run| !self.files[run.file].padding;
+        let on_disk = |run: &Run| !self.place(run.file).padding;
         self.runs_of(block).filter(on_disk).map(|run| run.file)
     }
 
-    /// The pieces that hold bytes `within` the file (from its own start), in order.
+    /// The pieces that hold bytes `within` the torrent's file (from its own start), in order, wherever
+    /// these lie.
     pub fn pieces_of(
         &self,
         file: usize,
         within: Range<u64>,
     ) -> impl Iterator<Item = PieceIndex> + use<> {
         let LaidFile { start, length, .. } = self.files[file];
-        let (from, to) = (start + within.start, start + within.end.min(length));
-        let piece_length = u64::from(self.geometry.piece_length());
-        let range = if from < to {
-            from / piece_length..(to - 1) / piece_length + 1
-        } else {
-            0..0
-        };
-        let geometry = self.geometry;
-        range.filter_map(move |index| geometry.piece(u32::try_from(index).ok()?))
+        let end = within.end.min(length);
+        let length = end.saturating_sub(within.start);
+        self.geometry
+            .pieces_under(start + within.start.min(end), length)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The hands that hold files.
 //!
-//! [`layout`] knows which file holds which byte and [`open_files`] keeps files open; [`slot`] is the
+//! [`layout`] knows which file holds which byte ([`part`]: those of files nobody asked for) and [`open_files`] keeps files open; [`slot`] is the
 //! right to write one block; `landing` brings payload from a socket into the slots a thread holds,
 //! through `windows` (a [`window`] is one; a `volley` takes several blocks with one call) or the `positional` store; [`keeper`] surveys, allocates,
 //! syncs and writes the [`record`] of work; [`check`] hashes. Threads: one keeper and one checker a
@@ -12,7 +12,9 @@ pub mod check;
 pub mod keeper;
 mod landing;
 pub mod layout;
+mod move_in;
 pub mod open_files;
+pub mod part;
 mod positional;
 mod reach;
 pub mod record;

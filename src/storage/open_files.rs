@@ -72,7 +72,7 @@ impl OpenFiles {
         let keep = runs.len() <= self.capacity.div_ceil(2);
         let place = |run: Run| {
             let length = run.length as u32; // a run lies within a piece, whose size is a u32
-            let file = &layout.files()[run.file];
+            let file = layout.place(run.file);
             if file.padding {
                 return Place::Padding { length };
             }
@@ -125,7 +125,7 @@ impl OpenFiles {
 }
 
 fn anew(layout: &Layout, file: usize, access: Access) -> Arc<LazyFile> {
-    let path = layout.files()[file].path.clone();
+    let path = layout.place(file).path.clone();
     Arc::new(LazyFile::new(layout.folder().clone(), path, access))
 }
 

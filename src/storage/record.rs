@@ -11,7 +11,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 8 | `ropewalk` |
-//! | 2 | version, 1 |
+//! | 2 | version: 1, or 2 where not all files are open |
 //! | 1 | 1 if the program left in good order, else 0 |
 //! | 20 | info-hash |
 //! | 8, 4 | bytes of the torrent, piece length |
@@ -20,13 +20,19 @@
 //! | 4, then each 4 + ⌈blocks/8⌉ | unfinished pieces: index, bitfield of the blocks that are laid and synced |
 //! | 4, then ⌈files/8⌉ | number of files, bitfield of those that are on disk |
 //! | 36 for each of these | length, device, inode, modification time (seconds, nanoseconds) |
+//! | 36 in version 2 | the same of the [part file](super::part), zeros if there is none |
+//! | ⌈files/8⌉ in version 2 | bitfield of the files that are open |
+//! | ⌈pieces/8⌉ in version 2 | bitfield of the pieces that lie aside |
 //! | 20 | SHA-1 of everything before |
 
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::{Digest, Geometry, InfoHash, PieceIndex};
 
 const MAGIC: &[u8; 8] = b"ropewalk";
-const VERSION: u16 = 1;
+/// Everything lies in its own file.
+const VERSION_PLAIN: u16 = 1;
+/// Some bytes lie in the part file.
+const VERSION: u16 = 2;
 const DIGEST_LENGTH: usize = 20;
 
 /// What a record says of one torrent.
@@ -40,6 +46,19 @@ pub struct Record {
     pub claim: Claim,
     /// Each file as it was when this was written, after the sync. `None`: it was not there.
     pub files: Vec<Option<FileFacts>>,
+    /// What lies elsewhere than in its own file; `None`: nothing.
+    pub part: Option<PartRecord>,
+}
+
+/// What lies in the part file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartRecord {
+    /// The part file, as `files` has the others.
+    pub facts: Option<FileFacts>,
+    /// For each file whether all its bytes are in it.
+    pub open: Box<[bool]>,
+    /// The pieces whose bytes of other files lie in the part file.
+    pub aside: Bitfield,
 }
 
 /// What is claimed to be on disk, and what was done for it.
@@ -88,7 +107,7 @@ pub enum RecordError {
     #[error("it is no record")]
     Foreign,
     /// Written by another version of this program.
-    #[error("it has version {0} and this program reads version {VERSION}")]
+    #[error("it has version {0} and this program reads versions up to {VERSION}")]
     Version(u16),
     /// Cut short, or bytes have changed.
     #[error("it is damaged")]
@@ -151,7 +170,11 @@ impl Record {
         let claim = &self.claim;
         let mut out = Vec::with_capacity(128 + claim.have.as_bytes().len() + 37 * self.files.len());
         out.extend(MAGIC);
-        out.extend(VERSION.to_be_bytes());
+        let version = match self.part {
+            Some(_) => VERSION,
+            None => VERSION_PLAIN,
+        };
+        out.extend(version.to_be_bytes());
         out.push(u8::from(claim.clean));
         out.extend(self.info_hash.0);
         out.extend(self.geometry.total().to_be_bytes());
@@ -165,17 +188,14 @@ impl Record {
             out.extend(&laid.bits);
         }
         out.extend((self.files.len() as u32).to_be_bytes());
-        let mut present = vec![0u8; self.files.len().div_ceil(8)];
-        for (number, _) in self.files.iter().enumerate().filter(|(_, f)| f.is_some()) {
-            present[number / 8] |= 0x80 >> (number % 8);
-        }
-        out.extend(present);
+        out.extend(packed(self.files.iter().map(Option::is_some)));
         for facts in self.files.iter().flatten() {
-            out.extend(facts.length.to_be_bytes());
-            out.extend(facts.device.to_be_bytes());
-            out.extend(facts.inode.to_be_bytes());
-            out.extend(facts.modified.0.to_be_bytes());
-            out.extend(facts.modified.1.to_be_bytes());
+            facts.encode(&mut out);
+        }
+        if let Some(part) = &self.part {
+            part.facts.unwrap_or(NO_FILE).encode(&mut out);
+            out.extend(packed(part.open.iter().copied()));
+            out.extend(part.aside.as_bytes());
         }
         out.extend(Digest::of(&out).0);
         out
@@ -194,7 +214,7 @@ impl Record {
         let rest = bytes.strip_prefix(MAGIC).ok_or(RecordError::Foreign)?;
         let version = rest.first_chunk().ok_or(RecordError::Damaged)?;
         let version = u16::from_be_bytes(*version);
-        if version != VERSION {
+        if ![VERSION_PLAIN, VERSION].contains(&version) {
             return Err(RecordError::Version(version));
         }
         let (body, digest) = bytes
@@ -210,8 +230,42 @@ impl Record {
         if found != info_hash {
             return Err(RecordError::OtherTorrent(found));
         }
-        fields.rest_of(geometry, files, clean, info_hash)
+        let mut record = fields.rest_of(geometry, files, clean, info_hash)?;
+        if version == VERSION {
+            record.part = Some(fields.part(geometry, files)?);
+        }
+        match fields.0 {
+            [] => Ok(record),
+            _ => Err(RecordError::Damaged),
+        }
     }
+}
+
+/// What stands for a file that is not there. No file has this number.
+const NO_FILE: FileFacts = FileFacts {
+    length: 0,
+    device: 0,
+    inode: 0,
+    modified: (0, 0),
+};
+
+impl FileFacts {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend(self.length.to_be_bytes());
+        out.extend(self.device.to_be_bytes());
+        out.extend(self.inode.to_be_bytes());
+        out.extend(self.modified.0.to_be_bytes());
+        out.extend(self.modified.1.to_be_bytes());
+    }
+}
+
+/// One bit a flag, the first the highest of the first byte.
+fn packed(flags: impl ExactSizeIterator<Item = bool>) -> Vec<u8> {
+    let mut bytes = vec![0u8; flags.len().div_ceil(8)];
+    for (number, _) in flags.enumerate().filter(|(_, flag)| *flag) {
+        bytes[number / 8] |= 0x80 >> (number % 8);
+    }
+    bytes
 }
 
 /// What is left to be read.
@@ -242,7 +296,7 @@ impl<'a> Fields<'a> {
     }
 
     fn rest_of(
-        mut self,
+        &mut self,
         geometry: &Geometry,
         files: usize,
         clean: bool,
@@ -258,16 +312,11 @@ impl<'a> Fields<'a> {
         if self.u32()? as usize != files {
             return Err(RecordError::Damaged);
         }
-        let present = self.bytes(files.div_ceil(8))?;
-        let facts = (0..files).map(|number| {
-            (present[number / 8] & (0x80 >> (number % 8)) != 0)
-                .then(|| self.facts())
-                .transpose()
-        });
+        let present = self.flags(files)?;
+        let facts = present
+            .iter()
+            .map(|there| there.then(|| self.facts()).transpose());
         let files = facts.collect::<Result<_, _>>()?;
-        if !self.0.is_empty() {
-            return Err(RecordError::Damaged);
-        }
         Ok(Record {
             info_hash,
             geometry: *geometry,
@@ -279,7 +328,26 @@ impl<'a> Fields<'a> {
                 clean,
             },
             files,
+            part: None,
         })
+    }
+
+    fn part(&mut self, geometry: &Geometry, files: usize) -> Result<PartRecord, RecordError> {
+        let facts = self.facts()?;
+        let open = self.flags(files)?;
+        let aside = self.bytes((geometry.pieces() as usize).div_ceil(8))?;
+        let aside = Bitfield::from_bytes(aside, geometry).map_err(|_| RecordError::Damaged)?;
+        Ok(PartRecord {
+            facts: Some(facts).filter(|facts| *facts != NO_FILE),
+            open,
+            aside,
+        })
+    }
+
+    fn flags(&mut self, count: usize) -> Result<Box<[bool]>, RecordError> {
+        let bytes = self.bytes(count.div_ceil(8))?;
+        let flag = |number: usize| bytes[number / 8] & (0x80 >> (number % 8)) != 0;
+        Ok((0..count).map(flag).collect())
     }
 
     fn laid(&mut self, geometry: &Geometry) -> Result<Vec<LaidBlocks>, RecordError> {
@@ -358,8 +426,9 @@ mod tests {
             ),
             proptest::collection::vec(proptest::option::of(facts), 0..20),
             any::<(u64, u64, bool)>(),
+            proptest::option::of(any::<(u64, u64)>()),
         )
-            .prop_map(|(total, piece_length, have, laid, files, rest)| {
+            .prop_map(|(total, piece_length, have, laid, files, rest, part)| {
                 let geometry =
                     Geometry::new(total, piece_length.max(total as u32 / 1000 + 1)).unwrap();
                 let mut claim = Claim::nothing(&geometry);
@@ -377,11 +446,19 @@ mod tests {
                     numbers.into_iter().for_each(|number| blocks.set(number));
                     claim.laid.push(blocks);
                 }
+                let part = part.map(|(inode, open)| PartRecord {
+                    facts: (inode != 0).then_some(FileFacts { inode, ..NO_FILE }),
+                    open: (0..files.len())
+                        .map(|it| open >> (it % 64) & 1 == 1)
+                        .collect(),
+                    aside: claim.have.clone(),
+                });
                 Record {
                     info_hash: HASH,
                     geometry,
                     claim,
                     files,
+                    part,
                 }
             })
     }
@@ -428,6 +505,7 @@ mod tests {
             geometry,
             claim: Claim::nothing(&geometry),
             files: vec![None],
+            part: None,
         };
         let bytes = record.encode();
         let read = |bytes: &[u8]| Record::decode(bytes, HASH, &geometry, 1).unwrap_err();
@@ -435,8 +513,8 @@ mod tests {
         assert_eq!(read(b"a diary"), RecordError::Foreign);
         assert_eq!(read(&bytes[..30]), RecordError::Damaged);
         let mut newer = bytes.clone();
-        newer[9] = 2;
-        assert_eq!(read(&newer), RecordError::Version(2));
+        newer[9] = 3;
+        assert_eq!(read(&newer), RecordError::Version(3));
         let other = InfoHash([1; 20]);
         assert_eq!(
             Record::decode(&bytes, other, &geometry, 1),
@@ -464,6 +542,7 @@ mod tests {
             geometry,
             claim,
             files: vec![None],
+            part: None,
         }
         .encode();
         assert_eq!(bytes[..11], *b"ropewalk\0\x01\x01");

@@ -21,6 +21,7 @@ use rustix::fs::{AtFlags, CWD, FileType, SeekFrom};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 /// What is at a file's path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +53,7 @@ impl Found {
 pub struct Survey {
     /// Pieces that are good for certain.
     pub trusted: Bitfield,
-    /// Pieces whose bytes are there and must be hashed.
+    /// Wanted pieces whose bytes are there and must be hashed.
     pub unsure: Bitfield,
     /// Blocks of unfinished pieces that are laid, as the record says. A piece that is also `unsure` is
     /// hashed first; if it is bad, these blocks still count.
@@ -68,6 +69,8 @@ pub struct Survey {
     pub flaws: Vec<(usize, Flaw)>,
     /// What was odd, one sentence each.
     pub warnings: Vec<String>,
+    /// Where everything lies now.
+    pub layout: Arc<Layout>,
 }
 
 /// What is wrong with a file before its bytes are looked at.
@@ -96,10 +99,10 @@ pub struct Rules {
     pub overwrite: bool,
 }
 
-/// What is at the path of each file, in the layout's order. Follows no link in the last part of a path.
+/// What is at the path of each place, in the layout's order. Follows no link in the last part of a path.
 pub fn look(layout: &Layout) -> Vec<Found> {
-    let files = layout.files().iter();
-    files
+    let places = (0..layout.places()).map(|number| layout.place(number));
+    places
         .map(|file| {
             if file.padding {
                 return Found::Padding;
@@ -146,7 +149,7 @@ pub fn flaw(found: &Found, length: u64) -> Option<Flaw> {
 
 /// Judges what was found. With `rules.writable`, an error for what would be in the way of writing.
 pub fn judge(
-    layout: &Layout,
+    layout: &Arc<Layout>,
     found: &[Found],
     record: Option<Record>,
     rules: Rules,
@@ -154,11 +157,10 @@ pub fn judge(
     if rules.writable {
         refuse_what_is_in_the_way(layout, found, rules.overwrite)?;
     }
-    let lengths = layout.files().iter().map(|file| file.length);
-    let flaws = found.iter().zip(lengths).enumerate();
-    let flaws = flaws.filter_map(|(number, (found, length))| Some((number, flaw(found, length)?)));
+    let flaws = layout.files().iter().zip(found).enumerate();
+    let flaws =
+        flaws.filter_map(|(number, (file, found))| Some((number, flaw(found, file.length)?)));
     let flaws = flaws.collect();
-    let record = record.filter(|record| record.files.len() == found.len());
     let mut standing = Standing::new(layout, found, record.as_ref(), rules.check);
     standing.sort(layout, found);
     let claim = record.map(|record| record.claim);
@@ -171,6 +173,7 @@ pub fn judge(
         foreign: claim.is_none() && standing.data,
         flaws,
         warnings: Vec::new(),
+        layout: layout.clone(),
     };
     if let Some(claim) = claim {
         (survey.downloaded, survey.uploaded) = (claim.downloaded, claim.uploaded);
@@ -195,8 +198,8 @@ fn refuse_what_is_in_the_way(
     overwrite: bool,
 ) -> Result<(), StorageError> {
     let mut folders: HashSet<&Path> = HashSet::new();
-    for (file, found) in layout.files().iter().zip(found) {
-        if file.padding {
+    for (number, (file, found)) in layout.files().iter().zip(found).enumerate() {
+        if file.padding || !layout.is_wanted(number) {
             continue;
         }
         if file
@@ -241,16 +244,18 @@ impl Standing {
             unsure: Bitfield::new(geometry),
             data: false,
         };
-        for (number, (file, found)) in layout.files().iter().zip(found).enumerate() {
+        for (number, found) in found.iter().enumerate() {
             let present = match found {
                 Found::Padding => continue,
                 Found::File(facts) => facts.length,
                 _ => 0,
             };
-            for piece in layout.pieces_of(number, present..file.length) {
-                standing.absent.set(piece);
+            for (piece, run) in layout.runs_in(number) {
+                if run.offset + run.length > present {
+                    standing.absent.set(piece);
+                }
             }
-            let all = || layout.pieces_of(number, 0..file.length);
+            let all = || layout.runs_in(number).map(|(piece, _)| piece);
             if !record.is_some_and(|record| is_same(record, number, found, all())) {
                 all().for_each(|piece| {
                     standing.doubted.set(piece);
@@ -273,28 +278,30 @@ impl Standing {
     fn sort(&mut self, layout: &Layout, found: &[Found]) {
         let geometry = layout.geometry();
         let mut with_data = Bitfield::new(geometry);
-        for (number, (file, found)) in layout.files().iter().zip(found).enumerate() {
+        for (number, found) in found.iter().enumerate() {
             let Found::File(facts) = found else { continue };
             let open = facts.length > 0
-                && (layout.pieces_of(number, 0..file.length)).any(|piece| !self.trusted.has(piece));
+                && layout
+                    .runs_in(number)
+                    .any(|(piece, _)| !self.trusted.has(piece));
+            // What is in files that nobody asked for is no reason to leave the others alone.
+            let counts = number >= layout.files().len() || layout.is_wanted(number);
             if !open {
-                self.data |= facts.length > 0;
+                self.data |= counts && facts.length > 0;
                 continue;
             }
-            let lazy = LazyFile::new(layout.folder().clone(), file.path.clone(), Access::Read);
+            let path = layout.place(number).path.clone();
+            let lazy = LazyFile::new(layout.folder().clone(), path, Access::Read);
             let mut holes = Holes {
                 file: lazy.get_once().ok(),
                 next_data: 0,
             };
-            self.data |= holes.data_from(0) < facts.length;
-            for piece in layout.pieces_of(number, 0..file.length) {
+            self.data |= counts && holes.data_from(0) < facts.length;
+            for (piece, run) in layout.runs_in(number) {
                 if self.trusted.has(piece) || self.absent.has(piece) {
                     continue;
                 }
-                let start = geometry.piece_start(piece);
-                let end = start + u64::from(geometry.piece_size(piece));
-                let from = start.saturating_sub(file.start);
-                if holes.data_from(from) < (end - file.start).min(file.length) {
+                if holes.data_from(run.offset) < run.offset + run.length {
                     with_data.set(piece);
                 }
             }
@@ -305,7 +312,10 @@ impl Standing {
                 continue;
             }
             if with_data.has(piece) {
-                self.unsure.set(piece);
+                // Whether the others are good is for a run that wants them.
+                if layout.wanted_pieces().has(piece) {
+                    self.unsure.set(piece);
+                }
             } else if layout.piece_digest(piece) == zeros.digest(geometry.piece_size(piece)) {
                 self.trusted.set(piece);
             }
@@ -320,7 +330,11 @@ fn is_same(
     found: &Found,
     mut pieces: impl Iterator<Item = PieceIndex>,
 ) -> bool {
-    let (Found::File(now), Some(Some(then))) = (found, record.files.get(number)) else {
+    let then = match (record.files.get(number), &record.part) {
+        (Some(facts), _) => *facts,
+        (None, part) => part.as_ref().and_then(|part| part.facts),
+    };
+    let (Found::File(now), Some(then)) = (found, then) else {
         return false;
     };
     if now.length != then.length {

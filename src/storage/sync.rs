@@ -93,7 +93,7 @@ impl Sync<'_> {
         sync: bool,
         known: &mut Option<FileFacts>,
     ) -> Result<(), StorageError> {
-        let file = &self.layout.files()[number];
+        let file = self.layout.place(number);
         let open = open_to_read(&file.path)?;
         let vanished = |cause: &str| StorageError {
             kind: StorageTrouble::Vanished,

@@ -59,7 +59,7 @@ impl Swarm {
     /// When trackers may be asked for more addresses; `None` while there are enough, or none wanted.
     fn announce_at(&self) -> Option<Moment> {
         let short = self.peers.len() < self.facts.limits.peers.div_ceil(4);
-        let missing = self.facts.downloads && !self.have.is_full();
+        let missing = !self.picker.wants().is_empty();
         let wanted = missing && short && !self.addresses.any_hope();
         self.pace
             .announced
@@ -190,13 +190,13 @@ impl Swarm {
 
     /// Our first messages to a newcomer.
     fn greet(&mut self, key: PeerKey, actions: &mut Vec<Action>) {
+        let upload_only = !self.facts.downloads || self.is_complete();
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
         let ip = peer.greeting.address.ip();
         let mut say = |message| actions.push(Action::Say { peer: key, message });
         if peer.greeting.extended {
-            let upload_only = !self.facts.downloads || self.have.is_full();
             let ours = ExtensionHandshake::ours(self.facts.listen_port, upload_only, ip);
             say(ours.message());
         }
@@ -241,9 +241,21 @@ impl Swarm {
         self.hang_up(key, Farewell::Senseless(what.to_owned()), actions);
     }
 
-    /// Complete peers have nothing to say to each other.
+    /// We have all we want and not all there is: no have-all will tell the peers (BEP 21).
+    pub(super) fn tell_upload_only(&self, actions: &mut Vec<Action>) {
+        let port = self.facts.listen_port;
+        for (key, peer) in self.peers.iter().filter(|(_, peer)| !peer.leaving) {
+            if peer.greeting.extended && !peer.holds.is_full() {
+                let ours = ExtensionHandshake::ours(port, true, peer.greeting.address.ip());
+                let (peer, message) = (*key, ours.message());
+                actions.push(Action::Say { peer, message });
+            }
+        }
+    }
+
+    /// Who wants nothing and who has everything have nothing to say to each other.
     pub(super) fn part_with_the_complete(&mut self, actions: &mut Vec<Action>) {
-        if self.facts.downloads && !self.have.is_full() {
+        if self.facts.downloads && !self.is_complete() {
             return;
         }
         let full = self.peers.iter().filter(|(_, peer)| peer.holds.is_full());

@@ -11,25 +11,19 @@ use crate::protocol::{Block, Digest, PieceIndex};
 impl Swarm {
     /// Whether we want `piece` of anybody.
     pub(super) fn wants(&self, piece: PieceIndex) -> bool {
-        self.facts.downloads && !self.have.has(piece) && !self.picker.given_up().contains(&piece)
+        self.picker.wants().has(piece)
     }
 
     /// How many pieces of a peer we want.
     pub(super) fn offers(&self, holds: &Holding) -> u32 {
-        if !self.facts.downloads {
-            return 0;
-        }
-        let hopeless = self.picker.given_up().iter();
-        let hopeless = hopeless.filter(|piece| holds.has(**piece)).count() as u32;
+        let wants = self.picker.wants();
         match holds {
             Holding::Nothing => 0,
-            Holding::Everything => self.facts.geometry.pieces() - self.have.count() - hopeless,
+            Holding::Everything => wants.count(),
             Holding::Some(field) => {
-                let both = field.as_bytes().iter().zip(self.have.as_bytes());
-                let new: u32 = both
-                    .map(|(theirs, ours)| (theirs & !ours).count_ones())
-                    .sum();
-                new - hopeless
+                let both = field.as_bytes().iter().zip(wants.as_bytes());
+                both.map(|(theirs, ours)| (theirs & ours).count_ones())
+                    .sum()
             }
         }
     }
@@ -234,9 +228,12 @@ impl Swarm {
                 self.feed_the_hungry(now, actions);
             }
         }
-        if !self.pace.told_complete && self.have.is_full() {
+        if !self.pace.told_complete && self.is_complete() {
             self.pace.told_complete = true;
             actions.push(Action::Complete);
+            if !self.have.is_full() {
+                self.tell_upload_only(actions);
+            }
             self.part_with_the_complete(actions);
         }
     }

@@ -93,6 +93,10 @@ pub struct Setup {
     pub info_hash: InfoHash,
     /// Pieces that are on disk and verified.
     pub have: Bitfield,
+    /// Pieces that are wanted, whether they are there or not. The others are never asked for.
+    pub wanted: Bitfield,
+    /// Fetch pieces in their order instead of the rarest first.
+    pub sequential: bool,
     /// Blocks of unfinished pieces that a former run laid.
     pub laid: Vec<Block>,
     /// Our id.
@@ -128,6 +132,8 @@ pub struct Standing {
     pub pieces_have: u32,
     /// Bytes that are verified.
     pub have: u64,
+    /// Bytes that are verified, of wanted pieces.
+    pub wanted_have: u64,
 }
 
 /// What never changes, and the limits.
@@ -137,6 +143,7 @@ struct Facts {
     info_hash: InfoHash,
     id: PeerId,
     downloads: bool,
+    wanted: Bitfield,
     listen_port: Option<u16>,
     limits: Limits,
 }
@@ -179,17 +186,22 @@ impl Swarm {
     pub fn new(setup: Setup, now: Moment) -> Swarm {
         let mut rng = fastrand::Rng::with_seed(setup.seed);
         let geometry = setup.geometry;
-        // To the picker of one that never downloads, everything is there already.
-        let picker = if setup.downloads {
-            Picker::new(geometry, &setup.have, &setup.laid, &mut rng)
-        } else {
-            Picker::new(geometry, &Bitfield::full(&geometry), &[], &mut rng)
-        };
+        // To the picker, what is not wanted is there already, and of one that never downloads, everything.
+        let mut settled = setup.have.clone();
+        for piece in geometry.all_pieces() {
+            if !setup.downloads || !setup.wanted.has(piece) {
+                settled.set(piece);
+            }
+        }
+        let mut picker = Picker::new(geometry, &settled, &setup.laid, &mut rng);
+        if setup.sequential {
+            picker.pick_in_order();
+        }
         let mut ahead = Ahead::default();
         ahead.set_rate(setup.limits.down_rate);
         Swarm {
             pace: Pace {
-                told_complete: setup.have.is_full(),
+                told_complete: setup.wanted.is_within(&setup.have),
                 replaced: now,
                 ..Pace::default()
             },
@@ -198,6 +210,7 @@ impl Swarm {
                 info_hash: setup.info_hash,
                 id: setup.id,
                 downloads: setup.downloads,
+                wanted: setup.wanted,
                 listen_port: setup.listen_port,
                 limits: setup.limits,
             },
@@ -362,9 +375,17 @@ impl Swarm {
         self.picker.laid()
     }
 
-    /// Whether every piece is verified.
+    /// Whether every wanted piece is verified.
     pub fn is_complete(&self) -> bool {
-        self.have.is_full()
+        match self.facts.downloads {
+            true => self.picker.wants().is_empty() && self.picker.given_up().is_empty(),
+            false => self.have.is_full(),
+        }
+    }
+
+    /// Whether nothing is missing but pieces that no peer could deliver rightly.
+    pub fn is_stuck(&self) -> bool {
+        self.picker.wants().is_empty() && !self.picker.given_up().is_empty()
     }
 
     /// Pieces that no peer could deliver rightly and that are not asked for any more, in order.
@@ -391,16 +412,17 @@ impl Swarm {
     pub fn standing(&self, now: Moment) -> Standing {
         let here = || self.peers.values().filter(|peer| !peer.leaving);
         let geometry = &self.facts.geometry;
-        let mut have = u64::from(self.have.count()) * u64::from(geometry.piece_length());
-        // The last piece may be shorter than the others.
-        if let Some(last) = geometry
-            .pieces()
-            .checked_sub(1)
-            .and_then(|last| geometry.piece(last))
-            .filter(|last| self.have.has(*last))
-        {
-            have -= u64::from(geometry.piece_length() - geometry.piece_size(last));
-        }
+        let missing = self.picker.wants().count() + self.picker.given_up().len() as u32;
+        let wanted_have = match self.facts.downloads {
+            true => self.facts.wanted.count() - missing,
+            false => self.have.count(),
+        };
+        let last = geometry.pieces().checked_sub(1);
+        let last = last.and_then(|last| geometry.piece(last));
+        let last = last.filter(|last| self.have.has(*last));
+        let is_wanted = |last: &PieceIndex| !self.facts.downloads || self.facts.wanted.has(*last);
+        let have = geometry.size_of(self.have.count(), last.is_some());
+        let wanted_have = geometry.size_of(wanted_have, last.filter(is_wanted).is_some());
         Standing {
             downloaded: self.ledger.downloaded,
             uploaded: self.ledger.uploaded,
@@ -411,6 +433,7 @@ impl Swarm {
             seeds: here().filter(|peer| peer.holds.is_full()).count(),
             pieces_have: self.have.count(),
             have,
+            wanted_have,
         }
     }
 

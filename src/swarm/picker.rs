@@ -55,6 +55,10 @@ pub struct Picker {
     /// Begun pieces under suspicion.
     careful: BTreeSet<PieceIndex>,
     given_up: BTreeSet<PieceIndex>,
+    /// Pieces that are wanted and neither good nor given up.
+    wants: Bitfield,
+    /// Pieces are begun in their order, rarity does not count.
+    sequential: bool,
     out: usize,
     /// Tables of finished pieces, to be used again: where a piece is one block, no allocation per block.
     tables: Vec<Vec<Where>>,
@@ -74,6 +78,8 @@ impl Picker {
         }
         let mut picker = Picker {
             geometry,
+            wants: open.clone(),
+            sequential: false,
             available: Availability::new(geometry, open, rng),
             partials: BTreeMap::new(),
             orphans: BTreeSet::new(),
@@ -95,6 +101,16 @@ impl Picker {
             }
         }
         picker
+    }
+
+    /// From now on pieces are begun in their order: for whoever plays the file while it grows.
+    pub fn pick_in_order(&mut self) {
+        self.sequential = true;
+    }
+
+    /// The pieces that are still to be fetched: wanted, not good, not given up.
+    pub fn wants(&self) -> &Bitfield {
+        &self.wants
     }
 
     /// Who has what, for counting peers in and out.
@@ -206,6 +222,9 @@ impl Picker {
         if let Some(only) = asker.only {
             return self.choose_of(only, asker, now);
         }
+        if self.sequential {
+            return self.choose_in_order(asker, now, rng);
+        }
         if let Some(piece) = *asker.current
             && self.may_take(piece, asker, now)
         {
@@ -233,6 +252,35 @@ impl Picker {
             return Some(self.work_on(piece, asker));
         }
         self.helpable(asker, now, rng)
+    }
+
+    /// The first piece with a free block that the asker has. All help with the first piece before anyone
+    /// begins the next, so what is fetched ahead is what the pipelines hold.
+    fn choose_in_order(
+        &mut self,
+        asker: &mut Asker<'_>,
+        now: Moment,
+        rng: &mut fastrand::Rng,
+    ) -> Option<PieceIndex> {
+        let mut begun = self.unfinished.iter().copied().take(HELP_PROBES_MAX);
+        let begun = begun.find(|piece| self.may_take(*piece, asker, now));
+        let open = self.available.first(asker.holds);
+        match (begun, open) {
+            (Some(begun), Some(open)) if begun < open => Some(begun),
+            (Some(begun), None) => Some(begun),
+            (_, Some(open)) => {
+                self.begin(open);
+                Some(open)
+            }
+            // Its pieces may all lie far ahead: better those than none.
+            (None, None) => {
+                let far = self.available.rarest(asker.holds, rng);
+                if let Some(piece) = far {
+                    self.begin(piece);
+                }
+                far.or_else(|| self.helpable(asker, now, rng))
+            }
+        }
     }
 
     fn choose_of(
@@ -403,6 +451,11 @@ impl Picker {
 
     /// The piece is good: there is nothing left to do for it.
     pub fn finish(&mut self, piece: PieceIndex) {
+        self.wants.clear(piece);
+        self.drop_blocks(piece);
+    }
+
+    fn drop_blocks(&mut self, piece: PieceIndex) {
         self.available.close(piece);
         if let Some(partial) = self.partials.remove(&piece) {
             self.out -= partial.count_out();
@@ -424,7 +477,7 @@ impl Picker {
         stand_back: Vec<PeerKey>,
         now: Moment,
     ) {
-        self.finish(piece);
+        self.drop_blocks(piece);
         self.begin(piece);
         if careful && let Some(partial) = self.partials.get_mut(&piece) {
             partial.care = Some(Box::new(Care {
@@ -447,6 +500,7 @@ impl Picker {
         self.available.check_invariants();
         let mut out = 0;
         for (piece, partial) in &self.partials {
+            assert!(self.wants.has(*piece), "{piece:?} is begun, not wanted");
             assert!(
                 !self.available.is_open(*piece),
                 "{piece:?} is begun and open"

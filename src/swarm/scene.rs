@@ -36,6 +36,8 @@ impl Scene {
             geometry,
             info_hash: InfoHash([0xaa; 20]),
             have,
+            wanted: Bitfield::full(&geometry),
+            sequential: false,
             laid: Vec::new(),
             id: OUR_ID,
             downloads: true,

@@ -89,6 +89,8 @@ impl Crowd {
             geometry,
             info_hash: InfoHash([7; 20]),
             have,
+            wanted: Bitfield::full(&geometry),
+            sequential: false,
             laid: Vec::new(),
             id: PeerId([1; 20]),
             downloads: true,

@@ -303,6 +303,8 @@ fn cost_of_a_block_in_a_large_crowd() {
             geometry,
             info_hash: ropewalk::protocol::InfoHash([7; 20]),
             have: Bitfield::new(&geometry),
+            wanted: Bitfield::full(&geometry),
+            sequential: false,
             laid: Vec::new(),
             id: PeerId([1; 20]),
             downloads: true,

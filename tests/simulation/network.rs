@@ -200,6 +200,8 @@ impl Network {
             geometry: self.geometry,
             info_hash: InfoHash([7; 20]),
             have,
+            wanted: Bitfield::full(&self.geometry),
+            sequential: false,
             laid: Vec::new(),
             id: PeerId(id),
             downloads: plan.downloads,
