@@ -288,19 +288,35 @@ impl Layout {
 
     /// Everything that lies in one place (see [`Layout::place`]), piece by piece, in order.
     pub fn runs_in(&self, place: usize) -> Box<dyn Iterator<Item = (PieceIndex, Run)> + '_> {
-        let inside = move |piece| {
-            let runs = self.runs_of_piece(piece);
-            let here = runs.filter(move |run| run.file == place);
-            here.map(move |run| (piece, run))
-        };
-        match (&self.part, self.files.get(place)) {
-            (_, Some(file)) => {
-                let pieces = self.geometry.pieces_under(file.start, file.length);
-                Box::new(pieces.flat_map(inside))
+        let file = match (self.files.get(place), &self.part) {
+            (Some(file), _) => file,
+            (None, None) => return Box::new(std::iter::empty()),
+            (None, Some(part)) => {
+                let inside = move |piece| {
+                    let runs = self.runs_of_piece(piece).map(move |run| (piece, run));
+                    runs.filter(move |(_, run)| run.file == place)
+                };
+                let pieces = part.aside().pieces(&self.geometry);
+                return Box::new(pieces.flat_map(inside));
             }
-            (Some(part), None) => Box::new(part.aside().pieces(&self.geometry).flat_map(inside)),
-            (None, None) => Box::new(std::iter::empty()),
-        }
+        };
+        let run = move |piece| {
+            let start = self.geometry.piece_start(piece);
+            let end = start + u64::from(self.geometry.piece_size(piece));
+            let from = start.max(file.start);
+            let run = Run {
+                file: place,
+                offset: from - file.start,
+                length: end.min(file.start + file.length) - from,
+            };
+            (piece, run)
+        };
+        let aside = move |piece: &PieceIndex| {
+            let part = self.part.as_ref();
+            part.is_some_and(|part| part.takes(place, *piece))
+        };
+        let pieces = self.geometry.pieces_under(file.start, file.length);
+        Box::new(pieces.filter(move |piece| !aside(piece)).map(run))
     }
 
     /// The numbers of the places on disk that a block touches: what a sync after it must cover.

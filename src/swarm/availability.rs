@@ -373,6 +373,20 @@ mod tests {
         assert_eq!(available.rarest(&asker, &mut rng).unwrap().get(), 4999);
     }
 
+    #[test]
+    fn in_order_a_peer_begins_its_first_open_piece_near_the_front() {
+        let (geometry, mut available, _) = all_open(5000);
+        let piece = |index| geometry.piece(index).unwrap();
+        let asker = with(&geometry, &[7, 900, 4999]);
+        assert_eq!(available.first(&asker), Some(piece(7)));
+        (0..1000).for_each(|index| available.close(piece(index)));
+        assert_eq!(available.first(&Holding::Everything), Some(piece(1000)));
+        assert_eq!(available.first(&asker), None, "far ahead of the front");
+        available.reopen(piece(900));
+        assert_eq!(available.first(&asker), Some(piece(900)));
+        assert_eq!(available.first(&Holding::Nothing), None);
+    }
+
     proptest! {
         #[test]
         fn order_and_counts_agree_whatever_happens(steps in proptest::collection::vec((0u8..6, 0u32..40), 1..200)) {

@@ -367,6 +367,8 @@ mod tests {
     use super::super::event::Event;
     use super::super::scene::*;
     use super::*;
+    use crate::protocol::bitfield::Bitfield;
+    use crate::protocol::peer::extension::ExtensionHandshake;
     use std::time::Duration;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -413,6 +415,97 @@ mod tests {
         assert_eq!(scene.swarm.laid().collect::<Vec<_>>(), laid);
         let asked = requests(&scene.connect_seed(1), 1);
         assert_eq!(asked, [scene.block(0, 1)]);
+    }
+
+    /// A scene in which these of four pieces are wanted.
+    fn wanting(pieces: &[u32], have: &[u32]) -> Scene {
+        Scene::of(4, have, |setup| {
+            let geometry = setup.geometry;
+            setup.wanted = Bitfield::new(&geometry);
+            for piece in pieces.iter().filter_map(|it| geometry.piece(*it)) {
+                setup.wanted.set(piece);
+            }
+        })
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_never_asked_for_and_makes_nobody_interesting() {
+        let mut scene = wanting(&[1, 2], &[1]);
+        scene.connect(1);
+        let field = |bits: u8| Message::Bitfield([bits].into());
+        assert_eq!(scene.say(1, field(0b1101_0000)), [], "nothing we want");
+        assert_eq!(requests(&scene.say(1, Message::Unchoke), 1), []);
+        let actions = scene.say(1, Message::Have { piece: 2 });
+        assert!(actions.contains(&say(1, Message::Interested)));
+        assert_eq!(
+            requests(&actions, 1),
+            [scene.block(2, 0), scene.block(2, 1)]
+        );
+        assert_eq!(scene.swarm.standing(scene.now).wanted_have, 32_768);
+    }
+
+    #[test]
+    fn with_all_we_want_we_are_complete_for_ourselves_and_no_seed() {
+        let mut scene = wanting(&[1], &[]);
+        let mut extended = greeting(2);
+        extended.extended = true;
+        let peer = PeerKey(2);
+        scene.event(Event::Connected {
+            peer,
+            greeting: extended,
+        });
+        scene.connect_seed(1);
+        for number in 0..2 {
+            scene.receive(1, scene.block(1, number));
+        }
+        let actions = checked(&mut scene, 1, Verdict::Good, &[]);
+        assert!(actions.contains(&Action::Complete));
+        assert!(scene.swarm.is_complete() && !scene.swarm.have().is_full());
+        assert_eq!(farewell(&actions, 1), Some(Farewell::BothComplete));
+        let told = actions.iter().find_map(|action| match action {
+            Action::Say {
+                peer: PeerKey(2),
+                message: Message::Extended { id: 0, payload },
+            } => ExtensionHandshake::decode(payload),
+            _ => None,
+        });
+        assert!(told.is_some_and(|it| it.upload_only), "{actions:?}");
+        // Who comes later is told at once, and may have what we have.
+        let greeted = scene.connect(3);
+        assert!(greeted.contains(&say(3, Message::Bitfield([0b0100_0000].into()))));
+        scene.say(3, Message::Interested);
+        let ask = Message::Request(wire(1, 0, 16_384));
+        assert!(matches!(scene.say(3, ask)[..], [Action::Serve { .. }]));
+        let seed = scene.connect_seed(4);
+        assert_eq!(seed, []);
+        assert!(scene.swarm.peers().all(|(_, peer)| !peer.wanted));
+    }
+
+    #[test]
+    fn wanting_nothing_is_complete_from_the_start() {
+        let mut scene = wanting(&[], &[]);
+        assert!(scene.swarm.is_complete() && !scene.swarm.is_stuck());
+        assert_eq!(requests(&scene.connect_seed(1), 1), []);
+        assert_eq!(scene.swarm.standing(scene.now).wanted_have, 0);
+    }
+
+    #[test]
+    fn in_order_every_peer_helps_with_the_first_pieces_and_gifts_from_afar_are_left() {
+        let mut scene = Scene::of(50, &[], |setup| setup.sequential = true);
+        let first = requests(&scene.connect_seed(1), 1);
+        let in_order = |blocks: &[Block]| blocks.is_sorted();
+        assert!(in_order(&first) && first[0] == scene.block(0, 0));
+        let second = requests(&scene.connect_seed(2), 2);
+        assert!(in_order(&second) && second[0] > first[first.len() - 1]);
+        // What comes home is the first to be asked for again.
+        let actions = scene.give_back(1, first[3]);
+        scene.receive(2, second[0]);
+        let again = requests(&actions, 2);
+        assert!(again.is_empty() || again[0] == first[3]);
+        scene.connect(3);
+        scene.say(3, Message::HaveAll);
+        let actions = scene.say(3, Message::AllowedFast { piece: 40 });
+        assert_eq!(requests(&actions, 3), []);
     }
 
     #[test]

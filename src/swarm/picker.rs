@@ -219,11 +219,12 @@ impl Picker {
         now: Moment,
         rng: &mut fastrand::Rng,
     ) -> Option<PieceIndex> {
-        if let Some(only) = asker.only {
-            return self.choose_of(only, asker, now);
-        }
-        if self.sequential {
-            return self.choose_in_order(asker, now, rng);
+        match (asker.only, self.sequential) {
+            // Gifts are pieces from anywhere (BEP 6).
+            (Some(_), true) => return None,
+            (Some(only), false) => return self.choose_of(only, asker, now),
+            (None, true) => return self.choose_in_order(asker, now, rng),
+            (None, false) => {}
         }
         if let Some(piece) = *asker.current
             && self.may_take(piece, asker, now)
@@ -579,6 +580,18 @@ mod tests {
     }
 
     #[test]
+    fn in_order_the_next_block_is_always_the_first_free_one() {
+        let mut table = Table::of(10, 16, 3);
+        table.picker.pick_in_order();
+        let mut taken = Vec::new();
+        for turn in 0..16 {
+            taken.extend(table.pick(turn % 3, 10, turn % 2 == 0));
+        }
+        assert_eq!(taken.len(), 160);
+        assert!(taken.is_sorted());
+    }
+
+    #[test]
     fn a_begun_piece_that_was_left_is_finished_before_another_is_begun() {
         let mut table = Table::of(10, 16, 2);
         let first = table.pick(0, 6, false);
@@ -614,8 +627,12 @@ mod tests {
         #[test]
         fn every_block_is_out_once_and_comes_in_whatever_happens(
             steps in proptest::collection::vec((0u8..5, 0usize..4, 1usize..9), 1..120),
+            in_order in any::<bool>(),
         ) {
             let mut table = Table::of(6, 5, 4);
+            if in_order {
+                table.picker.pick_in_order();
+            }
             let mut out: Vec<(usize, Block)> = Vec::new();
             let mut laid = BTreeSet::new();
             for (kind, peer, number) in steps {

@@ -10,6 +10,7 @@ mod create;
 mod desk;
 mod lab;
 mod limits;
+mod only;
 mod peers;
 mod screen;
 mod sharing;
