@@ -16,7 +16,7 @@ use super::allocate::{self, Order};
 use super::layout::Layout;
 use super::move_in::MoveIn;
 use super::reach;
-use super::record::{Claim, FileFacts, LaidBlocks, PartRecord, Record, RecordError};
+use super::record::{Claim, FileFacts, PartRecord, Record, RecordError};
 use super::record_file::RecordFile;
 use super::slot::{StorageError, StorageTrouble};
 use super::survey::{self, Found, Rules, Survey};
@@ -331,16 +331,10 @@ impl Kept {
         };
         let next = Arc::new(self.layout.at_work(present, have));
         let move_in = MoveIn::between(&self.layout, &next, |piece| {
-            let laid = |piece| is_laid(&self.safe, piece);
-            have.has(piece) || laid(piece)
+            have.has(piece) || self.safe.speaks_of(piece)
         });
         // Room is made for what is to be moved as for what is to be fetched.
-        let mut settled = have.clone();
-        for piece in next.geometry().all_pieces() {
-            if !next.wanted_pieces().has(piece) {
-                settled.set(piece);
-            }
-        }
+        let mut settled = next.settled(have);
         move_in.pieces().for_each(|piece| {
             settled.clear(piece);
         });
@@ -417,7 +411,7 @@ impl Kept {
     /// Whether `claim` speaks of any byte of the file.
     fn is_claimed(&self, file: usize, claim: &Claim) -> bool {
         let mut pieces = self.layout.runs_in(file).map(|(piece, _)| piece);
-        pieces.any(|piece| claim.have.has(piece) || is_laid(claim, piece))
+        pieces.any(|piece| claim.speaks_of(piece))
     }
 
     fn doubt(&mut self, claim: &Claim, failed: Unsynced) -> Saved {
@@ -479,13 +473,7 @@ impl Kept {
         if let Some(facts) = self.facts.last_mut() {
             *facts = None;
         }
-        let path = self.layout.part_path();
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StorageError::from_io("remove", &path, &error))
-            }
-            _ => Ok(()),
-        }
+        reach::remove(&self.layout.part_path())
     }
 
     fn remove(mut self) -> Result<(), StorageError> {
@@ -505,12 +493,6 @@ impl Kept {
         self.record.into_iter().for_each(RecordFile::release);
         reach::unmake(&mut self.made); // only what is empty goes
     }
-}
-
-/// Whether the claim speaks of blocks of an unfinished piece.
-fn is_laid(claim: &Claim, piece: PieceIndex) -> bool {
-    let at = claim.laid.binary_search_by_key(&piece, LaidBlocks::piece);
-    at.is_ok()
 }
 
 #[cfg(test)]
@@ -798,6 +780,54 @@ mod tests {
             assert!(matches!(next.ask(Job::Remove), Outcome::Removed(Ok(()))));
             assert_eq!(entries(folder.path()), 1, "record and part file are gone");
         }
+    }
+
+    #[test]
+    fn padding_is_shared_with_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut author = Author::new("padded", 16_384);
+        author.file("a", &noise(20_000));
+        author.padding(12_768);
+        author.file("b", &noise(5_000));
+        author.padding(11_384);
+        author.file("c", &noise(40_000));
+        let mut desk = Desk::only(&author, folder.path(), &["b", "c"]);
+        desk.begin();
+        assert_eq!(desk.fetch_wanted(), [2, 3, 4, 5]);
+        desk.verify();
+        assert_eq!(desk.visible(), ["b", "c"]);
+        assert!(!desk.layout.part_path().exists());
+    }
+
+    #[test]
+    fn a_small_file_of_a_huge_torrent_needs_little_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut author = Author::new("huge", 16_384);
+        author.file("small", &noise(20_000));
+        author.file("huge", &noise(20_000));
+        let mut metainfo = author.metainfo();
+        // More than a disk of these days has free.
+        metainfo.geometry = crate::protocol::Geometry::new(1 << 46, 1 << 25).unwrap();
+        metainfo.files[1].length = (1 << 46) - 20_000;
+        let digest = metainfo.piece_digests[0];
+        metainfo.piece_digests = vec![digest; metainfo.geometry.pieces() as usize].into();
+        let globs = [Glob::new("small").unwrap()];
+        let wanted = Selection::of(&metainfo, &globs);
+        let mut desk = Desk::new(&author, folder.path());
+        desk.layout = Arc::new(Layout::new(&metainfo, folder.path()));
+        desk.claim = Claim::nothing(desk.layout.geometry());
+        desk.survey(GET).unwrap();
+        assert!(desk.prepare(false).is_err(), "all of it does not fit");
+        desk.close();
+        desk.layout = Arc::new(Layout::of(&metainfo, folder.path(), wanted));
+        desk.begin();
+        assert_eq!(desk.visible(), ["small"]);
+        let part = desk.layout.part_path().metadata().unwrap();
+        assert_eq!(
+            part.len(),
+            1 << 25,
+            "room for both ends in the shared piece"
+        );
     }
 
     #[test]

@@ -214,7 +214,17 @@ impl Layout {
         &self.wanted_pieces
     }
 
-    /// Bytes of these pieces: what has to be fetched to have the wanted files.
+    /// The pieces that nothing has to be done for: those in `have`, and all that are not wanted.
+    pub fn settled(&self, have: &Bitfield) -> Bitfield {
+        let mut settled = have.clone();
+        let pieces = self.geometry.all_pieces();
+        for piece in pieces.filter(|piece| !self.wanted_pieces.has(*piece)) {
+            settled.set(piece);
+        }
+        settled
+    }
+
+    /// Bytes of the wanted pieces: what has to be fetched to have the wanted files.
     pub fn wanted_bytes(&self) -> u64 {
         let last = self.geometry.pieces().checked_sub(1);
         let last = last.and_then(|last| self.geometry.piece(last));

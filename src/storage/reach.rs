@@ -186,6 +186,16 @@ pub(super) fn create_root(root: &Path, made: &mut Vec<PathBuf>) -> Result<(), St
     }
 }
 
+/// Removes a file, if it is there.
+pub(super) fn remove(path: &Path) -> Result<(), StorageError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StorageError::from_io("remove", path, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Takes away what was made, last first; what is in use or gone by now stays as it is.
 pub(super) fn unmake(made: &mut Vec<PathBuf>) {
     while let Some(path) = made.pop() {

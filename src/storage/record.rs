@@ -118,6 +118,12 @@ pub enum RecordError {
 }
 
 impl Claim {
+    /// Whether it says anything of `piece`: that it is good, or that blocks of it are laid.
+    pub fn speaks_of(&self, piece: PieceIndex) -> bool {
+        let laid = self.laid.binary_search_by_key(&piece, LaidBlocks::piece);
+        self.have.has(piece) || laid.is_ok()
+    }
+
     /// The claim of nothing.
     pub fn nothing(geometry: &Geometry) -> Claim {
         Claim {

@@ -3,7 +3,7 @@
 //! The lock is on the file itself, which each save replaces. So the new file is locked before it takes
 //! the name, and whoever gets a lock looks whether the name still stands for the file they locked.
 
-use super::reach::in_the_way;
+use super::reach::{in_the_way, remove};
 use super::record;
 use super::slot::{StorageError, StorageTrouble};
 use crate::protocol::Digest;
@@ -136,12 +136,7 @@ impl RecordFile {
 
     /// Removes the record: sharing has ended.
     pub(super) fn remove(self) -> Result<(), StorageError> {
-        match std::fs::remove_file(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(StorageError::from_io("remove", &self.path, &error));
-            }
-            _ => {}
-        }
+        remove(&self.path)?;
         sync_folder(&self.folder)
     }
 

@@ -11,6 +11,8 @@
 //! blocks go to one peer (its thread maps runs); the cost of a pick grows neither with the pieces nor
 //! with the peers; the same dice pick the same blocks.
 
+mod in_order;
+
 use super::availability::Availability;
 use super::event::{Moment, PeerKey};
 use super::partial::{Care, Partial};
@@ -101,11 +103,6 @@ impl Picker {
             }
         }
         picker
-    }
-
-    /// From now on pieces are begun in their order: for whoever plays the file while it grows.
-    pub fn pick_in_order(&mut self) {
-        self.sequential = true;
     }
 
     /// The pieces that are still to be fetched: wanted, not good, not given up.
@@ -253,35 +250,6 @@ impl Picker {
             return Some(self.work_on(piece, asker));
         }
         self.helpable(asker, now, rng)
-    }
-
-    /// The first piece with a free block that the asker has. All help with the first piece before anyone
-    /// begins the next, so what is fetched ahead is what the pipelines hold.
-    fn choose_in_order(
-        &mut self,
-        asker: &mut Asker<'_>,
-        now: Moment,
-        rng: &mut fastrand::Rng,
-    ) -> Option<PieceIndex> {
-        let mut begun = self.unfinished.iter().copied().take(HELP_PROBES_MAX);
-        let begun = begun.find(|piece| self.may_take(*piece, asker, now));
-        let open = self.available.first(asker.holds);
-        match (begun, open) {
-            (Some(begun), Some(open)) if begun < open => Some(begun),
-            (Some(begun), None) => Some(begun),
-            (_, Some(open)) => {
-                self.begin(open);
-                Some(open)
-            }
-            // Its pieces may all lie far ahead: better those than none.
-            (None, None) => {
-                let far = self.available.rarest(asker.holds, rng);
-                if let Some(piece) = far {
-                    self.begin(piece);
-                }
-                far.or_else(|| self.helpable(asker, now, rng))
-            }
-        }
     }
 
     fn choose_of(

@@ -17,6 +17,7 @@ mod our_tracker;
 mod programs;
 mod resume;
 mod room;
+mod selection;
 mod torrents;
 mod transfers;
 mod weather;
