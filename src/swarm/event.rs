@@ -297,8 +297,8 @@ pub enum Farewell {
     /// It sent data that does not match the torrent's hashes.
     #[error("sent wrong data")]
     Lied,
-    /// Both sides have everything: nothing is left to say.
-    #[error("has everything, as we do")]
+    /// It has everything and we want nothing more: nothing is left to say.
+    #[error("has everything, and we want nothing more")]
     BothComplete,
     /// Neither side had a use for the other for a long time.
     #[error("was of no use")]
