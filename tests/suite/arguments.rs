@@ -114,7 +114,7 @@ fn what_will_come_later_is_status_2_and_says_so() {
             "magnet:?xt=urn:btih:0123456789012345678901234567890123456789",
         ],
         &["get", "--no-dht", "x.torrent"],
-        &["get", "--sequential", "x.torrent"],
+        &["get", "--no-pex", "x.torrent"],
     ];
     for words in table {
         let outcome = desk.run(words).expect(2);
