@@ -5,7 +5,7 @@ use super::complaint::{Complaint, Reason};
 use super::events;
 use super::shown::{shown, shown_path};
 use super::status::ExitStatus;
-use super::{output, signals};
+use super::{figures, output, signals};
 use crate::protocol::InfoHash;
 use crate::tracker::counters::{Counted, Counters};
 use crate::tracker::{Running, Setup, start};
@@ -141,12 +141,12 @@ fn sentence(counters: &Counters) -> String {
     let totals = counters.totals();
     let sum = |all: &[Counted]| all.iter().map(|one| counters.get(*one)).sum::<u64>();
     let mut sentence = format!(
-        "{} torrents, {} peers ({} seeds); so far {} announces by HTTP and {} by UDP",
-        totals.torrents,
-        totals.peers,
-        totals.seeds,
-        sum(&[Counted::HttpAnnounces]),
-        sum(&[Counted::UdpAnnounces]),
+        "{}, {} ({}); announces so far: {} by HTTP, {} by UDP",
+        figures::count(totals.torrents as u64, "torrent"),
+        figures::count(totals.peers as u64, "peer"),
+        figures::count(totals.seeds as u64, "seed"),
+        counters.get(Counted::HttpAnnounces),
+        counters.get(Counted::UdpAnnounces),
     );
     let dropped = [
         (sum(&[Counted::HttpRefused, Counted::UdpRefused]), "refused"),

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::protocol::peer::PeerId;
+use crate::protocol::siphash::Key;
 use fastrand::Rng;
 use proptest::prelude::*;
 
