@@ -284,16 +284,19 @@ fn sequential_fetches_piece_after_piece() {
     desk.write("t.torrent", &single("f.bin", &bytes, PIECE).compose());
     desk.write("data/f.bin", &bytes);
     let (_seed, address) = seed(&desk);
-    let events = desk
-        .run(&get(&address, &["-e", "--sequential"]))
-        .expect(0)
-        .events();
+    desk.run(&get(
+        &address,
+        &["-e", "--sequential", "--trace", "wire.txt"],
+    ))
+    .expect(0);
     assert!(desk.read("copy/f.bin") == bytes);
-    let pieces = events.iter().filter(|event| event["event"] == "piece");
-    let pieces: Vec<_> = pieces.map(|it| it["piece"].as_u64().unwrap()).collect();
-    assert_eq!(pieces.len(), 200);
-    // Pieces are hashed side by side, and a second thread may help.
-    let off = |(at, piece): (usize, &u64)| (*piece).abs_diff(at as u64);
-    let most = pieces.iter().enumerate().map(off).max();
-    assert!(most < Some(40), "{pieces:?}");
+    // What arrives and is hashed when depends on the machine; what is asked for does not.
+    let trace = String::from_utf8(desk.read("wire.txt")).unwrap();
+    let said = trace
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let requests = said.filter(|message| message["name"] == "request");
+    let pieces: Vec<u64> = requests.map(|it| it["piece"].as_u64().unwrap()).collect();
+    assert!(pieces.len() >= 200, "{}", pieces.len());
+    assert!(pieces.is_sorted(), "{pieces:?}");
 }
