@@ -54,7 +54,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let room = peer.pipe.room();
+        let room = peer.pipe.room_beside(self.picker.out());
         if !peer.may_be_asked() || room == 0 {
             self.hungry.remove(&key);
             return;

@@ -26,6 +26,9 @@ const DEPTH_MIN: usize = 4;
 const DEPTH_MAX: usize = 2_000;
 /// The most to one that did not say: what the most modest of the well known clients queue.
 const DEPTH_UNTOLD: usize = 250;
+/// Requests under way to all peers together, about: each takes one to two KiB of memory, and half a second's
+/// worth of many fast peers is 18,000.
+const OUT_MAX: usize = 8_192;
 /// What is asked for beyond two round trips.
 const HEADROOM: Duration = Duration::from_millis(500);
 /// What each block adds to the requests under way while the pipe opens: five times as many each round
@@ -124,7 +127,14 @@ impl Pipe {
     /// How many blocks to ask for now. Nothing until a quarter of the depth is free: requests that
     /// leave together are for adjacent blocks and travel in one packet.
     pub fn room(&self) -> usize {
-        let depth = self.depth();
+        self.room_beside(0)
+    }
+
+    /// The same where `out` blocks are under way from all peers together: no pipe is deeper than what all
+    /// of them leave of [`OUT_MAX`]. One peer alone gets what it can use, 200 fast ones get 40 each.
+    pub fn room_beside(&self, out: usize) -> usize {
+        let most = OUT_MAX.saturating_sub(out).max(DEPTH_MIN);
+        let depth = self.depth().min(most);
         let busy = self.busy();
         if busy > depth - depth.div_ceil(4) {
             return 0;
@@ -459,6 +469,26 @@ mod tests {
         }
         assert!(pipe.busy() <= DEPTH_FIRST + GROWTH, "{}", pipe.busy());
         assert_eq!(pipe.depth(), DEPTH_MIN);
+    }
+
+    #[test]
+    fn many_pipes_share_what_may_be_under_way_and_each_gets_some() {
+        let mut pipes: Vec<Pipe> = (0..200).map(|_| Pipe::default()).collect();
+        let all = blocks(300);
+        let mut out = 0;
+        for turn in 0..200u64 {
+            for pipe in &mut pipes {
+                let room = pipe.room_beside(out);
+                all.iter().take(room).for_each(|it| pipe.ask(*it, ms(turn)));
+                out += room;
+                if pipe.received(all[0], ms(turn + 1)) {
+                    out -= 1;
+                }
+            }
+        }
+        assert!(out <= OUT_MAX, "{out}");
+        let least = pipes.iter().map(Pipe::busy).min();
+        assert!(least >= Some(DEPTH_MIN - 1), "{least:?}");
     }
 
     #[test]
