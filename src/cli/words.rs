@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// The options that take a value, of all commands, by their long name and their letter.
-const VALUED: [(&str, Option<u8>); 23] = [
+const VALUED: &[(&str, Option<u8>)] = &[
     ("--output", Some(b'o')),
     ("--port", None),
     ("--seed-ratio", None),
@@ -33,6 +33,9 @@ const VALUED: [(&str, Option<u8>); 23] = [
     ("--allow", None),
     ("--max-torrents", None),
     ("--max-per-ip", None),
+    ("--up", None),
+    ("--down", None),
+    ("--only", None),
 ];
 
 /// A value or a name as the user typed it, whatever bytes it has. Among argh's strings one that is
@@ -145,7 +148,7 @@ fn letters<'a>(
 
 /// The options without a value, of all commands.
 fn is_switch(name: &str) -> bool {
-    const SWITCHES: [&str; 12] = [
+    const SWITCHES: &[&str] = &[
         "--exit",
         "--no-tracker",
         "--check",
@@ -158,6 +161,7 @@ fn is_switch(name: &str) -> bool {
         "--no-date",
         "--no-creator",
         "--include-hidden",
+        "--sequential",
     ];
     SWITCHES.contains(&name)
 }
@@ -222,6 +226,26 @@ mod tests {
             out,
             ["--port", "1", "-o", "x", "-q", "-e", "-o", "dir", "a=b"]
         );
+    }
+
+    #[test]
+    fn every_option_that_takes_a_value_takes_it_behind_an_equals_sign() {
+        for command in ["get", "seed", "create", "tracker"] {
+            let help = words(&[command, "--help"]);
+            let Ok(super::super::arguments::Command::Print(help)) =
+                super::super::arguments::parse(&help)
+            else {
+                panic!("no help for {command}");
+            };
+            let lines = help.lines().map(str::trim_start);
+            let options = lines.filter(|line| line.starts_with('-'));
+            for line in options {
+                let option = line.split_whitespace().find(|word| word.starts_with("--"));
+                let option = option.unwrap().trim_end_matches(',');
+                let valued = VALUED.iter().any(|(long, _)| *long == option);
+                assert_ne!(valued, is_switch(option), "{command} {option}: {line}");
+            }
+        }
     }
 
     #[test]
