@@ -11,6 +11,7 @@
 //!   blocks into files and keeps the record of work; net owns one socket per thread; announce asks
 //!   trackers. [`tracker`] is the other end: a tracker server, with a pure registry of its own.
 //! * [`client`], [`lab`], [`create`], [`verify`], the assemblies: start the threads and join hands to brains.
+//!   [`share`] joins assemblies: a torrent is made, tracked and seeded at once.
 //! * [`cli`], the roof: commands, progress, complaints. The only place that prints.
 //!
 //! `docs/architecture.md` says who may import whom and why; `tests/architecture.rs` holds it.
@@ -22,6 +23,7 @@ pub mod create;
 pub mod lab;
 pub mod net;
 pub mod protocol;
+pub mod share;
 pub mod storage;
 pub mod swarm;
 pub mod tracker;

@@ -59,6 +59,23 @@ const FLOORS: &[Floor] = &[
     hands("client", BELOW_THE_ASSEMBLIES),
     hands("create", BELOW_THE_ASSEMBLIES),
     hands("verify", BELOW_THE_ASSEMBLIES),
+    // To share is to make a torrent and to start a tracker and a client.
+    hands(
+        "share",
+        &[
+            "protocol",
+            "swarm",
+            "dht",
+            "utp",
+            "storage",
+            "net",
+            "announce",
+            "discovery",
+            "tracker",
+            "client",
+            "create",
+        ],
+    ),
     // The lab starts whole clients.
     hands(
         "lab",

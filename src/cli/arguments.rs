@@ -6,6 +6,7 @@
 
 mod create;
 mod peers;
+mod share;
 mod tracker;
 mod transfer;
 
@@ -17,6 +18,8 @@ use argh::FromArgs;
 pub use create::Create;
 use create::CreateWords;
 use peers::PeersWords;
+pub use share::Share;
+use share::ShareWords;
 use std::ffi::OsString;
 use std::path::PathBuf;
 pub use tracker::Tracker;
@@ -58,6 +61,8 @@ pub enum Command {
         /// Of what.
         torrent: OsString,
     },
+    /// Make a torrent, track and seed it.
+    Share(Box<Share>),
     /// Make a .torrent.
     Create(Box<Create>),
     /// Run a tracker.
@@ -71,10 +76,8 @@ pub enum Command {
     },
 }
 
-/// Commands of later versions: known words, so that the answer is "not yet" and not "what?".
-const LATER: [&str; 1] = ["share"];
-
-/// Options of later versions, likewise. None is accepted and ignored.
+/// Options of later versions: known words, so that the answer is "not yet" and not "what?". None is
+/// accepted and ignored.
 const LATER_OPTIONS: [&str; 3] = ["--no-dht", "--no-pex", "--no-lsd"];
 
 /// The page of `ropewalk --help`.
@@ -86,6 +89,7 @@ BitTorrent without an async runtime: one thread per peer, laying pieces of one f
 Commands:
   get       download torrents, then share them
   seed      check data and serve it
+  share     make a torrent, track and seed it; prints the line for other hosts
   create    make a .torrent of a file or a folder
   show      what is in a .torrent file or a magnet link
   verify    check data on disk, file by file
@@ -182,6 +186,7 @@ pub fn parse(words: &[OsString]) -> Result<Command, Complaint> {
                 folder: values::folder(words.folder)?,
             })
         }),
+        "share" => read("share", rest, ShareWords::meaning),
         "create" => read("create", rest, CreateWords::meaning),
         "tracker" => read("tracker", rest, TrackerWords::meaning),
         "lab" => read("lab", rest, |words: LabWords| {
@@ -190,10 +195,6 @@ pub fn parse(words: &[OsString]) -> Result<Command, Complaint> {
                 quiet: words.quiet,
             })
         }),
-        later if LATER.contains(&later) => Err(Complaint::unsupported(
-            format!("the command {later} is not supported yet"),
-            general,
-        )),
         option if option.starts_with('-') => Err(Complaint::usage(
             format!("there is no option {} before a command", shown(option)),
             general,

@@ -11,6 +11,7 @@ use super::shown::{shown, shown_path};
 use super::status::ExitStatus;
 use crate::client::{Ending, Snapshot, StartError};
 use crate::create::CreateError;
+use crate::share::OpenError;
 use crate::storage::slot::{StorageError, StorageTrouble};
 use std::fmt::{Display, Write};
 use std::io::ErrorKind;
@@ -284,6 +285,37 @@ impl Complaint {
                 sentence,
                 "the system allows no more threads or open files (see `ulimit -a`)",
             ),
+        }
+    }
+
+    /// A tracker that ended without being told to.
+    pub fn tracker_has_ended() -> Complaint {
+        Complaint::new(
+            Reason::Resources,
+            "the tracker has stopped by itself",
+            "this is a fault in ropewalk: please report it with what stands above",
+        )
+    }
+
+    /// Nothing can be shared from here.
+    pub fn share(error: &OpenError) -> Complaint {
+        use crate::tracker::StartError;
+        let error = match error {
+            OpenError::Client(error) => return Complaint::start(error),
+            OpenError::Tracker(error) => error,
+        };
+        let hint = match error {
+            StartError::Bind { error, .. } if error.kind() == ErrorKind::AddrInUse => {
+                "another program has it; choose another with --tracker-port, or --tracker-port 0 for any"
+            }
+            StartError::Bind { .. } => {
+                "choose another port with --tracker-port; those below 1024 are for root"
+            }
+            StartError::System(_) => return Complaint::tracker(error),
+        };
+        Complaint {
+            hint: hint.to_owned(),
+            ..Complaint::tracker(error)
         }
     }
 

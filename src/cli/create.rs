@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 /// Where the .torrent goes.
-enum Place {
+pub(super) enum Place {
     Output,
     File(Target),
 }
@@ -60,7 +60,7 @@ pub fn run(options: &Create) -> Result<ExitStatus, Complaint> {
 }
 
 /// Where the .torrent goes, if it can go there: known before hours of hashing.
-fn place(options: &Create) -> Result<Place, Complaint> {
+pub(super) fn place(options: &Create) -> Result<Place, Complaint> {
     let named = options.output.as_deref();
     if named.is_some_and(|path| path.as_os_str() == "-") {
         if std::io::stdout().is_terminal() {
@@ -100,7 +100,7 @@ fn in_the_way(path: &Path) -> Complaint {
     )
 }
 
-fn start(options: &Create, place: &Place) -> Result<Creation, Complaint> {
+pub(super) fn start(options: &Create, place: &Place) -> Result<Creation, Complaint> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seconds = now.ok().and_then(|now| i64::try_from(now.as_secs()).ok());
     let settings = Settings {
@@ -127,7 +127,11 @@ fn start(options: &Create, place: &Place) -> Result<Creation, Complaint> {
 }
 
 /// Hashes everything, or until a signal comes.
-fn hash(work: Creation, quiet: bool, signal: &Receiver<u8>) -> Result<Torrent, Complaint> {
+pub(super) fn hash(
+    work: Creation,
+    quiet: bool,
+    signal: &Receiver<u8>,
+) -> Result<Torrent, Complaint> {
     let mut progress = Progress::new(Style::fitting(quiet, false), &[shown(work.name())]);
     let torrent = hash_with(work, &mut progress);
     progress.finish();
@@ -160,7 +164,7 @@ fn write_out(bytes: &[u8]) -> Result<(), Complaint> {
     })
 }
 
-fn save(target: &Target, torrent: &Torrent, options: &Create) -> Result<(), Complaint> {
+pub(super) fn save(target: &Target, torrent: &Torrent, options: &Create) -> Result<(), Complaint> {
     let saved = target.save(&torrent.bytes, options.overwrite);
     saved.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => in_the_way(target.path()),
@@ -168,13 +172,13 @@ fn save(target: &Target, torrent: &Torrent, options: &Create) -> Result<(), Comp
     })
 }
 
-fn warn(options: &Create, text: &str) {
+pub(super) fn warn(options: &Create, text: &str) {
     if !options.quiet {
         output::say(&format!("warning: {text}"));
     }
 }
 
-fn warn_before(options: &Create, work: &Creation) {
+pub(super) fn warn_before(options: &Create, work: &Creation) {
     let hidden = work.left_out().hidden;
     if hidden > 0 {
         let them = figures::count(hidden as u64, "hidden name");

@@ -30,6 +30,17 @@ pub enum Event {
         /// The port, null where none could be had.
         port: Option<u16>,
     },
+    /// With `share`: others can come.
+    Shared {
+        /// Where the .torrent is.
+        torrent: String,
+        /// The link that goes without it.
+        magnet: String,
+        /// The address others are told.
+        address: String,
+        /// Other addresses of this machine.
+        others: Vec<String>,
+    },
     /// Work on a torrent begins.
     Started {
         /// Bytes.

@@ -1,10 +1,11 @@
 //! The roof: commands, progress, complaints. The only floor that prints.
 //!
 //! ```text
-//! words --arguments--> Command --get, seed, create, show, verify, peers, tracker, lab--> ExitStatus
+//! words --arguments--> Command --get, seed, share, create, show, verify, peers, tracker, lab--> ExitStatus
 //! ```
 //!
-//! [`arguments`] (with [`words`] and [`values`]) says what the user wants; each command has its file;
+//! [`arguments`] (with [`words`] and [`values`]) says what the user wants; each command has its file
+//! ([`session`] is what `get`, `seed` and `share` tell);
 //! [`complaint`] is where errors become sentences, [`status`] what the shell sees. [`output`] is the
 //! only file that writes to standard output or standard error (a bar apart, [`progress`]), [`shown`]
 //! what makes text from strangers safe to show, [`events`] what `--json` writes.
@@ -19,6 +20,8 @@ pub mod lab;
 pub mod output;
 pub mod peers;
 pub mod progress;
+pub mod session;
+pub mod share;
 pub mod show;
 pub mod shown;
 pub mod signals;
@@ -61,6 +64,7 @@ fn run(words: &[std::ffi::OsString]) -> ExitStatus {
             torrent,
             folder,
         } => verify::run(json, quiet, &torrent, &folder),
+        Command::Share(options) => return share::run(&options),
         Command::Create(options) => create::run(&options),
         Command::Tracker(options) => tracker::run(&options),
         Command::Lab { json, quiet } => lab::run(json, quiet),

@@ -71,21 +71,13 @@ fn serve(options: &Tracker) -> Result<ExitStatus, Complaint> {
         loop {
             select! {
                 recv(stopped) -> _ => return tell_end(options, clock, running.counters()),
-                recv(running.ended()) -> _ => return Err(broken()),
+                recv(running.ended()) -> _ => return Err(Complaint::tracker_has_ended()),
                 default(FIGURES_EVERY) => tell_figures(options, clock, running.counters())?,
             }
         }
     });
     running.stop();
     told.map(|()| ExitStatus::Done)
-}
-
-fn broken() -> Complaint {
-    Complaint::new(
-        Reason::Resources,
-        "the tracker has stopped by itself",
-        "this is a fault in ropewalk: please report it with what stands above",
-    )
 }
 
 fn tell_where(options: &Tracker, clock: Instant, running: &Running) -> Result<(), Complaint> {

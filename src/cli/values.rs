@@ -74,12 +74,12 @@ pub fn timeout(word: Option<&Word>) -> Result<Option<Duration>, Complaint> {
     }
 }
 
-/// `--port`.
-pub fn port(word: Option<&Word>) -> Result<Option<u16>, Complaint> {
+/// `--port`, `--tracker-port`.
+pub fn port(option: &str, word: Option<&Word>) -> Result<Option<u16>, Complaint> {
     word.map(|word| {
         word.text()
             .parse()
-            .map_err(|_| wrong("--port", word, "a number from 0 to 65535"))
+            .map_err(|_| wrong(option, word, "a number from 0 to 65535"))
     })
     .transpose()
 }
@@ -464,9 +464,9 @@ mod tests {
         for text in ["0", "6", "-1", "", "+", "1e3"] {
             assert!(count("--n", Some(&word(text)), 1..=5, 9).is_err(), "{text}");
         }
-        assert_eq!(port(Some(&word("0"))).unwrap(), Some(0));
-        assert!(port(Some(&word("65536"))).is_err());
-        assert!(port(Some(&word("-1"))).is_err());
+        assert_eq!(port("--port", Some(&word("0"))).unwrap(), Some(0));
+        assert!(port("--port", Some(&word("65536"))).is_err());
+        assert!(port("--port", Some(&word("-1"))).is_err());
         assert!(max_peers(Some(&word("0")), 5).is_err());
         assert_eq!(max_peers(None, 5).unwrap(), 5);
         assert!(bind(Some(&word("eth0"))).is_err());

@@ -36,6 +36,7 @@ const VALUED: &[(&str, Option<u8>)] = &[
     ("--up", None),
     ("--down", None),
     ("--only", None),
+    ("--tracker-port", None),
 ];
 
 /// A value or a name as the user typed it, whatever bytes it has. Among argh's strings one that is
@@ -230,7 +231,7 @@ mod tests {
 
     #[test]
     fn every_option_that_takes_a_value_takes_it_behind_an_equals_sign() {
-        for command in ["get", "seed", "create", "tracker"] {
+        for command in ["get", "seed", "share", "create", "tracker"] {
             let help = words(&[command, "--help"]);
             let Ok(super::super::arguments::Command::Print(help)) =
                 super::super::arguments::parse(&help)

@@ -24,10 +24,12 @@ use crate::net::trace::Tracer;
 use crate::protocol::metainfo::Metainfo;
 use crate::protocol::selection::Selection;
 use crate::protocol::{InfoHash, PieceIndex};
+use crate::storage::hashed::Hashed;
 use crate::storage::slot::StorageError;
 use crate::swarm::event::Farewell;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What holds for the whole client.
@@ -67,6 +69,9 @@ pub struct Task {
     pub folder: PathBuf,
     /// Download or only serve.
     pub role: Role,
+    /// The files as whoever made the torrent has just hashed them: served from where they are, not hashed
+    /// again while they are as they were, and no record is kept. With `Role::Seed` alone.
+    pub hashed: Option<Arc<Hashed>>,
     /// Hash all data whatever the record says.
     pub check: bool,
     /// Take over existing files that do not fit: cut what is too long, overwrite what does not match.

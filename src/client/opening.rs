@@ -54,7 +54,11 @@ impl Torrent {
         now: Moment,
     ) -> Torrent {
         let wanted = task.wanted.clone();
-        let layout = Arc::new(Layout::of(&task.metainfo, &task.folder, wanted));
+        let mut layout = Layout::of(&task.metainfo, &task.folder, wanted);
+        if let (Some(hashed), Role::Seed) = (&task.hashed, task.role) {
+            layout = layout.of_hashed(hashed.clone());
+        }
+        let layout = Arc::new(layout);
         let (size, wanted) = (layout.total(), layout.wanted_bytes());
         hands.noticeboard.post(Notice::Started {
             task: number,

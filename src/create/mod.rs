@@ -20,6 +20,7 @@ use crate::protocol::metainfo::{
     Draft, FILES_MAX, FileEntry, METAINFO_BYTES_MAX, Metainfo, MetainfoError,
 };
 use crate::protocol::{Digest, Geometry};
+use crate::storage::hashed::Hashed;
 use crossbeam_channel::{Receiver, Sender};
 use hashing::{Done, Job, Worker};
 use std::io;
@@ -303,6 +304,14 @@ impl Creation {
     /// What stayed out.
     pub fn left_out(&self) -> LeftOut {
         self.tree.left_out
+    }
+
+    /// The files, as they were found: once [`Creation::finish`] has succeeded, as they were hashed. Asked
+    /// for before that, so that what is moved away meanwhile is noticed by it.
+    pub fn hashed(&self) -> Result<Hashed, CreateError> {
+        let files = 0..self.tree.files.len();
+        let files = files.map(|number| self.tree.hashed(number));
+        files.collect::<Result<_, _>>().map(Hashed)
     }
 
     /// The torrent: hashes what is left to be hashed, then looks whether all files are still those that

@@ -12,6 +12,8 @@
 use super::{CreateError, LeftOut, Settings};
 use crate::protocol::filenames::PATH_ELEMENTS_MAX;
 use crate::protocol::metainfo::FILES_MAX;
+use crate::storage::hashed::HashedFile;
+use crate::storage::record::FileFacts;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use std::fs::{FileType, Metadata};
 use std::io;
@@ -55,6 +57,8 @@ pub(super) struct TreeFile {
     pub start: u64,
     /// How it was when it was found.
     pub facts: Facts,
+    /// The device it is on.
+    pub device: u64,
 }
 
 /// All files of the torrent.
@@ -89,6 +93,7 @@ impl Tree {
                     path: name.into_owned(),
                     start: 0,
                     facts: Facts::of(&metadata),
+                    device: metadata.dev(),
                 }],
                 left_out: LeftOut::default(),
             });
@@ -167,6 +172,20 @@ impl Tree {
             None => rustix::fs::statx(CWD, &self.path, AtFlags::empty(), WANTED),
         };
         now.is_ok_and(|now| Facts::of_statx(&now) == self.files[number].facts)
+    }
+
+    /// Where a file really is and how it was found.
+    pub fn hashed(&self, number: usize) -> Result<HashedFile, CreateError> {
+        let path = self.path_of(number);
+        let path = (path.canonicalize()).map_err(|error| unreadable(&path, error))?;
+        let TreeFile { facts, device, .. } = self.files[number];
+        let facts = FileFacts {
+            length: facts.length,
+            device,
+            inode: facts.inode,
+            modified: (facts.changed.0, u32::try_from(facts.changed.1).unwrap_or(0)),
+        };
+        Ok(HashedFile { path, facts })
     }
 
     /// Where a file is, for people.
@@ -277,6 +296,7 @@ impl Walk<'_> {
                 path,
                 start: 0,
                 facts: Facts::of(&metadata),
+                device: metadata.dev(),
             });
         }
         Ok(())

@@ -180,6 +180,7 @@ fn settings() -> Settings {
 fn task(metainfo: Metainfo, folder: PathBuf, role: Role, peer: Option<SocketAddr>) -> Task {
     Task {
         wanted: Selection::all(&metainfo),
+        hashed: None,
         sequential: false,
         metainfo,
         folder,

@@ -242,7 +242,7 @@ fn begin(layout: Arc<Layout>, rules: Rules) -> Result<(Kept, Survey), StorageErr
     if rules.writable {
         reach::create_root(layout.folder(), &mut made)?;
     }
-    let mut taken = match RecordFile::take(layout.folder(), layout.name()) {
+    let mut taken = match RecordFile::take_for(&layout) {
         Ok(taken) => taken,
         Err(error) => {
             reach::unmake(&mut made);
@@ -261,7 +261,7 @@ fn begin(layout: Arc<Layout>, rules: Rules) -> Result<(Kept, Survey), StorageErr
         None | Some(Err(RecordError::Empty | RecordError::OtherTorrent(_)))
     );
     let record = match decoded {
-        None => None,
+        None => layout.hashed().map(|hashed| hashed.record(&layout)),
         Some(Ok(record)) => Some(record),
         Some(Err(error)) => {
             taken.warnings.push(format!(

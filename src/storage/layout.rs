@@ -10,6 +10,7 @@
 //! it and are never on disk. Where not all files are wanted, bytes of the others that share a piece with
 //! a wanted one lie in the part file, which counts as one more file behind the torrent's ([`Part`]).
 
+use super::hashed::{Hashed, HashedFile};
 use super::part::Part;
 use super::reach;
 use super::record;
@@ -35,6 +36,7 @@ pub struct Layout {
     wanted: Arc<Selection>,
     wanted_pieces: Arc<Bitfield>,
     part: Option<Part>,
+    hashed: Option<Arc<Hashed>>,
 }
 
 /// One file of a [`Layout`].
@@ -94,7 +96,30 @@ impl Layout {
             wanted: Arc::new(wanted),
             folder: folder.into(),
             part: None,
+            hashed: None,
         }
+    }
+
+    /// The same torrent in the files that its author has just hashed, wherever they are. They are for
+    /// reading alone.
+    pub fn of_hashed(self, hashed: Arc<Hashed>) -> Layout {
+        if hashed.0.len() != self.files.len() {
+            return self;
+        }
+        let at = |(file, hashed): (&LaidFile, &HashedFile)| LaidFile {
+            path: hashed.path.clone(),
+            ..file.clone()
+        };
+        Layout {
+            files: self.files.iter().zip(&hashed.0).map(at).collect(),
+            hashed: Some(hashed),
+            ..self
+        }
+    }
+
+    /// How the files were when the torrent was made of them, if that was a moment ago.
+    pub fn hashed(&self) -> Option<&Hashed> {
+        self.hashed.as_deref()
     }
 
     /// As an earlier run left it: in `aside`, the bytes of files that are not `open` lie in the part file.

@@ -3,12 +3,13 @@
 //! [`layout`] knows which file holds which byte ([`part`]: those of files nobody asked for) and [`open_files`] keeps files open; [`slot`] is the
 //! right to write one block; `landing` brings payload from a socket into the slots a thread holds,
 //! through `windows` (a [`window`] is one; a `volley` takes several blocks with one call) or the `positional` store; [`keeper`] surveys, allocates,
-//! syncs and writes the [`record`] of work; [`check`] hashes. Threads: one keeper and one checker a
+//! syncs and writes the [`record`] of work ([`hashed`] takes its place where the torrent was just made); [`check`] hashes. Threads: one keeper and one checker a
 //! client; slots are used by the peer threads that hold them.
 
 mod allocate;
 mod arriving;
 pub mod check;
+pub mod hashed;
 pub mod keeper;
 mod landing;
 pub mod layout;

@@ -3,6 +3,7 @@
 //! The lock is on the file itself, which each save replaces. So the new file is locked before it takes
 //! the name, and whoever gets a lock looks whether the name still stands for the file they locked.
 
+use super::layout::Layout;
 use super::reach::{in_the_way, remove};
 use super::record;
 use super::slot::{StorageError, StorageTrouble};
@@ -37,6 +38,19 @@ pub(super) struct Taken {
 }
 
 impl RecordFile {
+    /// Takes the record of this torrent, as [`RecordFile::take`] does. Files that were just hashed need
+    /// none, and none is looked for.
+    pub(super) fn take_for(layout: &Layout) -> Result<Taken, StorageError> {
+        if layout.hashed().is_none() {
+            return RecordFile::take(layout.folder(), layout.name());
+        }
+        Ok(Taken {
+            file: None,
+            bytes: None,
+            warnings: Vec::new(),
+        })
+    }
+
     /// Takes the record of the torrent called `name` in `folder`, which exists. Where no record can be
     /// kept there is a warning and no file. The only error: another program holds it.
     pub(super) fn take(folder: &Path, name: &str) -> Result<Taken, StorageError> {

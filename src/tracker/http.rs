@@ -132,6 +132,10 @@ impl Worker {
         let mut events = Vec::with_capacity(EVENTS);
         while !self.setup.stop.load(Ordering::Relaxed) {
             self.wait(&mut events);
+            // First of all: what was published before a request came is there for it.
+            while let Ok((path, page)) = self.setup.pages.try_recv() {
+                self.pages.insert(path, page);
+            }
             for event in events.drain(..) {
                 match event.data.u64() {
                     BELL => {}
@@ -144,9 +148,6 @@ impl Worker {
             // Many have sent their question right behind the call: by now it may be here.
             for token in std::mem::take(&mut self.fresh) {
                 self.read(token);
-            }
-            while let Ok((path, page)) = self.setup.pages.try_recv() {
-                self.pages.insert(path, page);
             }
             while let Ok(answers) = self.setup.answers.try_recv() {
                 self.asking = false;

@@ -131,6 +131,7 @@ pub struct Running {
     stop: Arc<AtomicBool>,
     bells: Vec<Bell>,
     pages: Vec<Sender<(String, Arc<Page>)>>,
+    admit: Sender<(InfoHash, Sender<()>)>,
     threads: Vec<JoinHandle<()>>,
     sentinel: Sender<()>,
     ended: Receiver<()>,
@@ -175,6 +176,17 @@ impl Running {
             let _ = pages.send((path.to_owned(), page.clone()));
         }
         self.bells.iter().for_each(Bell::ring);
+    }
+
+    /// Serves one more torrent where not all are served, from the moment this returns on.
+    pub fn admit(&self, info_hash: InfoHash) {
+        // Bound: one, the owner's answer.
+        let (done, heard) = bounded(1);
+        if self.admit.send((info_hash, done)).is_ok() {
+            self.bells.iter().for_each(Bell::ring);
+            // An owner that has ended by a fault drops the other end.
+            let _ = heard.recv();
+        }
     }
 
     /// Ends it and waits until it has ended.
@@ -224,6 +236,8 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
         .collect::<Result<_, _>>()?;
     // Bound: one, the first end is enough.
     let (sentinel, ended) = bounded(1);
+    // Bound: the torrents of this program, a few.
+    let (admit, admitted) = unbounded();
     let mut running = Running {
         http,
         udp,
@@ -231,12 +245,13 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
         stop: Arc::default(),
         bells: Vec::new(),
         pages: Vec::new(),
+        admit,
         threads: Vec::new(),
         sentinel,
         ended,
     };
     // Where a thread cannot be started, those that were are ended by the drop.
-    running.man(setup, listeners, sockets)?;
+    running.man(setup, listeners, sockets, admitted)?;
     Ok(running)
 }
 
@@ -247,6 +262,7 @@ impl Running {
         setup: Setup,
         listeners: Vec<TcpListener>,
         sockets: Vec<UdpSocket>,
+        admitted: Receiver<(InfoHash, Sender<()>)>,
     ) -> io::Result<()> {
         let started = Instant::now();
         let listeners = Arc::new(listeners);
@@ -302,6 +318,7 @@ impl Running {
                 dice: fastrand::Rng::new(),
             }),
             inbox,
+            admitted,
             ways,
             bell: owner_bell,
             counters: self.counters.clone(),

@@ -59,6 +59,8 @@ pub(super) struct Owner {
     pub(super) lines: Vec<Line>,
     pub(super) desk: Desk,
     pub(super) inbox: Receiver<Batch>,
+    /// Torrents that are served from now on, and who waits until that is so.
+    pub(super) admitted: Receiver<(InfoHash, Sender<()>)>,
     pub(super) ways: Vec<Way>,
     pub(super) bell: Bell,
     pub(super) counters: Arc<Counters>,
@@ -79,6 +81,10 @@ impl Owner {
             due = self.registry.turn(now);
             self.counters.note(self.registry.totals());
             busy = due.is_some_and(|due| due <= now);
+            while let Ok((info_hash, done)) = self.admitted.try_recv() {
+                self.registry.admit(info_hash);
+                let _ = done.try_send(());
+            }
             for line in &mut self.lines {
                 busy |= line.serve(&mut self.desk, now, &mut self.registry);
             }
@@ -90,7 +96,9 @@ impl Owner {
 
     /// Waits for a datagram, a ring, or the time at which the registry wants a turn.
     fn wait(&self, due: Option<Duration>) {
-        let idle = || self.inbox.is_empty() && !self.stop.load(Ordering::Relaxed);
+        let idle = || {
+            self.inbox.is_empty() && self.admitted.is_empty() && !self.stop.load(Ordering::Relaxed)
+        };
         if !self.bell.may_sleep(idle) {
             return;
         }

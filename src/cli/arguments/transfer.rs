@@ -63,7 +63,7 @@ const RATIO: f64 = 1.0;
 /// Minutes after which `get` stops sharing unless told otherwise.
 const MINUTES: f64 = 60.0;
 /// Connections at a time unless told otherwise: each costs a thread and a descriptor.
-const MAX_PEERS: usize = 100;
+pub(super) const MAX_PEERS: usize = 100;
 
 /// download torrents into a folder, then share them until as much was given as taken
 #[derive(FromArgs)]
@@ -217,7 +217,7 @@ pub(super) fn get(words: GetWords) -> Result<Command, Complaint> {
     let transfer = Transfer {
         torrents: words.torrents.into_iter().map(|word| word.0).collect(),
         folder: values::folder(words.output)?,
-        port: values::port(words.port.as_ref())?,
+        port: values::port("--port", words.port.as_ref())?,
         ratio,
         time: if words.exit {
             Some(Duration::ZERO)
@@ -250,7 +250,7 @@ pub(super) fn seed(words: SeedWords) -> Result<Command, Complaint> {
     let transfer = Transfer {
         torrents: vec![words.torrent.0],
         folder: values::folder(words.folder)?,
-        port: values::port(words.port.as_ref())?,
+        port: values::port("--port", words.port.as_ref())?,
         ratio: values::limit("--seed-ratio", words.seed_ratio.as_ref(), 0.0)?,
         time: values::time("--seed-time", minutes, 60.0)?,
         timeout: None,
@@ -274,7 +274,7 @@ pub(super) fn seed(words: SeedWords) -> Result<Command, Complaint> {
     Ok(Command::Seed(transfer))
 }
 
-fn talk(transfer: &Transfer) -> Result<(), Complaint> {
+pub(super) fn talk(transfer: &Transfer) -> Result<(), Complaint> {
     if transfer.quiet && transfer.verbose {
         return Err(Complaint::usage(
             "--quiet and --verbose contradict each other",

@@ -140,6 +140,15 @@ impl Registry {
         }
     }
 
+    /// Serves this torrent, too. Where all are served, nothing changes.
+    pub fn admit(&mut self, info_hash: InfoHash) {
+        if let Some(list) = &mut self.allowed
+            && let Err(at) = list.binary_search_by_key(&info_hash.0, |it| it.0)
+        {
+            list.insert(at, info_hash);
+        }
+    }
+
     /// What there is in all.
     pub fn totals(&self) -> Totals {
         self.totals

@@ -348,6 +348,12 @@ fn what_is_not_on_the_list_is_refused_and_so_is_an_address_that_is_none() {
         let outcome = registry.announce(&announce, &mut Found::default());
         assert_eq!(outcome.is_ok(), served, "{number}");
     }
+    let later = Announce {
+        info_hash: hash(2),
+        ..from("1.1.1.1:1")
+    };
+    registry.admit(hash(2));
+    assert!(registry.announce(&later, &mut Found::default()).is_ok());
     for address in ["1.1.1.1:0", "0.0.0.0:1", "255.255.255.255:1", "[ff02::1]:1"] {
         let outcome = registry.announce(&from(address), &mut Found::default());
         assert_eq!(outcome, Err(Refusal::Unusable), "{address}");

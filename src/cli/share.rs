@@ -1,0 +1,181 @@
+//! `share`: makes a torrent, tracks and seeds it, and prints the command for other hosts.
+
+use super::arguments::{Create, Share as Options};
+use super::complaint::Complaint;
+use super::create::{self, Place};
+use super::events::{self, Event};
+use super::session::{Session, Teller};
+use super::shown::shown;
+use super::status::ExitStatus;
+use super::{signals, transfer};
+use crate::client::{Client, Control, Notice, Settings, Sharing};
+use crate::share::addresses::Addresses;
+use crate::share::{Counter, Setup, Share, Stall};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+use std::net::IpAddr;
+
+/// Runs `share` to its end.
+pub fn run(options: &Options) -> ExitStatus {
+    let mut teller = Teller::new(options.seed.json);
+    if let Err(complaint) = work(options, &mut teller) {
+        teller.complain(&complaint);
+    }
+    teller.status()
+}
+
+fn work(options: &Options, teller: &mut Teller) -> Result<(), Complaint> {
+    let place = match options.create.output {
+        Some(_) => create::place(&options.create)?,
+        None => Place::Output,
+    };
+    let stall = Stall::open(&Setup {
+        bind: options.seed.bind,
+        port: options.seed.port,
+        tracker_port: options.tracker_port,
+    })
+    .map_err(|error| Complaint::share(&error))?;
+    let settings = Create {
+        trackers: stall.trackers(),
+        ..options.create.clone()
+    };
+    let hashing = create::start(&settings, &place)?;
+    let stopper = hashing.stopper();
+    // Bound: one, there is one client.
+    let (at_work, started) = bounded::<Sender<Control>>(1);
+    // One watch over both halves: a signal between them must not get lost.
+    let signal = signals::watch(move || {
+        stopper.stop();
+        if let Ok(client) = started.recv() {
+            let _ = client.send(Control::Stop);
+        }
+    });
+    create::warn_before(&settings, &hashing);
+    let hashed = hashing
+        .hashed()
+        .map_err(|error| Complaint::create(&error))?;
+    let torrent = create::hash(hashing, settings.quiet, &signal)?;
+    for oddity in &torrent.metainfo.oddities {
+        create::warn(&settings, &shown(oddity));
+    }
+    if let Place::File(target) = &place {
+        create::save(target, &torrent, &settings)?;
+    }
+    let sharing = Sharing {
+        ratio: options.seed.ratio,
+        time: options.seed.time,
+    };
+    serve(
+        options,
+        stall.take_in(&torrent, hashed, sharing),
+        teller,
+        &signal,
+        &at_work,
+    )
+}
+
+fn serve(
+    options: &Options,
+    share: Share,
+    teller: &mut Teller,
+    signal: &Receiver<u8>,
+    at_work: &Sender<Sender<Control>>,
+) -> Result<(), Complaint> {
+    let (tracer, trace_thread) = transfer::trace(&options.seed)?.unzip();
+    let settings = Settings {
+        port: None,
+        bind: None,
+        max_peers: options.seed.max_peers,
+        up: options.seed.up,
+        down: None,
+        trace: tracer,
+        seed: fastrand::u64(..),
+    };
+    let told = Told::of(options, &share);
+    let mut session = Session::new(&options.seed, share.tasks(), teller);
+    let (client, counter) = share
+        .start(settings)
+        .map_err(|error| Complaint::start(&error))?;
+    let _ = at_work.try_send(client.control());
+    follow(&mut session, &client, &counter, signal, &told);
+    // The seed says goodbye to the tracker.
+    drop(client);
+    drop(counter);
+    if let Some(thread) = trace_thread {
+        transfer::tell_trace(&options.seed, thread.finish());
+    }
+    Ok(())
+}
+
+/// Tells what the seed tells, and the command as soon as it leads to something: when the tracker has
+/// heard of the seed.
+fn follow(
+    session: &mut Session,
+    client: &Client,
+    counter: &Counter,
+    signal: &Receiver<u8>,
+    told: &Told,
+) {
+    let control = client.control();
+    let mut open = false;
+    loop {
+        select! {
+            recv(client.notices()) -> notice => {
+                let Ok(notice) = notice else { break };
+                session.hear(&notice, signal, &control);
+                if let Notice::Tracker { outcome: Ok(_), .. } = notice && !open {
+                    open = true;
+                    session.result(&control, |session| told.tell(session));
+                }
+            }
+            recv(counter.ended()) -> _ => {
+                session.complain(&Complaint::tracker_has_ended());
+                client.stop();
+            }
+        }
+    }
+    session.finish();
+}
+
+/// What others need to know.
+struct Told {
+    torrent: String,
+    magnet: String,
+    addresses: Addresses,
+    json: bool,
+}
+
+impl Told {
+    fn of(options: &Options, share: &Share) -> Told {
+        Told {
+            torrent: share.torrent().to_owned(),
+            magnet: share.magnet().to_owned(),
+            addresses: share.addresses().clone(),
+            json: options.seed.json,
+        }
+    }
+
+    fn tell(&self, session: &Session) -> Result<(), Complaint> {
+        let Addresses { chosen, others } = &self.addresses;
+        let others: Vec<String> = others.iter().map(IpAddr::to_string).collect();
+        if self.json {
+            let event = Event::Shared {
+                torrent: self.torrent.clone(),
+                magnet: self.magnet.clone(),
+                address: chosen.to_string(),
+                others,
+            };
+            return events::write(session.elapsed(), session.subject(0), &event);
+        }
+        session.say(&format!("magnet link: {}", shown(&self.magnet)));
+        session.say(&match (others.is_empty(), chosen.is_loopback()) {
+            (_, true) => format!("{chosen}: only this machine can reach it"),
+            (true, _) => format!("{chosen} is the only address of this machine"),
+            (false, _) => {
+                let others = others.join(", ");
+                format!("this machine is also {others}; --bind ADDR tells another one")
+            }
+        });
+        session.say("on every other host:");
+        session.print(&format!("ropewalk get {}", self.torrent))
+    }
+}
