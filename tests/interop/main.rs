@@ -18,6 +18,7 @@ mod programs;
 mod resume;
 mod room;
 mod selection;
+mod share;
 mod torrents;
 mod transfers;
 mod weather;

@@ -133,6 +133,16 @@ impl Running {
         panic!("the output ended without the event {event}");
     }
 
+    /// The next line, whatever it is; panics where the output ends before.
+    pub fn wait_for_line(&mut self) -> String {
+        let mut line = String::new();
+        assert!(
+            self.lines.read_line(&mut line).unwrap() > 0,
+            "no more lines"
+        );
+        line.trim_end().to_owned()
+    }
+
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();

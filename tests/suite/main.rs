@@ -13,6 +13,7 @@ mod limits;
 mod only;
 mod peers;
 mod screen;
+mod share;
 mod sharing;
 mod show;
 mod tracker;
