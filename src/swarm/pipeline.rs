@@ -486,7 +486,8 @@ mod tests {
                 }
             }
         }
-        assert!(out <= OUT_MAX, "{out}");
+        // Each may have its few, whatever the others have.
+        assert!(out <= OUT_MAX + pipes.len() * DEPTH_MIN, "{out}");
         let least = pipes.iter().map(Pipe::busy).min();
         assert!(least >= Some(DEPTH_MIN - 1), "{least:?}");
     }
