@@ -5,6 +5,7 @@
 //! says what the values mean.
 
 mod create;
+mod lab;
 mod peers;
 mod share;
 mod tracker;
@@ -17,6 +18,8 @@ use super::words::{self, Word};
 use argh::FromArgs;
 pub use create::Create;
 use create::CreateWords;
+pub use lab::Lab;
+use lab::LabWords;
 use peers::PeersWords;
 pub use share::Share;
 use share::ShareWords;
@@ -68,12 +71,7 @@ pub enum Command {
     /// Run a tracker.
     Tracker(Tracker),
     /// A swarm on loopback.
-    Lab {
-        /// As JSON lines.
-        json: bool,
-        /// Only the outcome.
-        quiet: bool,
-    },
+    Lab(Lab),
 }
 
 /// Options of later versions: known words, so that the answer is "not yet" and not "what?". None is
@@ -95,7 +93,7 @@ Commands:
   verify    check data on disk, file by file
   peers     ask the trackers of a torrent who is there
   tracker   run a tracker, by HTTP and UDP
-  lab       a seed and a leecher on this machine, explained line by line
+  lab       a whole swarm on this machine, drawn while it runs and explained
 
 Options:
   --help            this page, or the page of a command: ropewalk get --help
@@ -139,19 +137,6 @@ struct VerifyWords {
     quiet: bool,
 }
 
-/// run a small swarm on this machine and explain it: a book is cut into pieces, one seed has it, one
-/// leecher wants it; nothing leaves the machine
-#[derive(FromArgs)]
-#[argh(help_triggers("-h", "--help"), usage = "[--json] [-q]")]
-struct LabWords {
-    /// events as JSON lines on standard output
-    #[argh(switch)]
-    json: bool,
-    /// only the outcome
-    #[argh(switch, short = 'q')]
-    quiet: bool,
-}
-
 /// Reads the command line, the program's name not included.
 pub fn parse(words: &[OsString]) -> Result<Command, Complaint> {
     let general = "ropewalk --help lists the commands";
@@ -189,12 +174,7 @@ pub fn parse(words: &[OsString]) -> Result<Command, Complaint> {
         "share" => read("share", rest, ShareWords::meaning),
         "create" => read("create", rest, CreateWords::meaning),
         "tracker" => read("tracker", rest, TrackerWords::meaning),
-        "lab" => read("lab", rest, |words: LabWords| {
-            Ok(Command::Lab {
-                json: words.json,
-                quiet: words.quiet,
-            })
-        }),
+        "lab" => read("lab", rest, LabWords::meaning),
         option if option.starts_with('-') => Err(Complaint::usage(
             format!("there is no option {} before a command", shown(option)),
             general,

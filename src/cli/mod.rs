@@ -67,7 +67,7 @@ fn run(words: &[std::ffi::OsString]) -> ExitStatus {
         Command::Share(options) => return share::run(&options),
         Command::Create(options) => create::run(&options),
         Command::Tracker(options) => tracker::run(&options),
-        Command::Lab { json, quiet } => lab::run(json, quiet),
+        Command::Lab(options) => lab::run(&options),
     };
     outcome.unwrap_or_else(|complaint| fail(&complaint))
 }

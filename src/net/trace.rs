@@ -10,7 +10,7 @@
 //!
 //! prints `   0.000  127.0.0.1:6881  <-  unchoke   lets us ask for blocks`. Peer threads only hand over
 //! what was said; one thread of its own writes. When it cannot keep up, lines are dropped rather than
-//! peers delayed, and it says how many.
+//! peers delayed, and it says how many. Who wants the messages themselves instead of lines takes a [`tap`].
 
 use crate::protocol::peer::extension::ExtensionHandshake;
 use crate::protocol::peer::{Handshake, Message, WireBlock};
@@ -26,6 +26,9 @@ use std::time::{Duration, Instant};
 
 /// How many lines wait for the writer. Each is some hundred bytes: bitfields are summarised before.
 const QUEUE: usize = 4_096;
+
+/// How many messages wait for the reader of a tap.
+const TAP_QUEUE: usize = 16_384;
 
 /// How long the end of the program waits for a writer that is stuck in its output.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -51,9 +54,42 @@ pub enum Style {
 /// The way to the trace thread; every peer thread has a clone.
 #[derive(Debug, Clone)]
 pub struct Tracer {
-    lines: Sender<Entry>,
+    out: Out,
     dropped: Arc<AtomicU64>,
     start: Instant,
+}
+
+/// Where messages go.
+#[derive(Debug, Clone)]
+enum Out {
+    Lines(Sender<Entry>),
+    Tap(Sender<Overheard>),
+}
+
+/// A message as a tap gives it.
+#[derive(Debug, Clone)]
+pub struct Overheard {
+    /// When it passed.
+    pub at: Instant,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Whether the other end said it.
+    pub heard: bool,
+    /// What was said.
+    pub told: Told,
+}
+
+/// A tracer that hands the messages to a program. A reader that does not keep up misses some: peers
+/// are never delayed for it.
+pub fn tap() -> (Tracer, Receiver<Overheard>) {
+    // Bound: TAP_QUEUE messages; what does not fit is dropped.
+    let (sender, receiver) = bounded(TAP_QUEUE);
+    let tracer = Tracer {
+        out: Out::Tap(sender),
+        dropped: Arc::default(),
+        start: Instant::now(),
+    };
+    (tracer, receiver)
 }
 
 /// The thread that writes the trace.
@@ -72,7 +108,7 @@ pub fn start(out: Box<dyn Write + Send>, style: Style) -> io::Result<(Tracer, Tr
     let (end, ended) = bounded(1);
     let dropped = Arc::new(AtomicU64::new(0));
     let tracer = Tracer {
-        lines: lines.clone(),
+        out: Out::Lines(lines.clone()),
         dropped: dropped.clone(),
         start: Instant::now(),
     };
@@ -88,23 +124,37 @@ pub fn start(out: Box<dyn Write + Send>, style: Style) -> io::Result<(Tracer, Tr
 impl Tracer {
     /// Writes down what `peer` told us.
     pub fn heard(&self, peer: SocketAddr, told: Told) {
-        self.note(peer, true, &told);
+        self.note(peer, true, told);
     }
 
     /// Writes down what we told `peer`.
     pub fn said(&self, peer: SocketAddr, told: Told) {
-        self.note(peer, false, &told);
+        self.note(peer, false, told);
     }
 
-    fn note(&self, peer: SocketAddr, heard: bool, told: &Told) {
-        let line = Line {
-            time: self.start.elapsed(),
-            peer,
-            heard,
-            shown: Shown::of(told, heard),
+    fn note(&self, peer: SocketAddr, heard: bool, told: Told) {
+        let full = match &self.out {
+            Out::Lines(lines) => {
+                let line = Line {
+                    time: self.start.elapsed(),
+                    peer,
+                    heard,
+                    shown: Shown::of(&told, heard),
+                };
+                let sent = lines.try_send(Entry::Line(Box::new(line)));
+                sent.is_err_and(|error| error.is_full())
+            }
+            Out::Tap(tap) => {
+                let overheard = Overheard {
+                    at: Instant::now(),
+                    peer,
+                    heard,
+                    told,
+                };
+                tap.try_send(overheard).is_err_and(|error| error.is_full())
+            }
         };
-        let full = self.lines.try_send(Entry::Line(Box::new(line)));
-        if full.is_err_and(|error| error.is_full()) {
+        if full {
             self.dropped.fetch_add(1, Relaxed);
         }
     }

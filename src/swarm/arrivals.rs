@@ -6,7 +6,7 @@ use super::peer::Peer;
 use crate::protocol::peer::Message;
 use crate::protocol::peer::extension::ExtensionHandshake;
 use crate::protocol::peer::fast::allowed_fast_set;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// Pieces a newcomer may have before it is unchoked: what BEP 6 suggests.
@@ -209,6 +209,7 @@ impl Swarm {
         }
         if peer.greeting.fast && !self.have.is_empty() {
             let geometry = &self.facts.geometry;
+            let ip = host_of(peer.greeting.address);
             let set = allowed_fast_set(ip, self.facts.info_hash, geometry.pieces(), ALLOWED_FAST);
             let pieces = set.into_iter().filter_map(|index| geometry.piece(index));
             peer.fast_to = pieces.filter(|piece| self.have.has(*piece)).collect();
@@ -303,6 +304,16 @@ impl Swarm {
             self.addresses.joined(address, Origin::Tracker, now);
         }
     }
+}
+
+/// The address that a peer's allowed-fast set is made of. On the loopback each port is a host, as it is
+/// for bans: with one set for all of them, all would fetch the same pages first, each from the seed.
+fn host_of(address: SocketAddr) -> IpAddr {
+    if !address.ip().is_loopback() {
+        return address.ip();
+    }
+    let [high, low] = address.port().to_be_bytes();
+    Ipv4Addr::new(127, high, low, 0).into()
 }
 
 #[cfg(test)]
@@ -526,5 +537,29 @@ mod tests {
         let mut asked = requests(&asked, 1);
         asked.sort_unstable();
         assert_eq!(again, asked);
+    }
+
+    #[test]
+    fn on_the_loopback_each_port_has_allowed_fast_pieces_of_its_own() {
+        let fast = |ip: [u8; 4], port: u16| {
+            let mut scene = Scene::of(100, &(0..100).collect::<Vec<_>>(), |_| {});
+            let greeting = Greeting {
+                address: (ip, port).into(),
+                ..greeting(1)
+            };
+            let peer = PeerKey(1);
+            let actions = scene.event(Event::Connected { peer, greeting });
+            let pieces = actions.into_iter().filter_map(|action| match action {
+                Action::Say {
+                    message: Message::AllowedFast { piece },
+                    ..
+                } => Some(piece),
+                _ => None,
+            });
+            pieces.collect::<Vec<_>>()
+        };
+        assert_eq!(fast([127, 0, 0, 1], 40_000).len(), ALLOWED_FAST);
+        assert!(fast([127, 0, 0, 1], 40_000) != fast([127, 0, 0, 1], 40_001));
+        assert_eq!(fast([10, 0, 0, 1], 40_000), fast([10, 0, 0, 1], 40_001));
     }
 }

@@ -1,0 +1,205 @@
+//! `lab --json`: what the clients tell with who told it, and what only the lab knows.
+
+use super::super::complaint::Complaint;
+use super::super::events::{self, Event, Subject};
+use super::super::output;
+use crate::lab::chronicle::{Chronicle, Member};
+use crate::lab::{LabEvent, Outcome, Verdict};
+use serde::Serialize;
+use std::time::Duration;
+
+/// The lines so far need nothing remembered.
+#[derive(Debug, Default)]
+pub struct Lines {
+    subject: Option<Subject>,
+}
+
+/// What only the lab tells.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+enum Line<'a> {
+    Written {
+        name: &'a str,
+        size: u64,
+    },
+    Described {
+        info_hash: String,
+        pieces: u32,
+        piece_length: u32,
+        torrent_size: u64,
+        tracker: String,
+    },
+    Entered {
+        role: &'static str,
+    },
+    Turn {
+        whom: &'a str,
+        open: bool,
+    },
+    Came {
+        piece: u32,
+        from: Option<&'a str>,
+    },
+    Left {
+        pieces_have: u32,
+    },
+    Spread,
+    Compared {
+        equal: bool,
+    },
+    Result(Box<End<'a>>),
+}
+
+#[derive(Serialize)]
+struct End<'a> {
+    verdict: &'static str,
+    rng: u64,
+    took: Option<f64>,
+    fluid_limit: Option<f64>,
+    http: Option<f64>,
+    spread: Option<f64>,
+    members: Vec<MemberLine<'a>>,
+    given: &'a [Vec<u64>],
+}
+
+#[derive(Serialize)]
+struct MemberLine<'a> {
+    who: &'a str,
+    role: &'static str,
+    pieces_have: u32,
+    complete: Option<f64>,
+    left: Option<f64>,
+    uploaded: u64,
+    downloaded: u64,
+    wasted: u64,
+    wrong_pieces: u32,
+    ratio: f64,
+}
+
+#[derive(Serialize)]
+struct Timed<'a, E> {
+    time: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    who: Option<&'a str>,
+    #[serde(flatten)]
+    subject: Option<&'a Subject>,
+    #[serde(flatten)]
+    event: E,
+}
+
+impl Lines {
+    /// Writes what happened.
+    pub fn tell(
+        &mut self,
+        chronicle: &Chronicle,
+        at: Duration,
+        event: &LabEvent,
+    ) -> Result<(), Complaint> {
+        let name = |who: usize| chronicle.members[who].part.name.as_str();
+        let (who, line) = match event {
+            LabEvent::Opened { torrent, tracker } => {
+                let book = &chronicle.book;
+                self.subject = Some(Subject {
+                    task: 0,
+                    name: book.name.clone(),
+                    info_hash: book.info_hash.to_string(),
+                });
+                let (name, size) = (book.name.as_str(), book.bytes);
+                write(at, None, Line::Written { name, size })?;
+                let described = Line::Described {
+                    info_hash: book.info_hash.to_string(),
+                    pieces: book.pieces,
+                    piece_length: book.piece_length,
+                    torrent_size: *torrent,
+                    tracker: format!("udp://{tracker}"),
+                };
+                (None, described)
+            }
+            LabEvent::Told { who, notice } => {
+                let (task, event) = Event::of(notice, None);
+                return output::line(&events::json(&Timed {
+                    time: events::seconds(at),
+                    who: Some(name(*who)),
+                    subject: task.and(self.subject.as_ref()),
+                    event,
+                }));
+            }
+            LabEvent::Entered { who } => {
+                let role = chronicle.members[*who].part.role.name();
+                (Some(*who), Line::Entered { role })
+            }
+            LabEvent::Came(arrival) => {
+                let (piece, from) = (arrival.piece, arrival.from.map(name));
+                (Some(arrival.who), Line::Came { piece, from })
+            }
+            LabEvent::Turned(turn) => {
+                let (whom, open) = (name(turn.whom), turn.open);
+                (Some(turn.who), Line::Turn { whom, open })
+            }
+            LabEvent::Left { who } => {
+                let pieces_have = chronicle.members[*who].count;
+                (Some(*who), Line::Left { pieces_have })
+            }
+            LabEvent::Spread => (None, Line::Spread),
+            LabEvent::Compared { who, equal } => (Some(*who), Line::Compared { equal: *equal }),
+            LabEvent::Tick => return Ok(()),
+        };
+        write(at, who.map(name), line)
+    }
+
+    /// Writes how it ended.
+    pub fn end(&self, outcome: &Outcome) -> Result<(), Complaint> {
+        let chronicle = &outcome.chronicle;
+        let limits = chronicle.limits();
+        let since = |at: Duration| events::seconds(at.saturating_sub(chronicle.opened));
+        let member = |member: &'_ Member| -> (Option<f64>, Option<f64>) {
+            let complete = member.complete.filter(|_| member.part.role.wants());
+            (complete.map(since), member.left.map(since))
+        };
+        let members = chronicle.members.iter().map(|it| {
+            let (complete, left) = member(it);
+            MemberLine {
+                who: &it.part.name,
+                role: it.part.role.name(),
+                pieces_have: it.count,
+                complete,
+                left,
+                uploaded: it.given,
+                downloaded: it.taken,
+                wasted: it.wasted,
+                wrong_pieces: it.wrong,
+                ratio: thousandths(it.given as f64 / chronicle.book.bytes.max(1) as f64),
+            }
+        });
+        let result = End {
+            verdict: match outcome.verdict {
+                Verdict::Everybody => "everybody",
+                Verdict::Lost(_) => "lost",
+                Verdict::Stuck => "stuck",
+                Verdict::Stopped => "stopped",
+                Verdict::Different(_) => "different",
+            },
+            rng: chronicle.plan.rng,
+            took: chronicle.time().map(events::seconds),
+            fluid_limit: limits.map(|it| thousandths(it.fluid)),
+            http: limits.map(|it| thousandths(it.http)),
+            spread: chronicle.spread.map(since),
+            members: members.collect(),
+            given: &chronicle.given,
+        };
+        write(chronicle.ended, None, Line::Result(Box::new(result)))
+    }
+}
+
+fn thousandths(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
+}
+
+fn write(at: Duration, who: Option<&str>, event: Line) -> Result<(), Complaint> {
+    output::line(&events::json(&Timed {
+        time: events::seconds(at),
+        who,
+        subject: None,
+        event,
+    }))
+}

@@ -1,0 +1,222 @@
+//! What happens at the table in sentences, each with the idea that can be seen in it.
+
+use super::super::figures;
+use super::super::shown::shown;
+use super::figures::seconds;
+use crate::client::Notice;
+use crate::lab::LabEvent;
+use crate::lab::cast::Role;
+use crate::lab::chronicle::{Arrival, Chronicle};
+use crate::swarm::event::Farewell;
+use std::collections::BTreeSet;
+
+/// What has been said already: ideas are told once.
+#[derive(Debug, Default)]
+pub struct Words {
+    readers_told: bool,
+    first_told: bool,
+    copy_told: bool,
+    choke_told: bool,
+    wrong_told: BTreeSet<usize>,
+    complete: usize,
+    compared: usize,
+}
+
+impl Words {
+    /// The lines about an event; often none.
+    pub fn of(&mut self, chronicle: &Chronicle, event: &LabEvent) -> Vec<String> {
+        let name = |who: usize| chronicle.members[who].part.name.as_str();
+        match event {
+            LabEvent::Opened { torrent, tracker } => opened(chronicle, *torrent, tracker),
+            LabEvent::Entered { who } => self.entered(chronicle, *who),
+            LabEvent::Came(arrival) => self.came(chronicle, arrival),
+            LabEvent::Turned(turn) if !turn.open && !self.choke_told => {
+                self.choke_told = true;
+                vec![format!(
+                    "{} chokes {}: nobody can serve all at once, so each serves some for a while, and then \
+                     others.",
+                    name(turn.who),
+                    name(turn.whom)
+                )]
+            }
+            LabEvent::Left { who } => vec![left(chronicle, *who)],
+            LabEvent::Spread => vec![spread(chronicle)],
+            LabEvent::Told { who, notice } => self.told(chronicle, *who, notice),
+            LabEvent::Compared { who, equal } => {
+                self.compared += 1;
+                match equal {
+                    false => vec![format!("The copy of {} DIFFERS from the book.", name(*who))],
+                    true => Vec::new(),
+                }
+            }
+            LabEvent::Turned(_) | LabEvent::Tick => Vec::new(),
+        }
+    }
+
+    fn entered(&mut self, chronicle: &Chronicle, who: usize) -> Vec<String> {
+        let part = &chronicle.members[who].part;
+        match part.role {
+            Role::Seed => vec![format!(
+                "{} sits down. It has hashed its copy: all of it is right, and it wants nothing.",
+                part.name
+            )],
+            Role::Liar => vec![format!(
+                "{} sits down and says it has the book. Every page of its copy is wrong.",
+                part.name
+            )],
+            _ if self.readers_told => Vec::new(),
+            _ => {
+                self.readers_told = true;
+                readers(chronicle)
+            }
+        }
+    }
+
+    fn came(&mut self, chronicle: &Chronicle, arrival: &Arrival) -> Vec<String> {
+        let Some(from) = arrival.from else {
+            return Vec::new();
+        };
+        let giver = &chronicle.members[from].part;
+        let (who, piece) = (&chronicle.members[arrival.who].part.name, arrival.piece);
+        if giver.role == Role::Seed && !self.first_told {
+            self.first_told = true;
+            return vec![format!(
+                "{who} has page {piece} from {}, and its SHA-1 is right. Each asks for the rarest pages, so \
+                 the seed hands different pages to different people.",
+                giver.name
+            )];
+        }
+        if giver.role.wants() && !self.copy_told {
+            self.copy_told = true;
+            return vec![format!(
+                "{who} copies page {piece} from {}: people around a table, copying pages of one book \
+                 from each other.",
+                giver.name
+            )];
+        }
+        Vec::new()
+    }
+
+    fn told(&mut self, chronicle: &Chronicle, who: usize, notice: &Notice) -> Vec<String> {
+        let member = &chronicle.members[who];
+        let name = &member.part.name;
+        match notice {
+            Notice::Piece {
+                piece, good: false, ..
+            } if self.wrong_told.insert(who) => vec![format!(
+                "{name}: page {} does not match its SHA-1, is thrown away and fetched again.",
+                piece.get()
+            )],
+            Notice::PeerLeft {
+                why: Farewell::Lied,
+                ..
+            } => vec![format!(
+                "{name} knows who sent it wrong bytes, and hangs up for good."
+            )],
+            Notice::Complete { .. } if member.part.role.wants() => {
+                self.complete += 1;
+                let after = member.complete.unwrap_or_default();
+                let after = seconds(after.saturating_sub(chronicle.opened).as_secs_f64());
+                vec![match self.complete {
+                    1 => format!(
+                        "{name} has the whole book after {after}, checked and on disk. It stays and gives on: \
+                         a seed itself."
+                    ),
+                    _ => format!("{name} has the whole book after {after}."),
+                }]
+            }
+            Notice::Warning { text, .. } => vec![format!("{name}: warning: {}", shown(text))],
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn opened(chronicle: &Chronicle, torrent: u64, tracker: &std::net::SocketAddr) -> Vec<String> {
+    let book = &chronicle.book;
+    vec![
+        format!(
+            "A book, {} ({}), is cut into {} pages (pieces) of {}. Their SHA-1 hashes make a .torrent of {}: \
+             who has that can check every page, whoever it comes from.",
+            shown(&book.name),
+            figures::size(book.bytes),
+            book.pieces,
+            figures::size(book.piece_length.into()),
+            figures::size(torrent),
+        ),
+        format!(
+            "The book's name everywhere is the hash of that list, the info-hash: {}",
+            book.info_hash
+        ),
+        format!("A tracker opens at udp://{tracker}: it knows who is at the table, and no page."),
+    ]
+}
+
+fn readers(chronicle: &Chronicle) -> Vec<String> {
+    let names = |role: Option<Role>| -> Vec<&str> {
+        let members = chronicle.members.iter().map(|member| &member.part);
+        let fits = members.filter(|part| role.map_or(part.role.wants(), |role| part.role == role));
+        fits.map(|part| part.name.as_str()).collect()
+    };
+    let all = names(None);
+    let mut lines = vec![format!(
+        "{} with the .torrent and no page: {}. Each asks the tracker who is here and calls them; from then \
+         on they talk to each other.",
+        match all.len() {
+            1 => "A reader sits down".to_owned(),
+            count => format!("{count} readers sit down"),
+        },
+        all.join(", ")
+    )];
+    let riders = names(Some(Role::FreeRider));
+    if !riders.is_empty() {
+        lines.push(format!(
+            "Riding free, giving next to nothing: {}.",
+            riders.join(", ")
+        ));
+    }
+    let leavers = names(Some(Role::Leaver));
+    if !leavers.is_empty() {
+        lines.push(format!(
+            "To vanish with half a book: {}.",
+            leavers.join(", ")
+        ));
+    }
+    if let Some(up) = chronicle.plan.up {
+        lines.push(format!(
+            "Everybody's line carries {} and no more, the seed's as well.",
+            figures::rate(up)
+        ));
+    }
+    lines
+}
+
+fn left(chronicle: &Chronicle, who: usize) -> String {
+    let member = &chronicle.members[who];
+    let name = &member.part.name;
+    let lost = chronicle.lost().len();
+    match (member.part.role, lost) {
+        (Role::Seed, 0) => {
+            format!("{name} leaves. All pages are still at the table: the readers need no seed.")
+        }
+        (Role::Seed, lost) => {
+            let pages = figures::count(lost as u64, "page");
+            format!("{name} leaves, and {pages} with it that nobody else has whole.")
+        }
+        _ => format!(
+            "{name} vanishes with {} of {} pages; what it gave to others stays with them.",
+            member.count, chronicle.book.pieces
+        ),
+    }
+}
+
+fn spread(chronicle: &Chronicle) -> String {
+    let seeds = chronicle.members.iter().enumerate();
+    let seeds = seeds.filter(|(_, member)| member.part.role == Role::Seed);
+    let given: u64 = seeds.flat_map(|(who, _)| &chronicle.given[who]).sum();
+    format!(
+        "Every page is with some reader now. The seed gave {} for that, {:.2} books, and could leave: the \
+         rest is copied around the table.",
+        figures::size(given),
+        given as f64 / chronicle.book.bytes.max(1) as f64
+    )
+}
