@@ -74,6 +74,8 @@ pub struct Turn {
     pub whom: usize,
     /// Unchoked.
     pub open: bool,
+    /// Somebody said so; otherwise the connection ended.
+    pub said: bool,
 }
 
 /// How fast the book can be with everybody at all. Seconds; `None` where there is no limit of rate.

@@ -278,6 +278,7 @@ mod tests {
                 who,
                 whom,
                 open,
+                said: true,
             });
         }
         chronicle.ended = at(4);

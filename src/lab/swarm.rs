@@ -367,10 +367,10 @@ impl Table<'_> {
             }
             (Told::Message(Message::Unchoke), false) => {
                 if self.open.insert(line) {
-                    self.turned(line, true, at);
+                    self.turned(line, true, true, at);
                 }
             }
-            (Told::Message(Message::Choke), false) => self.closed(line, at),
+            (Told::Message(Message::Choke), false) => self.closed(line, true, at),
             _ => {}
         }
     }
@@ -380,13 +380,13 @@ impl Table<'_> {
         self.ids.get(self.lines.get(&line)?).copied()
     }
 
-    fn closed(&mut self, line: (usize, SocketAddr), at: Duration) {
+    fn closed(&mut self, line: (usize, SocketAddr), said: bool, at: Duration) {
         if self.open.remove(&line) {
-            self.turned(line, false, at);
+            self.turned(line, false, said, at);
         }
     }
 
-    fn turned(&mut self, line: (usize, SocketAddr), open: bool, at: Duration) {
+    fn turned(&mut self, line: (usize, SocketAddr), open: bool, said: bool, at: Duration) {
         if let Some(whom) = self.whom(line) {
             let who = line.0;
             let turn = Turn {
@@ -394,6 +394,7 @@ impl Table<'_> {
                 who,
                 whom,
                 open,
+                said,
             };
             self.chronicle.turned(turn);
             self.say(LabEvent::Turned(turn));
@@ -415,7 +416,7 @@ impl Table<'_> {
             }
             Notice::Piece { piece, .. } => self.chronicle.spoiled(who, piece.get()),
             Notice::Progress { snapshot, .. } => self.figures(who, snapshot),
-            Notice::PeerLeft { address, .. } => self.closed((who, *address), now),
+            Notice::PeerLeft { address, .. } => self.closed((who, *address), false, now),
             Notice::Complete { snapshot, .. } => {
                 self.figures(who, snapshot);
                 self.chronicle.complete(who, now);

@@ -3,7 +3,7 @@
 //! nothing leaves the machine.
 //!
 //! ```text
-//! apt-get install aria2 transmission-daemon opentracker mktorrent python3-libtorrent iproute2 strace nftables
+//! apt-get install aria2 transmission-daemon opentracker mktorrent python3-libtorrent iproute2 strace nftables chromium
 //! cargo test --test interop -- --ignored --test-threads=2     # as root
 //! ```
 
@@ -12,6 +12,7 @@
 mod create;
 mod disk;
 mod faults;
+mod lab_report;
 mod lane;
 mod our_tracker;
 mod programs;

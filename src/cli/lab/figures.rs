@@ -73,15 +73,15 @@ fn times(outcome: &Outcome) -> Vec<String> {
         return lines;
     };
     lines.push(format!(
-        " {:>8}  the fluid limit: max(F/u_seed, N·F/(u_seed + N·u_peer)); no swarm on these lines is faster{}",
+        " {:>8}  the fluid limit: max(F/u_seed, N*F/(u_seed + N*u_peer)){}",
         seconds(limits.fluid),
         time.map_or(String::new(), |time| format!(
-            " (we: {:.2} times)",
+            "; we took {:.2} times that",
             time.as_secs_f64() / limits.fluid
         ))
     ));
     lines.push(format!(
-        " {:>8}  plain HTTP: the seed's line alone carries every copy, N·F/u_seed",
+        " {:>8}  plain HTTP: the seed's line alone carries every copy, N*F/u_seed",
         seconds(limits.http)
     ));
     if let Some(Limits { fluid, http }) = Limits::of(plan, chronicle.book.bytes, 2) {

@@ -8,9 +8,10 @@ use crate::lab::{LabEvent, Outcome, Verdict};
 use serde::Serialize;
 use std::time::Duration;
 
-/// The lines so far need nothing remembered.
+/// What is remembered from line to line.
 #[derive(Debug, Default)]
 pub struct Lines {
+    last: Duration,
     subject: Option<Subject>,
 }
 
@@ -35,6 +36,7 @@ enum Line<'a> {
     Turn {
         whom: &'a str,
         open: bool,
+        said: bool,
     },
     Came {
         piece: u32,
@@ -96,6 +98,7 @@ impl Lines {
         event: &LabEvent,
     ) -> Result<(), Complaint> {
         let name = |who: usize| chronicle.members[who].part.name.as_str();
+        self.last = at;
         let (who, line) = match event {
             LabEvent::Opened { torrent, tracker } => {
                 let book = &chronicle.book;
@@ -133,8 +136,8 @@ impl Lines {
                 (Some(arrival.who), Line::Came { piece, from })
             }
             LabEvent::Turned(turn) => {
-                let (whom, open) = (name(turn.whom), turn.open);
-                (Some(turn.who), Line::Turn { whom, open })
+                let (whom, open, said) = (name(turn.whom), turn.open, turn.said);
+                (Some(turn.who), Line::Turn { whom, open, said })
             }
             LabEvent::Left { who } => {
                 let pieces_have = chronicle.members[*who].count;
@@ -187,7 +190,7 @@ impl Lines {
             members: members.collect(),
             given: &chronicle.given,
         };
-        write(chronicle.ended, None, Line::Result(Box::new(result)))
+        write(self.last, None, Line::Result(Box::new(result)))
     }
 }
 

@@ -30,7 +30,7 @@ impl Words {
             LabEvent::Opened { torrent, tracker } => opened(chronicle, *torrent, tracker),
             LabEvent::Entered { who } => self.entered(chronicle, *who),
             LabEvent::Came(arrival) => self.came(chronicle, arrival),
-            LabEvent::Turned(turn) if !turn.open && !self.choke_told => {
+            LabEvent::Turned(turn) if !turn.open && turn.said && !self.choke_told => {
                 self.choke_told = true;
                 vec![format!(
                     "{} chokes {}: nobody can serve all at once, so each serves some for a while, and then \
