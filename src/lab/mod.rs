@@ -20,6 +20,7 @@ pub mod cast;
 pub mod chronicle;
 mod faults;
 pub mod report;
+mod setting;
 mod swarm;
 
 use crate::client::{Ending, Notice, StartError};

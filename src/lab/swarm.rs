@@ -5,15 +5,16 @@
 
 use super::cast::{self, Role};
 use super::chronicle::{Book, Chronicle, Turn};
-use super::{Folder, LabError, LabEvent, Outcome, Plan, Tell, Verdict, book, faults, trouble};
+use super::{
+    Folder, LabError, LabEvent, Outcome, Plan, Tell, Verdict, book, faults, setting, trouble,
+};
+use crate::client;
 use crate::client::{Client, Ending, Notice, Settings, Sharing, Snapshot, Task};
 use crate::net::trace::{self, Overheard, Told};
 use crate::protocol::metainfo::Metainfo;
 use crate::protocol::peer::{Message, PeerId};
 use crate::protocol::selection::Selection;
-use crate::{client, tracker};
 use crossbeam_channel::{Receiver, TryRecvError, never, select};
-use rustix::process::{Resource, getrlimit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -25,8 +26,6 @@ const TURN: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Without payload for so long after the last copy of a page has gone, it will not come back.
 const MOURNING: Duration = Duration::from_secs(2);
-/// How often peers announce.
-const INTERVAL: Duration = Duration::from_secs(60);
 
 /// A client at the table.
 struct Seat {
@@ -87,14 +86,14 @@ pub(super) fn run<'a>(
     stopped: &Receiver<()>,
     tell: &'a mut Tell<'a>,
 ) -> Result<Outcome, LabError> {
-    enough_descriptors(plan)?;
+    setting::enough_descriptors(plan)?;
     let clock = Instant::now();
     let mut dice = fastrand::Rng::with_seed(plan.rng);
     let cast = cast::of(plan, &mut dice);
-    let tracker = start_tracker()?;
+    let tracker = setting::start_tracker()?;
     let address = tracker.udp().first().copied();
     let address = address.ok_or_else(|| LabError::Tracker("the tracker has no address".into()))?;
-    let (original, name) = open_book(plan, folder)?;
+    let (original, name) = setting::open_book(plan, folder)?;
     let torrent = book::describe(&original, &name, &format!("udp://{address}/announce"))?;
     let metainfo = Metainfo::from_bytes(&torrent)?;
     let facts = Book {
@@ -138,57 +137,6 @@ pub(super) fn run<'a>(
         chronicle: table.chronicle,
         verdict,
     })
-}
-
-/// Every two at the table are joined by a connection with two ends, all in this process.
-fn enough_descriptors(plan: &Plan) -> Result<(), LabError> {
-    let members = (plan.peers + plan.seeds + plan.liars) as u64;
-    let needed = 3 * members * members + 16 * members + 64;
-    match getrlimit(Resource::Nofile).current {
-        Some(allowed) if allowed < needed => Err(LabError::Descriptors { allowed, needed }),
-        _ => Ok(()),
-    }
-}
-
-fn start_tracker() -> Result<tracker::Running, LabError> {
-    tracker::start(tracker::Setup {
-        udp: vec![(Ipv4Addr::LOCALHOST, 0).into()],
-        interval: INTERVAL,
-        ..tracker::Setup::default()
-    })
-    .map_err(|error| LabError::Tracker(error.to_string()))
-}
-
-/// Where the book is, and its name.
-fn open_book(plan: &Plan, folder: &Folder) -> Result<(PathBuf, String), LabError> {
-    let Some(path) = &plan.file else {
-        let original = folder.0.join(book::NAME);
-        let text = book::write(plan.rng);
-        std::fs::write(&original, text).map_err(|error| trouble(&original, &error))?;
-        return Ok((original, book::NAME.to_owned()));
-    };
-    let refused = |cause: String| LabError::Book {
-        path: path.clone(),
-        cause,
-    };
-    let metadata = std::fs::metadata(path).map_err(|error| refused(error.to_string()))?;
-    let name = path.file_name().map(|name| name.to_string_lossy());
-    match name {
-        _ if !metadata.is_file() => Err(refused("it is no file".into())),
-        _ if metadata.len() == 0 => Err(refused("it is empty".into())),
-        _ if metadata.len() > book::FILE_MAX => Err(refused(format!(
-            "it has more than {} MiB, and everybody at the table writes a copy",
-            book::FILE_MAX >> 20
-        ))),
-        None => Err(refused("it has no name".into())),
-        Some(name) => {
-            // A copy, because nobody else changes that while it is read.
-            let original = folder.0.join("original");
-            std::fs::File::open(path).map_err(|error| refused(error.to_string()))?;
-            std::fs::copy(path, &original).map_err(|error| trouble(&original, &error))?;
-            Ok((original, name.into_owned()))
-        }
-    }
 }
 
 impl Table<'_> {
@@ -365,10 +313,8 @@ impl Table<'_> {
                     chronicle.gives(from, who, block.piece, block.length, at);
                 }
             }
-            (Told::Message(Message::Unchoke), false) => {
-                if self.open.insert(line) {
-                    self.turned(line, true, true, at);
-                }
+            (Told::Message(Message::Unchoke), false) if self.open.insert(line) => {
+                self.turned(line, true, true, at);
             }
             (Told::Message(Message::Choke), false) => self.closed(line, true, at),
             _ => {}

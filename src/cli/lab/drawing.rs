@@ -52,7 +52,8 @@ pub fn table(chronicle: &Chronicle, before: &[Vec<u64>], canvas: Canvas) -> Vec<
         members.len()
     };
     for (who, member) in members.iter().enumerate().take(shown) {
-        let mut row = format!(" {:<7} {} ", member.part.name, member.part.letter);
+        let letter = paint(member.part.letter, chronicle, who, canvas);
+        let mut row = format!(" {:<7} {letter} ", member.part.name);
         for cell in 0..cells {
             // Where pages are more than cells, a cell stands for several.
             let span = cell * pieces / cells..(cell + 1) * pieces / cells;

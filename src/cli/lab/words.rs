@@ -8,7 +8,6 @@ use crate::lab::LabEvent;
 use crate::lab::cast::Role;
 use crate::lab::chronicle::{Arrival, Chronicle};
 use crate::swarm::event::Farewell;
-use std::collections::BTreeSet;
 
 /// What has been said already: ideas are told once.
 #[derive(Debug, Default)]
@@ -17,7 +16,7 @@ pub struct Words {
     first_told: bool,
     copy_told: bool,
     choke_told: bool,
-    wrong_told: BTreeSet<usize>,
+    wrong_told: bool,
     complete: usize,
     compared: usize,
 }
@@ -103,7 +102,7 @@ impl Words {
         match notice {
             Notice::Piece {
                 piece, good: false, ..
-            } if self.wrong_told.insert(who) => vec![format!(
+            } if !std::mem::replace(&mut self.wrong_told, true) => vec![format!(
                 "{name}: page {} does not match its SHA-1, is thrown away and fetched again.",
                 piece.get()
             )],
