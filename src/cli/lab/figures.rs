@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// What stands below everything.
 pub const TO_READ_ON: &str = "
-Try: ropewalk lab --peers 12, --free-riders 2, --liars 1, --no-seed-after 5, --report lab.html
+Try: ropewalk lab --peers 12, --free-riders 2, --liars 1, --leave 2, --report lab.html
 The same with real torrents: ropewalk create, ropewalk tracker, ropewalk seed, ropewalk get.";
 
 /// A table of all, then the times.
