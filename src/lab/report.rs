@@ -154,7 +154,7 @@ fn limits(page: &mut String, chronicle: &Chronicle) {
 
 fn pages(page: &mut String, chronicle: &Chronicle) {
     page.push_str(
-        "<h2>The pages over time</h2>\n<p>For each reader, the pages of the book from top to bottom; a bar \
+        "<h2>The pages over time</h2>\n<p>For each reader, the pages of the book from top to bottom, and seconds from left to right; a bar \
          begins when the page came, and its colour says from whom. The seed hands different pages to \
          different people, and they copy them from each other.</p>\n",
     );

@@ -670,4 +670,19 @@ mod tests {
         let error = thread.finish().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
+
+    #[test]
+    fn a_tap_gives_the_messages_themselves_and_delays_nobody() {
+        let (tracer, tap) = tap();
+        tracer.heard(peer(), message(Message::Unchoke));
+        for _ in 0..TAP_QUEUE {
+            tracer.said(peer(), message(request()));
+        }
+        let all: Vec<Overheard> = tap.try_iter().collect();
+        assert_eq!(all.len(), TAP_QUEUE);
+        assert!(all[0].heard && !all[1].heard);
+        assert!(matches!(all[0].told, Told::Message(Message::Unchoke)));
+        drop(tap);
+        tracer.said(peer(), message(request()));
+    }
 }

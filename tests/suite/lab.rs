@@ -98,7 +98,13 @@ fn the_same_number_has_the_same_cast_and_the_same_book() {
 
 #[test]
 fn liars_are_found_out_and_everybody_has_the_book_all_the_same() {
-    let events = lab(&desk(), &["--liars", "2", "--peers", "3"], 0);
+    // Slow enough for the liars to be asked before the book is there.
+    let words = ["lab", "--json", "--file", "little book.bin", "--up", "128K"];
+    let words: Vec<&str> = words
+        .into_iter()
+        .chain(["--liars", "2", "--peers", "3"])
+        .collect();
+    let events = desk().run(&words).expect(0).events();
     let result = result(&events);
     assert_eq!(result["verdict"], "everybody");
     let liars = with_role(result, "liar");
