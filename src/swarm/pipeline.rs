@@ -28,7 +28,7 @@ const DEPTH_MAX: usize = 2_000;
 const DEPTH_UNTOLD: usize = 250;
 /// Requests under way to all peers together, about: each takes one to two KiB of memory, and half a second's
 /// worth of many fast peers is 18,000.
-const OUT_MAX: usize = 6_144;
+const OUT_MAX: usize = 4_096;
 /// What is asked for beyond two round trips.
 const HEADROOM: Duration = Duration::from_millis(500);
 /// What each block adds to the requests under way while the pipe opens: five times as many each round
@@ -131,7 +131,7 @@ impl Pipe {
     }
 
     /// The same where `out` blocks are under way from all peers together: no pipe is deeper than what all
-    /// of them leave of [`OUT_MAX`]. One peer alone gets what it can use, 200 fast ones get 30 each.
+    /// of them leave of [`OUT_MAX`]. One peer alone gets what it can use, 200 fast ones get 20 each.
     pub fn room_beside(&self, out: usize) -> usize {
         let most = OUT_MAX.saturating_sub(out).max(DEPTH_MIN);
         let depth = self.depth().min(most);
