@@ -11,7 +11,8 @@
 //! Afterwards the heads are looked at. As long as each is the one expected, the payload behind it lies where it
 //! belongs. From the first other head on, the bytes are something else in a wrong place: slots that nobody
 //! but this thread may write, and that are still to be written. They are read back from the file and
-//! taken for what they are, like any bytes that came into memory.
+//! taken for what they are, like any bytes that came into memory. A liar gains nothing by that: it may answer those
+//! requests with the same bytes.
 
 use super::layout::LazyFile;
 use super::slot::BlockSlot;

@@ -4,12 +4,12 @@ use crate::fake_peer::{
     FAST, Line, PLAIN, Story, answer, companion, id, listens, message, piece, seeds, triple,
 };
 use crate::gate::{Gate, Waiting};
-use crate::run::{Room, Run};
+use crate::run::{PATIENCE, Room, Run};
 use crate::torrent::Torrent;
 use std::fs;
 use std::io::Write as _;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A byte that a lie is made of: no two of it stand side by side in `torrent().content` often
 /// enough to be mistaken for [`LIE`] of them.
@@ -165,16 +165,34 @@ fn an_answer_that_begins_elsewhere_is_not_written_there() {
 
 #[test]
 fn a_block_sent_twice_is_written_once() {
+    let (answered, blocks) = std::sync::mpsc::channel();
     beside_an_honest_seed(
         PLAIN,
-        |line, torrent, (index, begin, length)| {
+        move |line, torrent, (index, begin, length)| {
             answer(line, torrent, (index, begin, length));
             line.say(&piece(index, begin, &vec![CANARY; length as usize]));
             // What comes after it is still understood.
             let next = line.hear_of(id::REQUEST).triple();
             answer(line, torrent, next);
+            answered.send([(index, begin, length), next]).unwrap();
         },
-        no_lie_was_written,
+        move |_, room, torrent, _| {
+            // The second copy may have passed through the place of a block that this peer was asked for and that
+            // has not come; never through that of one that has.
+            let [first, next] = blocks.recv().unwrap();
+            let lies_in_place = |(index, begin, length): (u32, u32, u32)| {
+                let from = index as usize * torrent.piece_length + begin as usize;
+                let place = from..from + length as usize;
+                let bytes = fs::read(room.down().join("data")).unwrap();
+                bytes.get(place) == Some(torrent.block(index, begin, length))
+            };
+            let deadline = Instant::now() + PATIENCE;
+            while !lies_in_place(next) {
+                assert!(Instant::now() < deadline, "the next block never came");
+                std::thread::yield_now();
+            }
+            assert!(lies_in_place(first));
+        },
     );
 }
 
