@@ -132,7 +132,7 @@ impl Swarm {
         self.peers.insert(key, peer);
         match refusal {
             Some(why) => self.hang_up(key, why, actions),
-            None => self.greet(key, actions),
+            None => self.greet(key, now, actions),
         }
     }
 
@@ -189,7 +189,7 @@ impl Swarm {
     }
 
     /// Our first messages to a newcomer.
-    fn greet(&mut self, key: PeerKey, actions: &mut Vec<Action>) {
+    fn greet(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
         let upload_only = !self.facts.downloads || self.is_complete();
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
@@ -199,6 +199,13 @@ impl Swarm {
         if peer.greeting.extended {
             let ours = ExtensionHandshake::ours(self.facts.listen_port, upload_only, ip);
             say(ours.message());
+        }
+        let spread = self.spread.as_mut();
+        if spread.is_some_and(|spread| spread.arrive(key)) {
+            if peer.greeting.fast {
+                say(Message::HaveNone);
+            }
+            return self.show_to_all(now, actions);
         }
         if peer.greeting.fast && self.have.is_full() {
             say(Message::HaveAll);
@@ -278,6 +285,7 @@ impl Swarm {
         };
         self.hungry.remove(&key);
         self.choker.forget(key);
+        self.turns.forget(key);
         self.pace.choker_due = true;
         self.forget_spares(key);
         self.picker.release(key, &mut peer.current);
@@ -289,6 +297,10 @@ impl Swarm {
         }
         if self.facts.downloads {
             self.picker.available().leave(&peer.holds);
+        }
+        if let Some(spread) = &mut self.spread {
+            spread.leave(key, &peer.holds);
+            self.show_to_all(now, actions);
         }
         if let Some(address) = peer.listens {
             self.addresses.left(address, why, now);

@@ -80,6 +80,11 @@ impl Availability {
         self.open.has(piece)
     }
 
+    /// Whether any piece is open, whoever has it.
+    pub fn any_open(&self) -> bool {
+        !self.order.is_empty()
+    }
+
     /// Whether an open piece is to be had from any peer.
     pub fn any_to_be_had(&self) -> bool {
         self.within_reach > 0 || self.seeds > 0 && !self.order.is_empty()

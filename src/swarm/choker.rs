@@ -9,11 +9,21 @@
 //! ```
 
 use super::event::{Moment, PeerKey};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long a turn lasts.
 const ROUND: Duration = Duration::from_secs(10);
+
+/// One slot in so many is for those who take and do not give.
+const ALMS: usize = 16;
+
+/// For so long after it was unchoked a peer need not have asked for anything to count as served.
+const YOUNG: Duration = Duration::from_millis(1_000);
+
+/// For so long a peer is new, and three times as likely to be tried.
+const NEW: Duration = Duration::from_secs(60);
 
 /// The least time between two changes for one peer.
 const PAUSE: Duration = Duration::from_secs(6);
@@ -29,6 +39,12 @@ pub struct Candidate {
     pub choked: bool,
     /// It has requests with us.
     pub busy: bool,
+    /// What it is worth to us: while we download, the bytes a second it gives.
+    pub worth: u64,
+    /// It gives in return for what it takes, or has not taken enough for anybody to tell.
+    pub gives: bool,
+    /// Since when it is connected.
+    pub since: Moment,
 }
 
 /// What is to change.
@@ -47,6 +63,8 @@ pub struct Choker {
     /// When each peer was last choked or unchoked; who is not here has never had a turn.
     turned: BTreeMap<PeerKey, Moment>,
     round: Moment,
+    /// Whose turn is a gift, and since when.
+    optimistic: Option<(PeerKey, Moment)>,
     crowded: bool,
 }
 
@@ -57,6 +75,7 @@ impl Choker {
             slots: slots.max(1),
             turned: BTreeMap::new(),
             round: Moment::ZERO,
+            optimistic: None,
             crowded: false,
         }
     }
@@ -74,64 +93,182 @@ impl Choker {
     /// A peer is gone.
     pub fn forget(&mut self, peer: PeerKey) {
         self.turned.remove(&peer);
+        self.optimistic.take_if(|(lucky, _)| *lucky == peer);
     }
 
-    /// Decides for all connected peers at once.
-    pub fn decide(&mut self, candidates: &[Candidate], now: Moment) -> Changes {
+    /// Decides for all connected peers at once. `gives`: slots are for those who give (we download);
+    /// otherwise all take turns, the worthless more often out.
+    pub fn decide(
+        &mut self,
+        candidates: &[Candidate],
+        gives: bool,
+        now: Moment,
+        rng: &mut fastrand::Rng,
+    ) -> Changes {
         let mut changes = Changes::default();
-        let mut waiting: Vec<PeerKey> = Vec::new();
-        let mut served: Vec<Candidate> = Vec::new();
-        let mut bored: Vec<PeerKey> = Vec::new();
-        for candidate in candidates {
-            match (candidate.interested, candidate.choked) {
-                (true, true) => waiting.push(candidate.peer),
-                (true, false) => served.push(*candidate),
-                (false, false) => bored.push(candidate.peer),
-                (false, true) => {}
-            }
-        }
-        let last = |peer: &PeerKey| self.turned.get(peer).copied();
-        // Who never had a turn has no time and sorts first.
-        waiting.sort_by_key(|peer| (last(peer), *peer));
-        served.sort_by_key(|candidate| (last(&candidate.peer), candidate.peer));
-        let fresh = |peer: &PeerKey| last(peer).is_some_and(|at| now < at + ROUND);
-        // Twice within seconds is taken for flooding (aria2 hangs up): nobody's turn is that short,
-        // and who was choked a moment ago waits a little even for a free slot.
-        let rested = |peer: &PeerKey| last(peer).is_none_or(|at| now >= at + PAUSE);
-        // An unchoked peer that asks for nothing leaves its share of the line to others.
-        let used = served
-            .iter()
-            .filter(|candidate| candidate.busy || fresh(&candidate.peer))
-            .count();
-        let mut room = self.slots.saturating_sub(used);
+        let mut queue = self.stand_in_line(candidates, now, rng);
+        let wanting = queue.waiting.len();
+        let round = now >= self.round + ROUND;
+        self.limit_alms(&mut queue, round, now, &mut changes);
+        queue.room = self.slots.saturating_sub(queue.used);
         // However many stay silent, the line is not promised to more than this.
-        room = room.min((self.slots * 4).saturating_sub(served.len()));
-        if now >= self.round + ROUND {
+        let most = (self.slots * 4).saturating_sub(queue.served.len());
+        queue.room = queue.room.min(most);
+        if round {
             self.round = now;
-            let over = used.saturating_sub(self.slots);
-            let turn = waiting
-                .len()
-                .saturating_sub(room)
-                .min(self.slots.div_ceil(4));
-            let ripe = served.iter().filter(|candidate| !fresh(&candidate.peer));
-            let leave: Vec<_> = ripe.take(turn + over).map(|c| c.peer).collect();
-            room += leave.len().min(turn);
-            changes.choke.extend(leave);
+            self.change_places(&mut queue, gives, now, rng, &mut changes);
             // Who wants nothing holds no slot; it is choked only so that others may trust in theirs.
-            if waiting.len() > room {
-                changes
-                    .choke
-                    .extend(bored.iter().filter(|peer| !fresh(peer)));
+            if queue.waiting.len() > queue.room {
+                let bored = queue.bored.iter().filter(|peer| !self.fresh(peer, now));
+                changes.choke.extend(bored);
             }
         }
-        let ready = waiting.iter().copied().filter(rested);
-        changes.unchoke = ready.take(room).collect();
-        self.crowded = waiting.len() > changes.unchoke.len();
+        let ready = queue.waiting.iter().filter(|it| self.rested(&it.peer, now));
+        let ready = ready.take(queue.room).map(|it| it.peer);
+        changes.unchoke.extend(ready);
+        self.crowded = wanting > changes.unchoke.len() || !changes.choke.is_empty();
         for peer in changes.choke.iter().chain(&changes.unchoke) {
             self.turned.insert(*peer, now);
         }
         changes
     }
+
+    fn last(&self, peer: &PeerKey) -> Option<Moment> {
+        self.turned.get(peer).copied()
+    }
+
+    fn fresh(&self, peer: &PeerKey, now: Moment) -> bool {
+        self.last(peer).is_some_and(|at| now < at + ROUND)
+    }
+
+    /// Twice within seconds is taken for flooding (aria2 hangs up): nobody's turn is that short, and who
+    /// was choked a moment ago waits a little even for a free slot.
+    fn rested(&self, peer: &PeerKey, now: Moment) -> bool {
+        self.last(peer).is_none_or(|at| now >= at + PAUSE)
+    }
+
+    fn stand_in_line(
+        &self,
+        candidates: &[Candidate],
+        now: Moment,
+        rng: &mut fastrand::Rng,
+    ) -> Queue {
+        let mut queue = Queue::default();
+        for candidate in candidates {
+            match (candidate.interested, candidate.choked) {
+                (true, true) => queue.waiting.push(*candidate),
+                (true, false) => queue.served.push(*candidate),
+                (false, false) => queue.bored.push(candidate.peer),
+                (false, true) => {}
+            }
+        }
+        // The best first; who never had a turn has no time and comes before those of equal worth.
+        rng.shuffle(&mut queue.waiting);
+        let waiting = &mut queue.waiting;
+        waiting.sort_by_key(|it| (!it.gives, Reverse(it.worth), self.last(&it.peer)));
+        // The worst first.
+        let served = &mut queue.served;
+        served.sort_by_key(|it| (it.gives, it.worth, self.last(&it.peer), it.peer));
+        // An unchoked peer that asks for nothing leaves its share of the line to others.
+        let young = |peer: &PeerKey| self.last(peer).is_some_and(|at| now < at + YOUNG);
+        let used = served.iter().filter(|it| it.busy || young(&it.peer));
+        queue.used = used.count();
+        queue
+    }
+
+    /// A few slots are enough for those who take and do not give, and they take turns at them.
+    fn limit_alms(&self, queue: &mut Queue, round: bool, now: Moment, changes: &mut Changes) {
+        let mut alms = (self.slots / ALMS).max(1);
+        let over = round && queue.waiting.iter().any(|it| !it.gives);
+        let poor = queue.served.iter().filter(|it| !it.gives);
+        let too_poor = poor.filter(|it| {
+            let kept = alms > 0 && (!over || self.fresh(&it.peer, now));
+            alms -= usize::from(kept);
+            !kept && self.rested(&it.peer, now)
+        });
+        changes.choke.extend(too_poor.map(|it| it.peer));
+        queue.served.retain(|it| !changes.choke.contains(&it.peer));
+        queue.waiting.retain(|it| {
+            let lucky = !it.gives && alms > 0;
+            alms -= usize::from(lucky);
+            it.gives || lucky
+        });
+    }
+
+    /// A round is over: the better ones of those who wait for the worse ones of those who are served.
+    fn change_places(
+        &mut self,
+        queue: &mut Queue,
+        gives: bool,
+        now: Moment,
+        rng: &mut fastrand::Rng,
+        changes: &mut Changes,
+    ) {
+        let over = queue.used.saturating_sub(self.slots);
+        let short = queue.waiting.len().saturating_sub(queue.room);
+        let lucky = self.optimistic;
+        let lucky = lucky.filter(|(_, since)| now < *since + 3 * ROUND);
+        let ripe = queue.served.iter().copied().filter(|it| {
+            !self.fresh(&it.peer, now) && lucky.is_none_or(|(lucky, _)| lucky != it.peer)
+        });
+        let ripe: Vec<_> = ripe.collect();
+        let mut leave: Vec<PeerKey> = ripe.iter().take(over).map(|it| it.peer).collect();
+        let rivals = queue.waiting.iter().skip(queue.room);
+        let rivals = rivals.filter(|it| self.rested(&it.peer, now));
+        let better = ripe.iter().skip(over).zip(rivals);
+        let better =
+            better.take_while(|(old, new)| !gives || new.worth > old.worth + old.worth / 4);
+        let most = match gives {
+            true => self.slots,
+            false => self.slots.div_ceil(4),
+        };
+        leave.extend(better.take(most.min(short)).map(|(old, _)| old.peer));
+        queue.room += leave.len().saturating_sub(over);
+        if gives
+            && lucky.is_none()
+            && let Some(chosen) = self.draw(&queue.waiting, now, rng)
+        {
+            self.optimistic = Some((chosen, now));
+            queue.waiting.retain(|it| it.peer != chosen);
+            changes.unchoke.push(chosen);
+            if queue.room > 0 {
+                queue.room -= 1;
+            } else if let Some(old) = ripe.iter().find(|it| !leave.contains(&it.peer)) {
+                leave.push(old.peer);
+            }
+        }
+        changes.choke.extend(leave);
+    }
+
+    /// One slot is for somebody who has not had a chance to show what it gives.
+    fn draw(&self, waiting: &[Candidate], now: Moment, rng: &mut fastrand::Rng) -> Option<PeerKey> {
+        let chances = waiting.iter().filter(|it| self.rested(&it.peer, now));
+        let weight = |it: &Candidate| if now < it.since + NEW { 3 } else { 1 };
+        let total: u32 = chances.clone().map(weight).sum();
+        let mut ball = rng.u32(0..total.max(1));
+        let mut chances = chances;
+        let chosen = chances.find(|it| {
+            let hit = ball < weight(it);
+            ball = ball.saturating_sub(weight(it));
+            hit
+        });
+        chosen.map(|it| it.peer)
+    }
+}
+
+/// The candidates, sorted by what can happen to them.
+#[derive(Debug, Default)]
+struct Queue {
+    /// Interested and choked, the best first.
+    waiting: Vec<Candidate>,
+    /// Interested and unchoked, the worst first.
+    served: Vec<Candidate>,
+    /// Unchoked and not interested.
+    bored: Vec<PeerKey>,
+    /// Slots in use.
+    used: usize,
+    /// Slots that are free.
+    room: usize,
 }
 
 #[cfg(test)]
@@ -152,12 +289,15 @@ mod tests {
                 interested: true,
                 choked: true,
                 busy: false,
+                worth: 0,
+                gives: true,
+                since: Moment::ZERO,
             };
             Crowd((0..count).map(peer).collect())
         }
 
         fn decide(&mut self, choker: &mut Choker, now: Moment) {
-            let changes = choker.decide(&self.0, now);
+            let changes = choker.decide(&self.0, false, now, &mut fastrand::Rng::with_seed(1));
             for candidate in &mut self.0 {
                 if changes.choke.contains(&candidate.peer) {
                     assert!(!candidate.choked);
@@ -187,13 +327,48 @@ mod tests {
         let (mut crowd, mut choker) = (Crowd::of(5), Choker::new(2));
         crowd.decide(&mut choker, seconds(20));
         assert_eq!(crowd.served(), 2);
-        crowd.0[0].interested = false;
+        let bored = crowd.0.iter().position(|it| !it.choked);
+        let bored = bored.unwrap_or_default();
+        crowd.0[bored].interested = false;
         crowd.decide(&mut choker, seconds(21));
-        assert!(!crowd.0[2].choked);
         assert_eq!(crowd.served(), 3);
         // The bored one is choked when its turn is over, no sooner.
+        assert!(!crowd.0[bored].choked);
         crowd.decide(&mut choker, seconds(31));
-        assert!(crowd.0[0].choked);
+        assert!(crowd.0[bored].choked);
+    }
+
+    #[test]
+    fn while_we_download_slots_go_to_those_who_give_and_one_to_chance() {
+        let (mut crowd, mut choker) = (Crowd::of(20), Choker::new(5));
+        for (n, candidate) in crowd.0.iter_mut().enumerate() {
+            candidate.worth = if n < 4 { 100_000 } else { 0 };
+        }
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut lucky = std::collections::BTreeSet::new();
+        for round in 1..60 {
+            let changes = choker.decide(&crowd.0, true, seconds(10 * round), &mut rng);
+            for candidate in &mut crowd.0 {
+                let choke = changes.choke.contains(&candidate.peer);
+                let unchoke = changes.unchoke.contains(&candidate.peer);
+                candidate.choked = choke || candidate.choked && !unchoke;
+                candidate.busy = !candidate.choked;
+            }
+            if round > 2 {
+                assert!(crowd.0[..4].iter().all(|it| !it.choked), "round {round}");
+                let others = crowd.0[4..].iter().filter(|it| !it.choked);
+                lucky.extend(others.map(|it| it.peer));
+            }
+        }
+        assert!(lucky.len() > 5, "{lucky:?}");
+    }
+
+    #[test]
+    fn those_who_take_and_never_give_share_a_slot() {
+        let (mut crowd, mut choker) = (Crowd::of(10), Choker::new(8));
+        crowd.0[2..].iter_mut().for_each(|it| it.gives = false);
+        crowd.decide(&mut choker, seconds(20));
+        assert_eq!(crowd.served(), 3);
     }
 
     #[test]

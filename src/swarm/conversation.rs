@@ -3,7 +3,7 @@
 
 use super::Swarm;
 use super::arrivals::ALLOWED_FAST;
-use super::event::{Action, Moment, Origin, PeerKey, Way};
+use super::event::{Action, Farewell, Moment, Origin, PeerKey, Way};
 use super::peer::{FAST_PIECES_MAX, Holding};
 use super::uploads::Cancelled;
 use crate::protocol::bitfield::Bitfield;
@@ -50,7 +50,8 @@ impl Swarm {
             Message::KeepAlive | Message::Extended { .. } | Message::Port { .. }
         );
         match message {
-            Message::KeepAlive | Message::Port { .. } | Message::Piece(_) => {}
+            Message::KeepAlive => self.show_to_all(now, actions),
+            Message::Port { .. } | Message::Piece(_) => {}
             Message::Choke => self.chokes_us(key, now, actions),
             Message::Unchoke => {
                 peer.chokes_us = false;
@@ -58,7 +59,10 @@ impl Swarm {
                 peer.pipe.restart(now);
                 self.fill(key, now, actions);
             }
-            Message::Interested => self.wants_us(key, true),
+            Message::Interested => {
+                self.wants_us(key, true);
+                self.show_more(key, now, actions);
+            }
             Message::NotInterested => self.wants_us(key, false),
             Message::Have { piece } => self.got(key, piece, now, actions),
             Message::Bitfield(bits) if late => {
@@ -81,7 +85,7 @@ impl Swarm {
                 Ok(field) => self.holds(key, Holding::Some(field), now, actions),
                 Err(error) => self.senseless(key, &error.to_string(), actions),
             },
-            Message::Request(wire) => self.requested(key, wire, actions),
+            Message::Request(wire) => self.requested(key, wire, now, actions),
             Message::Cancel(wire) => self.cancelled(key, wire, now, actions),
             Message::Reject(wire) => {
                 // A slot's thread sends it home itself; a spare has no slot.
@@ -93,7 +97,7 @@ impl Swarm {
             Message::AllowedFast { piece } => self.allowed(key, piece, now, actions),
             Message::Extended { id, payload } => {
                 if id == 0 {
-                    self.introduced(key, &payload, now);
+                    self.introduced(key, &payload, now, actions);
                 }
             }
         }
@@ -147,6 +151,11 @@ impl Swarm {
         if wanted {
             peer.offers += 1;
         }
+        if let Some(spread) = &mut self.spread {
+            spread.gained(key, piece);
+            self.unveil(actions);
+            self.show_more(key, now, actions);
+        }
         if self.facts.downloads {
             self.picker.available().gain(piece, &mut self.rng);
         }
@@ -154,7 +163,7 @@ impl Swarm {
             self.part_with_the_complete(actions);
         }
         if wanted {
-            self.show_interest(key, actions);
+            self.show_interest(key, now, actions);
             self.fill(key, now, actions);
         }
     }
@@ -192,17 +201,22 @@ impl Swarm {
             self.picker.available().arrive(&holds);
         }
         let full = holds.is_full();
+        if let Some(spread) = &mut self.spread {
+            let geometry = self.facts.geometry;
+            let theirs = geometry.all_pieces().filter(|piece| holds.has(*piece));
+            theirs.for_each(|piece| spread.gained(key, piece));
+        }
         peer.holds = holds;
         peer.offers = offers;
         if full {
             self.part_with_the_complete(actions);
         }
-        self.show_interest(key, actions);
+        self.show_interest(key, now, actions);
         self.fill(key, now, actions);
     }
 
     /// The peer wants a block of ours.
-    fn requested(&mut self, key: PeerKey, wire: WireBlock, actions: &mut Vec<Action>) {
+    fn requested(&mut self, key: PeerKey, wire: WireBlock, now: Moment, actions: &mut Vec<Action>) {
         let Some(block) = self.locate(wire) else {
             return self.senseless(key, "it asks for a block that does not exist", actions);
         };
@@ -215,7 +229,11 @@ impl Swarm {
             peer.fast_to.contains(&block.piece()) && peer.holds.count(pieces) < ALLOWED_FAST as u32;
         let ours = self.have.has(block.piece());
         if ours && (!peer.choked || gift) && peer.uploads.request(block) {
-            return self.pump(key, actions);
+            if let Some(spread) = &mut self.spread {
+                spread.requested(key, block, now);
+            }
+            self.turns.stand_in_line(key);
+            return self.pump(now, actions);
         }
         let bearable = peer.uploads.refuse();
         if peer.greeting.fast {
@@ -224,16 +242,6 @@ impl Swarm {
         }
         if !bearable {
             self.senseless(key, "it keeps asking for what it is refused", actions);
-        }
-    }
-
-    /// Hands requests to the peer's thread, a little ahead of the line.
-    fn pump(&mut self, key: PeerKey, actions: &mut Vec<Action>) {
-        let Some(peer) = self.peers.get_mut(&key) else {
-            return;
-        };
-        while let Some(block) = peer.uploads.hand_over() {
-            actions.push(Action::Serve { peer: key, block });
         }
     }
 
@@ -250,11 +258,18 @@ impl Swarm {
             return;
         };
         peer.up.add(block.length(), now);
+        peer.taken += u64::from(block.length());
         peer.served = Some(now);
         peer.useful = now;
         peer.uploads.served(block, now);
+        if let Some(spread) = &mut self.spread {
+            spread.served(key, block, now);
+        }
+        // Its share of the line is free.
+        self.pace.choker_due |= peer.uploads.is_idle();
         if !peer.leaving {
-            self.pump(key, actions);
+            self.pump(now, actions);
+            self.show_more(key, now, actions);
         }
     }
 
@@ -273,7 +288,7 @@ impl Swarm {
             }
             Cancelled::Ahead => {
                 actions.push(Action::Withhold { peer: key, block });
-                self.pump(key, actions);
+                self.pump(now, actions);
             }
             Cancelled::Queued | Cancelled::Late => {}
             Cancelled::Unasked => {
@@ -337,7 +352,7 @@ impl Swarm {
     }
 
     /// The peer introduced itself in the extension protocol's handshake (BEP 10).
-    fn introduced(&mut self, key: PeerKey, payload: &[u8], now: Moment) {
+    fn introduced(&mut self, key: PeerKey, payload: &[u8], now: Moment, actions: &mut Vec<Action>) {
         let Some(theirs) = ExtensionHandshake::decode(payload) else {
             return;
         };
@@ -350,6 +365,8 @@ impl Swarm {
         if let Some(reqq) = theirs.reqq {
             peer.pipe.set_reqq(reqq);
         }
+        // Two seeds that hide what they have would never find out that they have no use for each other.
+        let both_complete = theirs.upload_only && self.spread.is_some();
         if let Some(port) = theirs.listen_port
             && peer.greeting.way == Way::Accepted
             && peer.listens.is_none()
@@ -357,6 +374,9 @@ impl Swarm {
             let listens = SocketAddr::new(peer.greeting.address.ip(), port);
             peer.listens = Some(listens);
             self.addresses.joined(listens, Origin::Tracker, now);
+        }
+        if both_complete {
+            self.hang_up(key, Farewell::BothComplete, actions);
         }
     }
 }
@@ -488,17 +508,18 @@ mod tests {
         assert_eq!(scene.say(1, have(1)), [say(1, Message::Interested)]);
         assert_eq!(scene.say(1, have(2)), []);
         scene.say(1, Message::Unchoke);
-        let mut last = Vec::new();
         for piece in [1, 2] {
             for number in 0..2 {
                 scene.receive(1, scene.block(piece, number));
             }
-            last = scene.event(Event::Checked {
+            scene.event(Event::Checked {
                 piece: scene.piece(piece),
                 verdict: super::super::event::Verdict::Good,
                 blocks: Vec::new(),
             });
         }
+        // No sooner than a second after the yes: it may come back with the next piece.
+        let last = scene.wait(Duration::from_secs(1));
         assert!(last.contains(&say(1, Message::NotInterested)));
     }
 
@@ -578,7 +599,7 @@ mod tests {
                 served += actions.len();
             }
         }
-        assert_eq!(served, 32);
+        assert_eq!(served, 8);
         let mut actions = Vec::new();
         scene.swarm.choke(PeerKey(1), &mut actions);
         assert_eq!(actions[0], say(1, Message::Choke));
@@ -673,22 +694,27 @@ mod tests {
     }
 
     #[test]
-    fn haves_wait_for_company_and_spare_those_who_know() {
+    fn haves_that_cost_little_go_out_at_once_and_spare_those_who_know() {
         let mut scene = Scene::having(&[]);
         scene.connect_seed(1);
         scene.connect(2);
         scene.connect(3);
         scene.say(3, Message::Have { piece: 4 });
-        for piece in [4, 5] {
+        let have = |piece| Message::Have { piece };
+        let expected = [
+            vec![say(2, have(4))],
+            vec![say(2, have(5)), say(3, have(5))],
+        ];
+        for (piece, expected) in [4, 5].into_iter().zip(expected) {
             for number in 0..2 {
                 scene.receive(1, scene.block(piece, number));
             }
-            let actions = scene.event(Event::Checked {
+            let mut actions = scene.event(Event::Checked {
                 piece: scene.piece(piece),
                 verdict: super::super::event::Verdict::Good,
                 blocks: Vec::new(),
             });
-            let told = |action: &Action| {
+            actions.retain(|action| {
                 matches!(
                     action,
                     Action::Say {
@@ -696,12 +722,55 @@ mod tests {
                         ..
                     }
                 )
-            };
-            assert!(!actions.iter().any(told));
+            });
+            assert_eq!(actions, expected);
         }
-        let told = scene.wait(Duration::from_millis(250));
-        let have = |piece| Message::Have { piece };
-        assert_eq!(told, [say(2, have(4)), say(2, have(5)), say(3, have(5))]);
+    }
+
+    /// What a seed shows each of the peers 1 to 3, which came in this order.
+    fn shown(actions: &[Action], key: u64) -> Vec<u32> {
+        let shown = actions.iter().filter_map(|action| match action {
+            Action::Say {
+                peer: PeerKey(peer),
+                message: Message::Have { piece },
+            } if *peer == key => Some(*piece),
+            _ => None,
+        });
+        shown.collect()
+    }
+
+    #[test]
+    fn a_seed_hides_from_the_second_on_and_shows_different_pieces() {
+        let mut scene = Scene::complete();
+        assert!(scene.connect(1).contains(&say(1, Message::HaveAll)));
+        let second = scene.connect(2);
+        let third = scene.connect(3);
+        assert!(second.contains(&say(2, Message::HaveNone)));
+        assert!(!third.iter().any(|it| matches!(
+            it,
+            Action::Say {
+                message: Message::AllowedFast { .. },
+                ..
+            }
+        )));
+        let (one, two) = (shown(&second, 2), shown(&third, 3));
+        assert_eq!((one.len(), two.len()), (1, 1));
+        assert_ne!(one, two);
+    }
+
+    #[test]
+    fn when_each_piece_is_with_somebody_everything_is_shown() {
+        let mut scene = Scene::complete();
+        scene.connect(1);
+        let mut seen = shown(&scene.connect(2), 2);
+        for piece in 0..9 {
+            seen.extend(shown(&scene.say(1, Message::Have { piece }), 2));
+        }
+        assert!(seen.len() < 10);
+        seen.extend(shown(&scene.say(2, Message::Have { piece: 9 }), 2));
+        seen.sort_unstable();
+        seen.dedup();
+        assert!(seen.len() >= 9, "{seen:?}");
     }
 
     #[test]

@@ -7,6 +7,14 @@ use super::peer::Holding;
 use super::picker::{Asker, Where};
 use crate::protocol::peer::Message;
 use crate::protocol::{Block, Digest, PieceIndex};
+use std::time::Duration;
+
+/// A piece that so few peers have is told of at once.
+const RARE: u32 = 2;
+
+/// How long a peer goes on believing that we want something of it when we no longer do. While a
+/// swarm is young, interest comes and goes with every piece; saying so each time is a flood.
+const LINGER: Duration = Duration::from_secs(1);
 
 impl Swarm {
     /// Whether we want `piece` of anybody.
@@ -28,13 +36,21 @@ impl Swarm {
         }
     }
 
-    /// Tells a peer whether we want something of it, if that changed.
-    pub(super) fn show_interest(&mut self, key: PeerKey, actions: &mut Vec<Action>) {
+    /// Tells a peer whether we want something of it, if that changed: yes at once, no a little later.
+    pub(super) fn show_interest(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
+        let done = self.picker.wants().is_empty();
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
         let wanted = peer.offers > 0;
         if peer.leaving || wanted == peer.wanted {
+            return;
+        }
+        if wanted {
+            peer.wanted_at = now;
+        } else if !done && now < peer.wanted_at + LINGER {
+            let at = peer.wanted_at + LINGER;
+            self.pace.lapse = Some(self.pace.lapse.map_or(at, |lapse| lapse.min(at)));
             return;
         }
         peer.wanted = wanted;
@@ -44,6 +60,16 @@ impl Swarm {
             Message::NotInterested
         };
         actions.push(Action::Say { peer: key, message });
+    }
+
+    /// Tells peers that we have lost interest in them, where that has lasted.
+    pub(super) fn lose_interest(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        self.pace.lapse = None;
+        let lapsed = self.peers.iter();
+        let lapsed = lapsed.filter(|(_, peer)| peer.wanted && peer.offers == 0);
+        for key in lapsed.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.show_interest(key, now, actions);
+        }
     }
 
     /// Keeps a peer's pipe as full as it should be.
@@ -130,6 +156,7 @@ impl Swarm {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.pipe.received(block, now);
             peer.down.add(block.length(), now);
+            peer.given += u64::from(block.length());
             peer.useful = now;
             peer.resting = false;
         }
@@ -221,7 +248,7 @@ impl Swarm {
             Verdict::Unreadable => {
                 actions.push(Action::Forget { piece });
                 if self.suspects.unreadable(piece) {
-                    self.give_up(piece, actions);
+                    self.give_up(piece, now, actions);
                 } else {
                     self.picker.retry(piece, false, Vec::new(), now);
                 }
@@ -248,11 +275,15 @@ impl Swarm {
         self.have.set(piece);
         self.picker.finish(piece);
         actions.push(Action::Keep { piece });
-        self.news.add(piece, now);
+        let here = self.peers.values().filter(|peer| !peer.leaving);
+        let lacking = here.filter(|peer| !peer.holds.has(piece)).count();
+        let rare = self.picker.available().count(piece) <= RARE;
+        let bytes = self.facts.geometry.piece_size(piece);
+        self.news.add(piece, bytes, lacking, rare, now);
         for liar in self.suspects.good(piece, blocks) {
             self.banish(liar, actions);
         }
-        self.want_no_more(piece, actions);
+        self.want_no_more(piece, now, actions);
     }
 
     fn is_bad(
@@ -278,7 +309,7 @@ impl Swarm {
             self.banish(liar, actions);
         }
         if judgement.give_up {
-            self.give_up(piece, actions);
+            self.give_up(piece, now, actions);
         } else {
             let mut stand_back: Vec<_> = senders.into_iter().flatten().collect();
             stand_back.sort_unstable();
@@ -298,13 +329,13 @@ impl Swarm {
         self.feed_the_hungry(now, actions);
     }
 
-    fn give_up(&mut self, piece: PieceIndex, actions: &mut Vec<Action>) {
+    fn give_up(&mut self, piece: PieceIndex, now: Moment, actions: &mut Vec<Action>) {
         self.picker.give_up(piece);
-        self.want_no_more(piece, actions);
+        self.want_no_more(piece, now, actions);
     }
 
     /// A wanted piece is ours or beyond hope: who has it has one less to offer.
-    fn want_no_more(&mut self, piece: PieceIndex, actions: &mut Vec<Action>) {
+    fn want_no_more(&mut self, piece: PieceIndex, now: Moment, actions: &mut Vec<Action>) {
         let mut done = Vec::new();
         for (key, peer) in &mut self.peers {
             if peer.holds.has(piece) {
@@ -316,7 +347,7 @@ impl Swarm {
         }
         for key in done {
             self.hungry.remove(&key);
-            self.show_interest(key, actions);
+            self.show_interest(key, now, actions);
         }
     }
 

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// A request younger than this is not repeated: it may be answered any moment.
-const SPARE_AGE: Duration = Duration::from_millis(500);
+const SPARE_AGE: Duration = Duration::from_millis(800);
 /// A spare that has not come for so long will not.
 const SPARE_PATIENCE: Duration = Duration::from_secs(30);
 /// A peer's first requests may be on their way: they are repeated, not taken over.
@@ -169,11 +169,15 @@ impl Swarm {
     /// The requests that may be repeated, oldest first.
     fn list_old(&self, now: Moment) -> VecDeque<(Moment, Block)> {
         let all = self.peers.values();
-        let first = all.flat_map(|peer| peer.pipe.asked().take(PROBES_MAX));
+        let first = all.flat_map(|peer| {
+            // Who serves one of many in turn takes long for each, and is not late.
+            let late = SPARE_AGE.max(peer.pipe.usual() * 2);
+            let asked = peer.pipe.asked().take(PROBES_MAX);
+            asked.filter(move |asked| now.saturating_sub(asked.at) >= late)
+        });
         let mut old: Vec<_> = first
             .filter(|asked| {
                 !asked.revoked
-                    && now.saturating_sub(asked.at) >= SPARE_AGE
                     && self.spare_is_idle(asked.block, now)
                     && self.picker.may_spare(asked.block)
             })

@@ -32,6 +32,8 @@ pub mod picker;
 pub mod pipeline;
 #[cfg(test)]
 mod scene;
+mod serving;
+pub mod spread;
 pub mod suspects;
 pub mod uploads;
 
@@ -40,24 +42,24 @@ use crate::protocol::peer::PeerId;
 use crate::protocol::{Block, Geometry, InfoHash, PieceIndex};
 use addresses::Addresses;
 use ahead::Ahead;
-use choker::{Candidate, Choker};
+use choker::Choker;
 use endgame::Endgame;
 use event::{Action, Event, Moment, PeerKey};
 use ledger::Ledger;
 use news::News;
 use peer::Peer;
 use picker::Picker;
+use spread::Spread;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 use suspects::Suspects;
+use uploads::Turns;
 
 /// How often requests are looked at for time-outs, while there are any.
 const TICK: Duration = Duration::from_secs(1);
 /// How often peers without work look for spares to ask for, in the endgame.
 const TICK_ENDGAME: Duration = Duration::from_millis(250);
-/// A peer that was served something lately is still using its upload slot.
-const SLOT_IDLE: Duration = Duration::from_secs(10);
 
 /// How much of the machine this swarm may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +159,12 @@ struct Pace {
     /// Somebody's interest or slot changed: the choker has to look.
     choker_due: bool,
     tick: Option<Moment>,
+    /// When a peer may be told that we have lost interest in it.
+    lapse: Option<Moment>,
+    /// When to look for pieces on show that nobody takes.
+    show: Option<Moment>,
+    /// When it may turn out that a peer to which nothing moves keeps others waiting.
+    pump: Option<Moment>,
     announced: Option<Moment>,
     replaced: Moment,
 }
@@ -173,6 +181,9 @@ pub struct Swarm {
     hungry: BTreeSet<PeerKey>,
     ahead: Ahead,
     choker: Choker,
+    turns: Turns,
+    /// Only where we had everything from the start.
+    spread: Option<Spread>,
     suspects: Suspects,
     addresses: Addresses,
     news: News,
@@ -199,7 +210,12 @@ impl Swarm {
         }
         let mut ahead = Ahead::default();
         ahead.set_rate(setup.limits.down_rate);
+        let spread = setup
+            .have
+            .is_full()
+            .then(|| Spread::new(geometry, &mut rng));
         Swarm {
+            spread,
             pace: Pace {
                 told_complete: setup.wanted.is_within(&setup.have),
                 replaced: now,
@@ -221,6 +237,7 @@ impl Swarm {
             hungry: BTreeSet::new(),
             ahead,
             choker: Choker::new(setup.limits.upload_slots),
+            turns: Turns::default(),
             suspects: Suspects::default(),
             addresses: Addresses::default(),
             news: News::new(setup.limits.have_delay),
@@ -262,6 +279,15 @@ impl Swarm {
         if self.news.due().is_some_and(|due| due <= now) {
             self.tell_news(actions);
         }
+        if self.pace.lapse.is_some_and(|lapse| lapse <= now) {
+            self.lose_interest(now, actions);
+        }
+        if self.pace.show.is_some_and(|show| show <= now) {
+            self.show_to_all(now, actions);
+        }
+        if self.pace.pump.is_some_and(|pump| pump <= now) {
+            self.pump(now, actions);
+        }
         if self.pace.tick.is_some_and(|tick| tick <= now) {
             self.pace.tick = None;
             self.look_at_time_outs(now, actions);
@@ -298,34 +324,15 @@ impl Swarm {
         [
             self.news.due(),
             self.pace.tick,
+            self.pace.lapse,
+            self.pace.pump,
+            self.pace.show,
             self.choker.due(),
             self.dial_at(),
         ]
         .into_iter()
         .flatten()
         .min()
-    }
-
-    /// Lets the choker decide and tells the peers.
-    fn take_turns(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let candidates: Vec<_> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| !peer.leaving)
-            .map(|(key, peer)| Candidate {
-                peer: *key,
-                interested: peer.wants_us,
-                choked: peer.choked,
-                busy: !peer.uploads.is_idle() || peer.served.is_some_and(|at| now < at + SLOT_IDLE),
-            })
-            .collect();
-        let changes = self.choker.decide(&candidates, now);
-        for peer in changes.choke {
-            self.choke(peer, actions);
-        }
-        for peer in changes.unchoke {
-            self.unchoke(peer, actions);
-        }
     }
 
     /// Sends the haves that waited for company, to those who lack the pieces.
@@ -453,7 +460,7 @@ impl Swarm {
             let wanted = self.offers(&peer.holds);
             assert_eq!(peer.offers, wanted, "what {key:?} has that we want");
             if !peer.leaving {
-                assert_eq!(peer.wanted, wanted > 0, "interest in {key:?}");
+                assert!(peer.wanted || wanted == 0, "interest in {key:?}");
             }
         }
         let asked: usize = self.peers.values().map(|p| p.pipe.asked().count()).sum();

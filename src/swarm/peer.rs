@@ -140,6 +140,8 @@ pub struct Peer {
     pub choked: bool,
     /// It was told that we want something.
     pub wanted: bool,
+    /// When it was last told so.
+    pub wanted_at: Moment,
     /// The requests under way to it.
     pub pipe: Pipe,
     /// The piece it is working on for us.
@@ -154,6 +156,10 @@ pub struct Peer {
     pub suggested: Vec<PieceIndex>,
     /// How it behaves.
     pub manners: Manners,
+    /// Payload it gave us, in bytes.
+    pub given: u64,
+    /// Payload it had from us, in bytes.
+    pub taken: u64,
     /// What it brings us.
     pub down: Rate,
     /// What we bring it.
@@ -184,6 +190,7 @@ impl Peer {
             wants_us: false,
             choked: true,
             wanted: false,
+            wanted_at: now,
             pipe: Pipe::default(),
             current: None,
             uploads: Uploads::default(),
@@ -191,6 +198,8 @@ impl Peer {
             fast_to: Vec::new(),
             suggested: Vec::new(),
             manners: Manners::default(),
+            given: 0,
+            taken: 0,
             down: Rate::default(),
             up: Rate::default(),
             served: None,

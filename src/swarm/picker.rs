@@ -162,8 +162,14 @@ impl Picker {
         &self.given_up
     }
 
-    /// Whether every missing block that any peer has is out (or laid).
+    /// Whether every missing block that any peer has is out (or laid), and nothing is missing that
+    /// nobody has yet: while the seed still hands out first copies, more is on its way to us.
     pub fn is_endgame(&self) -> bool {
+        self.out > 0 && !self.available.any_open() && self.is_all_out()
+    }
+
+    /// Whether every missing block that any peer has is out (or laid).
+    pub fn is_all_out(&self) -> bool {
         self.out > 0
             && !self.available.any_to_be_had()
             && self

@@ -90,6 +90,8 @@ pub struct Pipe {
     /// What the depth has grown by since the first block, and whether that has come to its end.
     grown: usize,
     opened: bool,
+    /// How long its answers take, lately and on average: a peer that serves one of many in turn takes long.
+    usual: Duration,
     /// Nothing was under way when the last request left.
     paused: bool,
     sample_bytes: u64,
@@ -192,6 +194,11 @@ impl Pipe {
         self.snubbed
     }
 
+    /// How long its answers take on average.
+    pub fn usual(&self) -> Duration {
+        self.usual
+    }
+
     /// Whether it ever gave us a block.
     pub fn has_delivered(&self) -> bool {
         self.delay.is_some()
@@ -248,6 +255,7 @@ impl Pipe {
         let least = self.delay.filter(|_| !self.paused);
         let least = least.map_or(took, |least| took.min(least));
         self.delay = Some(least);
+        self.usual = (self.usual * 7 + took) / 8;
         self.paused = false;
         self.opened |= took > least * 2 + FULL;
         self.grown = (self.grown + GROWTH).min(DEPTH_MAX);

@@ -2,13 +2,14 @@
 //! cancel or a choke can still withhold them.
 //!
 //! ```text
-//! uploads.request(block)? ; uploads.hand_over() -> Serve ; uploads.served(block, now)
+//! uploads.request(block)? ; uploads.hand_over(Moment::ZERO) -> Serve ; uploads.served(block, now)
 //! ```
 
-use super::event::Moment;
+use super::event::{Moment, PeerKey};
 use super::ledger::Rate;
-use crate::protocol::Block;
+use crate::protocol::{Block, PieceIndex};
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// Requests a peer may have queued with us; we tell it so (`reqq`, BEP 10). Memory stays flat
 /// whatever arrives: a burst of 100,000 requests is 2,000 entries and refusals.
@@ -21,6 +22,89 @@ const AHEAD_MIN: u64 = 512 * 1024;
 /// And at most, to a peer on a very fast line.
 const AHEAD_MAX: u64 = 8 * 1024 * 1024;
 
+/// Bytes with all threads together at least; more where the line is faster.
+const LINE_MIN: u64 = 128 * 1024;
+/// What the line carries in one part in so many of a second is with the threads.
+const LINE_PART: u64 = 20;
+/// A peer to which nothing moves for so long keeps nobody waiting.
+pub const STUCK: Duration = Duration::from_millis(300);
+
+/// Whose turn it is at the uplink.
+///
+/// An uplink that serves twenty peers a block each in turn brings all of them their pieces at the end
+/// of a second, and none of them has anything to pass on before. One that serves them a piece each
+/// brings the first after a twentieth. So little is handed to the threads, and turns last a piece.
+#[derive(Debug, Default)]
+pub struct Turns {
+    /// Peers with requests, who waits longest in front.
+    line: VecDeque<PeerKey>,
+    /// Whose piece is being sent.
+    holder: Option<(PeerKey, PieceIndex)>,
+}
+
+impl Turns {
+    /// A peer has requests.
+    pub fn stand_in_line(&mut self, peer: PeerKey) {
+        if !self.line.contains(&peer) {
+            self.line.push_back(peer);
+        }
+    }
+
+    /// A peer is gone.
+    pub fn forget(&mut self, peer: PeerKey) {
+        self.line.retain(|other| *other != peer);
+        self.holder.take_if(|(holder, _)| *holder == peer);
+    }
+
+    /// Whether anybody waits whose thread would take more.
+    pub fn anybody<'a>(&self, uploads: impl Fn(PeerKey) -> Option<&'a Uploads>) -> bool {
+        let mut line = self.line.iter();
+        line.any(|key| uploads(*key).is_some_and(|uploads| uploads.next().is_some()))
+    }
+
+    /// Whose next block is to be handed over, if the threads have not enough of them yet. `rate`: bytes
+    /// a second that leave.
+    pub fn next<'a>(
+        &mut self,
+        rate: u64,
+        now: Moment,
+        uploads: impl Fn(PeerKey) -> Option<&'a Uploads>,
+        all: impl Iterator<Item = &'a Uploads>,
+    ) -> Option<PeerKey> {
+        if self.line.is_empty() {
+            return None;
+        }
+        let ahead: u64 = all.map(|uploads| uploads.holds_up(now)).sum();
+        if ahead >= (rate / LINE_PART).max(LINE_MIN) {
+            return None;
+        }
+        if let Some((peer, piece)) = self.holder
+            && uploads(peer).and_then(Uploads::next) == Some(piece)
+        {
+            return Some(peer);
+        }
+        let mut last_resort = None;
+        for _ in 0..self.line.len() {
+            let peer = self.line.pop_front()?;
+            let Some(uploads) = uploads(peer).filter(|it| !it.queue.is_empty()) else {
+                continue;
+            };
+            self.line.push_back(peer);
+            let Some(piece) = uploads.next() else {
+                continue;
+            };
+            if uploads.last {
+                last_resort = last_resort.or(Some((peer, piece)));
+                continue;
+            }
+            self.holder = Some((peer, piece));
+            return Some(peer);
+        }
+        self.holder = None;
+        last_resort.map(|(peer, _)| peer)
+    }
+}
+
 /// What a peer has asked for and not got yet.
 #[derive(Debug, Default)]
 pub struct Uploads {
@@ -28,6 +112,10 @@ pub struct Uploads {
     ahead: VecDeque<Block>,
     ahead_bytes: u64,
     sent: Rate,
+    /// When a block last left, or the first of some was handed over.
+    moved: Moment,
+    /// It is served when nobody else waits.
+    pub last: bool,
     /// Bytes the thread may have ahead, after the line's rate.
     window: u64,
     refused_in_a_row: u32,
@@ -56,11 +144,14 @@ impl Uploads {
 
     /// The next block to hand to the peer's thread, if it has less than a quarter of a second's
     /// worth at the rate at which blocks have left lately.
-    pub fn hand_over(&mut self) -> Option<Block> {
-        if self.ahead_bytes >= self.window.clamp(AHEAD_MIN, AHEAD_MAX) {
+    pub fn hand_over(&mut self, now: Moment) -> Option<Block> {
+        if self.is_full() {
             return None;
         }
         let block = self.queue.pop_front()?;
+        if self.ahead.is_empty() {
+            self.moved = now;
+        }
         self.ahead.push_back(block);
         self.ahead_bytes += u64::from(block.length());
         Some(block)
@@ -69,8 +160,29 @@ impl Uploads {
     /// The thread has sent a block (perhaps one that was withheld too late).
     pub fn served(&mut self, block: Block, now: Moment) {
         self.sent.add(block.length(), now);
+        self.moved = now;
         self.window = self.sent.per_second(now) / 4;
         self.leave_ahead(block);
+    }
+
+    /// Whether its thread has as much as it may.
+    fn is_full(&self) -> bool {
+        self.ahead_bytes >= self.window.clamp(AHEAD_MIN, AHEAD_MAX)
+    }
+
+    /// The piece of the next request that could be handed over now.
+    fn next(&self) -> Option<PieceIndex> {
+        let next = self.queue.front().filter(|_| !self.is_full());
+        next.map(|block| block.piece())
+    }
+
+    /// Bytes with its thread that keep others waiting: none where nothing has moved for a while, as
+    /// it is the peer's line then that is full, not ours.
+    fn holds_up(&self, now: Moment) -> u64 {
+        if now >= self.moved + STUCK {
+            return 0;
+        }
+        self.ahead_bytes
     }
 
     fn leave_ahead(&mut self, block: Block) -> bool {
@@ -151,11 +263,11 @@ mod tests {
         let (mut uploads, all) = (Uploads::default(), blocks(100));
         all.iter()
             .for_each(|block| assert!(uploads.request(*block)));
-        let ahead: Vec<_> = std::iter::from_fn(|| uploads.hand_over()).collect();
+        let ahead: Vec<_> = std::iter::from_fn(|| uploads.hand_over(Moment::ZERO)).collect();
         assert_eq!(ahead, all[..32]);
         uploads.served(all[0], Moment::ZERO);
-        assert_eq!(uploads.hand_over(), Some(all[32]));
-        assert_eq!(uploads.hand_over(), None);
+        assert_eq!(uploads.hand_over(Moment::ZERO), Some(all[32]));
+        assert_eq!(uploads.hand_over(Moment::ZERO), None);
     }
 
     #[test]
@@ -171,7 +283,7 @@ mod tests {
         let (mut uploads, all) = (Uploads::default(), blocks(50));
         all.iter()
             .for_each(|block| assert!(uploads.request(*block)));
-        while uploads.hand_over().is_some() {}
+        while uploads.hand_over(Moment::ZERO).is_some() {}
         assert_eq!(uploads.cancel(all[40]), Cancelled::Queued);
         assert_eq!(uploads.cancel(all[3]), Cancelled::Ahead);
         assert_eq!(uploads.cancel(all[3]), Cancelled::Late);
@@ -185,7 +297,7 @@ mod tests {
         let (mut uploads, all) = (Uploads::default(), blocks(2));
         assert_eq!(uploads.cancel(all[0]), Cancelled::Unasked);
         uploads.request(all[0]);
-        uploads.hand_over();
+        uploads.hand_over(Moment::ZERO);
         uploads.served(all[0], Moment::ZERO);
         assert_eq!(uploads.cancel(all[0]), Cancelled::Late);
         assert_eq!(uploads.cancel(all[0]), Cancelled::Unasked);

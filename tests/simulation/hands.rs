@@ -1,8 +1,13 @@
-//! One end of one simulated connection: what a peer's thread does with its slots, without a thread.
+//! One end of one simulated connection: what a peer's thread and the kernel below it hold, without
+//! a thread or a kernel.
 
 use ropewalk::protocol::Block;
+use ropewalk::protocol::peer::Message;
 use ropewalk::swarm::event::{Event, PeerKey};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Unsent bytes the kernel takes from a thread: what `net::dial` sets as TCP_NOTSENT_LOWAT.
+pub const UNSENT_MAX: u64 = 128 * 1024;
 
 /// A request under way, as the thread sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +18,35 @@ pub enum Due {
     Spare,
     /// A copy for the endgame that waits in memory. What it says is the sender's word.
     Held { good: bool },
+}
+
+/// What travels as one: messages that were written together, or a block.
+#[derive(Debug)]
+pub enum Parcel {
+    /// Messages in order.
+    Words(Vec<Message>),
+    /// A block's message with its payload.
+    Payload(Block),
+}
+
+impl Parcel {
+    /// Bytes on the wire, headers of TCP and below not counted.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Parcel::Words(words) => words.iter().map(length).sum(),
+            Parcel::Payload(block) => 13 + u64::from(block.length()),
+        }
+    }
+}
+
+fn length(message: &Message) -> u64 {
+    match message {
+        Message::Have { .. } | Message::Suggest { .. } | Message::AllowedFast { .. } => 9,
+        Message::Request(_) | Message::Cancel(_) | Message::Reject(_) => 17,
+        Message::Bitfield(bits) => 5 + bits.len() as u64,
+        Message::Extended { payload, .. } => 6 + payload.len() as u64,
+        _ => 5,
+    }
 }
 
 /// One end of a connection.
@@ -28,10 +62,18 @@ pub struct Hand {
     pub fast: bool,
     /// Requests under way.
     pub due: BTreeMap<Block, Due>,
-    /// Everything ever asked for on this connection: late is not unasked.
-    pub asked: BTreeSet<Block>,
-    /// Blocks to be sent, oldest first.
+    /// Blocks that were taken back: late is not unasked.
+    pub taken_back: BTreeSet<Block>,
+    /// Messages the thread has not written yet.
+    pub words: Vec<Message>,
+    /// Blocks the thread has not written yet.
     pub to_serve: VecDeque<Block>,
+    /// What the kernel has taken and not sent.
+    pub unsent: VecDeque<Parcel>,
+    /// How much that is.
+    pub unsent_bytes: u64,
+    /// It waits for its turn at the member's uplink.
+    pub in_line: bool,
     /// When the last thing sent from here will have arrived: nothing overtakes anything.
     pub last_arrival: std::time::Duration,
     /// What its next turn will tell.
@@ -49,17 +91,46 @@ impl Hand {
             other,
             fast,
             due: BTreeMap::new(),
-            asked: BTreeSet::new(),
+            taken_back: BTreeSet::new(),
+            words: Vec::new(),
             to_serve: VecDeque::new(),
+            unsent: VecDeque::new(),
+            unsent_bytes: 0,
+            in_line: false,
             last_arrival: std::time::Duration::ZERO,
             batch: Vec::new(),
             closed: false,
         }
     }
 
+    /// The thread writes what the kernel takes: messages before blocks that have not begun. The
+    /// blocks that left the thread are added to `served`.
+    pub fn write(&mut self, served: &mut Vec<Block>) {
+        while self.unsent_bytes < UNSENT_MAX {
+            let parcel = if !self.words.is_empty() {
+                Parcel::Words(std::mem::take(&mut self.words))
+            } else if let Some(block) = self.to_serve.pop_front() {
+                served.push(block);
+                Parcel::Payload(block)
+            } else {
+                return;
+            };
+            self.unsent_bytes += parcel.bytes();
+            self.unsent.push_back(parcel);
+        }
+    }
+
+    /// The kernel sends its next parcel.
+    pub fn send(&mut self) -> Option<Parcel> {
+        let parcel = self.unsent.pop_front()?;
+        self.unsent_bytes -= parcel.bytes();
+        Some(parcel)
+    }
+
     /// Takes all slots out, to be sent home; spares are forgotten.
     pub fn take_slots(&mut self) -> Vec<Block> {
         let due = std::mem::take(&mut self.due);
+        self.taken_back.extend(due.keys().copied());
         let slots = due.into_iter().filter(|(_, due)| *due == Due::Slot);
         slots.map(|(block, _)| block).collect()
     }

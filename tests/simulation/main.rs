@@ -3,8 +3,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod fluid;
 mod hands;
+mod limits;
+mod member;
 mod network;
+mod timeline;
 
 use network::{Character, Has, Member, Network};
 use ropewalk::protocol::{Digest, Geometry};
@@ -253,34 +257,8 @@ fn whatever_goes_wrong_the_honest_end_with_everything() {
 }
 
 #[test]
-#[ignore = "prints figures"]
-fn figures() {
-    for leechers in [8u32, 24] {
-        let mut network = Network::new(Geometry::new(64 << 20, 256 << 10).unwrap(), 1);
-        network.check_every = u64::MAX;
-        let line = Member {
-            uplink: 5_000_000,
-            ..Member::default()
-        };
-        network.join(Member {
-            has: Has::All,
-            ..line.clone()
-        });
-        for _ in 0..leechers {
-            network.join(line.clone());
-        }
-        network.introduce_all();
-        assert!(network.run_until(seconds(6_000), Network::all_complete));
-        let size = f64::from(64u32 << 20);
-        let n = f64::from(leechers);
-        let limit = (size / 5e6).max(n * size / (5e6 + n * 5e6));
-        let last = network.now().as_secs_f64();
-        println!(
-            "{leechers} leechers: last after {last:.1} s, {:.2} of the fluid limit; {} blocks, {} spares, {:?}",
-            last / limit,
-            network.delivered,
-            network.spares,
-            network.farewells
-        );
-    }
+#[ignore = "hundreds of runs: for a release build; CHAOS_RUNS=1000"]
+fn whatever_goes_wrong_in_hundreds_of_runs_the_honest_end_with_everything() {
+    let runs = std::env::var("CHAOS_RUNS").map_or(600, |it| it.parse().unwrap());
+    (60..runs).for_each(chaos);
 }

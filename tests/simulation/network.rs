@@ -1,6 +1,8 @@
 //! A network without sockets, in virtual time, from a seed: any number of brains, each with an
-//! uplink, a distance and a character. Messages on a connection arrive in order; a member's uplink
-//! sends one block at a time, its connections in turn.
+//! uplink, a distance and a character. Messages on a connection arrive in order. An uplink sends one
+//! parcel at a time, a block or messages that were written together, its connections in turn, as TCP
+//! shares it; a message overtakes the blocks of its connection that the kernel has not been given yet
+//! and no others.
 //!
 //! ```text
 //! let mut network = Network::new(geometry, seed);
@@ -8,80 +10,26 @@
 //! network.run_until(Duration::from_secs(600), |network| network.all_complete());
 //! ```
 
-use crate::hands::{Due, Hand};
+use crate::hands::{Due, Hand, Parcel};
+use crate::timeline::Timeline;
 use ropewalk::protocol::bitfield::Bitfield;
 use ropewalk::protocol::digest::Hasher;
 use ropewalk::protocol::peer::{Message, PeerId, WireBlock};
 use ropewalk::protocol::{Block, Digest, Geometry, InfoHash, PieceIndex};
 use ropewalk::swarm::event::{Action, Event, Farewell, Greeting, Origin, PeerKey, Verdict, Way};
-use ropewalk::swarm::{Limits, Setup, Swarm};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use ropewalk::swarm::{Setup, Swarm};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
+
+pub use crate::member::{Character, Has, Member};
 
 /// How long a piece is hashed.
 const CHECK_TIME: Duration = Duration::from_millis(2);
 
 /// How long a peer's thread takes to tell what a command brought about.
 const TURN: Duration = Duration::from_micros(300);
-
-/// What a member has when it joins.
-#[derive(Debug, Clone)]
-pub enum Has {
-    /// Every piece.
-    All,
-    /// None.
-    Nothing,
-    /// These.
-    Pieces(Vec<u32>),
-}
-
-/// How a member behaves towards others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Character {
-    /// As the protocol says.
-    Honest,
-    /// Sends wrong data in one of so many blocks.
-    Liar { one_in: u32 },
-    /// Sends wrong data for this piece, always.
-    LiesAbout { piece: u32 },
-    /// Unchokes and never sends a block.
-    Silent,
-}
-
-/// One member of the swarm.
-#[derive(Debug, Clone)]
-pub struct Member {
-    /// What it begins with.
-    pub has: Has,
-    /// Bytes a second.
-    pub uplink: u64,
-    /// One way to the middle of the network.
-    pub delay: Duration,
-    /// How it behaves.
-    pub character: Character,
-    /// Whether it speaks the fast extension.
-    pub fast: bool,
-    /// Whether it asks for anything.
-    pub downloads: bool,
-    /// Its limits.
-    pub limits: Limits,
-}
-
-impl Default for Member {
-    fn default() -> Member {
-        Member {
-            has: Has::Nothing,
-            uplink: 625_000,
-            delay: Duration::from_millis(20),
-            character: Character::Honest,
-            fast: true,
-            downloads: true,
-            limits: Limits::default(),
-        }
-    }
-}
 
 struct Seat {
     plan: Member,
@@ -92,8 +40,12 @@ struct Seat {
     /// What lies in the files: the truth of each block.
     laid: BTreeMap<Block, bool>,
     here: bool,
-    sending: bool,
-    next_hand: usize,
+    /// Connections that wait for the uplink, in turn.
+    line: VecDeque<usize>,
+    /// What the uplink is sending, and from which connection.
+    sending: Option<(usize, Parcel)>,
+    /// Bytes of payload that have left.
+    sent: u64,
     hands: Vec<usize>,
     wakes: BTreeSet<Duration>,
     completed: Option<Duration>,
@@ -103,17 +55,10 @@ enum Happening {
     Wake(usize),
     Arrive {
         hand: usize,
-        message: Message,
-    },
-    Block {
-        hand: usize,
-        block: Block,
+        parcel: Parcel,
         good: bool,
     },
-    Sent {
-        hand: usize,
-        block: Block,
-    },
+    Sent(usize),
     Dialled {
         from: usize,
         to: SocketAddr,
@@ -128,7 +73,35 @@ enum Happening {
         why: Farewell,
     },
     Turn(usize),
+    Introduced(usize, Vec<usize>),
     Vanish(usize),
+}
+
+/// A happening and its time; the heap gives the earliest first, in the order in which they were made.
+struct Dated {
+    at: Duration,
+    number: u64,
+    happening: Happening,
+}
+
+impl PartialEq for Dated {
+    fn eq(&self, other: &Dated) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Dated {}
+
+impl PartialOrd for Dated {
+    fn partial_cmp(&self, other: &Dated) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Dated {
+    fn cmp(&self, other: &Dated) -> Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
 }
 
 /// The network and everybody on it.
@@ -137,12 +110,23 @@ pub struct Network {
     now: Duration,
     seats: Vec<Seat>,
     hands: Vec<Hand>,
-    due: BinaryHeap<Reverse<(Duration, u64)>>,
-    happenings: BTreeMap<u64, Happening>,
+    due: BinaryHeap<Dated>,
     count: u64,
-    keys: u64,
     rng: fastrand::Rng,
     log: Hasher,
+    /// What threads told at this very moment and nobody has heard yet.
+    told: VecDeque<(usize, Event)>,
+    /// Connections something was said or served on, whose threads have not written yet.
+    written: Vec<usize>,
+    /// Members that are here, download, and are not complete.
+    waiting: usize,
+    riders: usize,
+    /// Pieces that somebody has who had none of them at first, and when the last of them came so far.
+    pub out: (Bitfield, Duration),
+    /// Payload that left in each second: the first member's, and everybody else's.
+    pub traffic: Vec<[u64; 2]>,
+    /// Who gave what to whom, if that is to be kept.
+    pub timeline: Option<Timeline>,
     /// Check the brains' own invariants after every so many events.
     pub check_every: u64,
     steps: u64,
@@ -165,11 +149,16 @@ impl Network {
             seats: Vec::new(),
             hands: Vec::new(),
             due: BinaryHeap::new(),
-            happenings: BTreeMap::new(),
             count: 0,
-            keys: 0,
             rng: fastrand::Rng::with_seed(seed),
             log: Hasher::default(),
+            told: VecDeque::new(),
+            written: Vec::new(),
+            waiting: 0,
+            riders: 0,
+            out: (Bitfield::new(&geometry), Duration::ZERO),
+            traffic: Vec::new(),
+            timeline: None,
             check_every: 1,
             steps: 0,
             accused: BTreeSet::new(),
@@ -195,7 +184,7 @@ impl Network {
         };
         let mut id = [b'-'; 20];
         id[12..].copy_from_slice(&self.rng.u64(..).to_be_bytes());
-        let address = SocketAddr::from(([10, 1, (number >> 8) as u8, number as u8], 6881));
+        let address = address_of(number);
         let setup = Setup {
             geometry: self.geometry,
             info_hash: InfoHash([7; 20]),
@@ -209,15 +198,19 @@ impl Network {
             limits: plan.limits,
             seed: self.rng.u64(..),
         };
+        let swarm = Swarm::new(setup, self.now);
+        self.riders += usize::from(plan.character == Character::FreeRider);
+        self.waiting += usize::from(plan.downloads && !swarm.is_complete());
         self.seats.push(Seat {
-            swarm: Swarm::new(setup, self.now),
+            swarm,
             plan,
             address,
             out: BTreeMap::new(),
             laid: BTreeMap::new(),
             here: true,
-            sending: false,
-            next_hand: 0,
+            line: VecDeque::new(),
+            sending: None,
+            sent: 0,
             hands: Vec::new(),
             wakes: BTreeSet::new(),
             completed: None,
@@ -246,6 +239,11 @@ impl Network {
         }
     }
 
+    /// A tracker tells `member` of `others` at that time: until then it knows nobody.
+    pub fn introduce_at(&mut self, at: Duration, member: usize, others: Vec<usize>) {
+        self.schedule(at, Happening::Introduced(member, others));
+    }
+
     /// Pulls the plug of a member's machine at that time: no goodbye.
     pub fn vanish_at(&mut self, at: Duration, member: usize) {
         self.schedule(at, Happening::Vanish(member));
@@ -263,8 +261,31 @@ impl Network {
 
     /// Whether everybody who is here and downloads has everything.
     pub fn all_complete(&self) -> bool {
-        let mut here = self.seats.iter().filter(|seat| seat.here);
-        here.all(|seat| !seat.plan.downloads || seat.swarm.is_complete())
+        self.waiting == 0
+    }
+
+    /// Whether everybody who is here, downloads and gives has everything.
+    pub fn contributors_complete(&self) -> bool {
+        self.waiting <= self.riders
+            && self.seats.iter().all(|seat| {
+                let waits = seat.here && seat.plan.downloads && !seat.swarm.is_complete();
+                !waits || seat.plan.character == Character::FreeRider
+            })
+    }
+
+    /// When `member` was complete.
+    pub fn completed(&self, member: usize) -> Option<Duration> {
+        self.seats[member].completed
+    }
+
+    /// Whether `member` is a free rider.
+    pub fn rides(&self, member: usize) -> bool {
+        self.seats[member].plan.character == Character::FreeRider
+    }
+
+    /// Bytes of payload that `member` has sent.
+    pub fn sent(&self, member: usize) -> u64 {
+        self.seats[member].sent
     }
 
     /// A digest of everything that was done, by whom and when.
@@ -275,16 +296,15 @@ impl Network {
     /// Runs until `done` or the end of time. Says whether it was done.
     pub fn run_until(&mut self, end: Duration, done: impl Fn(&Network) -> bool) -> bool {
         while !done(self) {
-            let Some(Reverse((at, number))) = self.due.pop() else {
+            if self.due.peek().is_none_or(|next| next.at > end) {
+                return false;
+            }
+            let Some(Dated { at, happening, .. }) = self.due.pop() else {
                 return false;
             };
-            if at > end {
-                return false;
-            }
             self.now = at;
-            if let Some(happening) = self.happenings.remove(&number) {
-                self.happen(happening);
-            }
+            self.happen(happening);
+            self.settle_down();
         }
         true
     }
@@ -295,8 +315,12 @@ impl Network {
 
     fn schedule(&mut self, at: Duration, happening: Happening) {
         self.count += 1;
-        self.happenings.insert(self.count, happening);
-        self.due.push(Reverse((at, self.count)));
+        let number = self.count;
+        self.due.push(Dated {
+            at,
+            number,
+            happening,
+        });
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -307,9 +331,11 @@ impl Network {
                     self.tell(member, Event::Woken);
                 }
             }
-            Happening::Arrive { hand, message } => self.arrive(hand, message),
-            Happening::Block { hand, block, good } => self.block_arrives(hand, block, good),
-            Happening::Sent { hand, block } => self.sent(hand, block),
+            Happening::Arrive { hand, parcel, good } => match parcel {
+                Parcel::Words(words) => words.into_iter().for_each(|it| self.arrive(hand, it)),
+                Parcel::Payload(block) => self.block_arrives(hand, block, good),
+            },
+            Happening::Sent(member) => self.parcel_left(member),
             Happening::Dialled { from, to } => self.dialled(from, to),
             Happening::Checked {
                 member,
@@ -318,7 +344,11 @@ impl Network {
             } => self.checked(member, piece, by_block),
             Happening::Closed { hand, why } => self.close(hand, why),
             Happening::Turn(hand) => self.turn(hand),
+            Happening::Introduced(member, others) => self.introduce(member, &others),
             Happening::Vanish(member) => {
+                let seat = &mut self.seats[member];
+                let missed = seat.plan.downloads && !seat.swarm.is_complete();
+                self.waiting -= usize::from(missed && seat.here);
                 self.seats[member].here = false;
                 for hand in self.seats[member].hands.clone() {
                     let other = self.hands[hand].other;
@@ -344,8 +374,10 @@ impl Network {
             seat.swarm.check_invariants();
         }
         for action in actions {
-            let line = format!("{now:?} {member} {action:?}\n");
-            self.log.update(line.as_bytes());
+            if self.check_every == 1 {
+                let line = format!("{now:?} {member} {action:?}\n");
+                self.log.update(line.as_bytes());
+            }
             self.act(member, action);
         }
         let seat = &mut self.seats[member];
@@ -359,9 +391,9 @@ impl Network {
     }
 
     fn hand_of(&self, member: usize, peer: PeerKey) -> Option<usize> {
-        let hands = self.seats[member].hands.iter();
-        let mut hands = hands.filter(|hand| !self.hands[**hand].closed);
-        hands.find(|hand| self.hands[**hand].key == peer).copied()
+        let hand = peer.0 as usize;
+        let known = self.hands.get(hand)?;
+        (known.member == member && !known.closed).then_some(hand)
     }
 
     fn act(&mut self, member: usize, action: Action) {
@@ -399,9 +431,13 @@ impl Network {
                 );
             }
             Action::Keep { piece } => {
-                let laid = &self.seats[member].laid;
+                let laid = &mut self.seats[member].laid;
                 let mut blocks = self.geometry.blocks(piece);
-                assert!(blocks.all(|block| laid[&block]), "{piece:?} is wrong");
+                if self.out.0.set(piece) {
+                    self.out.1 = self.now;
+                }
+                let right = blocks.all(|block| laid.remove(&block) == Some(true));
+                assert!(right, "{piece:?} is wrong");
             }
             Action::Forget { piece } => {
                 let laid = &mut self.seats[member].laid;
@@ -412,6 +448,7 @@ impl Network {
                 let now = self.now;
                 let old = self.seats[member].completed.replace(now);
                 assert_eq!(old, None, "complete twice");
+                self.waiting -= usize::from(self.seats[member].here);
             }
         }
     }
@@ -431,6 +468,7 @@ impl Network {
                 };
                 if self.hands[hand].due.get(&block) == Some(&Due::Slot) {
                     self.hands[hand].due.remove(&block);
+                    self.hands[hand].taken_back.insert(block);
                     self.send(hand, Message::Cancel(block.into()));
                     self.report(hand, Event::Returned { peer, block });
                 }
@@ -456,6 +494,7 @@ impl Network {
                 match self.hands[hand].due.get(&block) {
                     Some(Due::Spare) => {
                         self.hands[hand].due.remove(&block);
+                        self.hands[hand].taken_back.insert(block);
                         self.send(hand, Message::Cancel(block.into()));
                     }
                     Some(Due::Held { .. }) => {
@@ -483,7 +522,7 @@ impl Network {
                 };
                 if self.seats[member].plan.character != Character::Silent {
                     self.hands[hand].to_serve.push_back(block);
-                    self.use_uplink(member);
+                    self.written.push(hand);
                 }
             }
             Action::Withhold { peer, block } => {
@@ -527,18 +566,22 @@ impl Network {
         };
         let seat = &mut self.seats[member];
         assert!(!seat.laid.contains_key(&block), "{block:?} is laid already");
+        let ours = seat.swarm.have().has(block.piece());
+        assert!(!ours, "{block:?} is ours already");
         if due == Due::Slot {
             let old = seat.out.insert(block, hand);
             assert_eq!(old, None, "{block:?} is out to two peers");
         }
         let old = self.hands[hand].due.insert(block, due);
         assert_eq!(old, None, "{block:?} was asked twice of {peer:?}");
-        self.hands[hand].asked.insert(block);
         self.send(hand, Message::Request(block.into()));
     }
 
     /// A second copy may be asked for only if every missing block that could be asked for is out.
     fn must_be_endgame(&self, member: usize, block: Block) {
+        if self.check_every > 1 {
+            return;
+        }
         let seat = &self.seats[member];
         assert!(seat.out.contains_key(&block), "{block:?} is not out");
         for piece in self.geometry.all_pieces() {
@@ -558,19 +601,13 @@ impl Network {
         }
     }
 
-    /// Puts a message on the line.
+    /// A thread has something to say.
     fn send(&mut self, hand: usize, message: Message) {
-        let other = self.hands[hand].other;
-        let delay = self.delay_between(hand);
-        let at = (self.now + delay).max(self.hands[hand].last_arrival);
-        self.hands[hand].last_arrival = at;
-        self.schedule(
-            at,
-            Happening::Arrive {
-                hand: other,
-                message,
-            },
-        );
+        let free = self.seats[self.hands[hand].member].plan.character != Character::FreeRider;
+        if free || message != Message::Unchoke {
+            self.hands[hand].words.push(message);
+            self.written.push(hand);
+        }
     }
 
     fn delay_between(&self, hand: usize) -> Duration {
@@ -578,55 +615,86 @@ impl Network {
         self.seats[here.member].plan.delay + self.seats[there.member].plan.delay
     }
 
-    /// Begins to send the next block, if the line is free: connections take turns.
-    fn use_uplink(&mut self, member: usize) {
-        let seat = &mut self.seats[member];
-        if seat.sending || seat.hands.is_empty() || !seat.here {
-            return;
-        }
-        let count = seat.hands.len();
-        let start = seat.next_hand;
-        for step in 0..count {
-            let turn = (start + step) % count;
-            let hand = self.seats[member].hands[turn];
-            if self.hands[hand].closed {
-                continue;
+    /// Everything that follows at this very moment: threads write, brains hear what was written.
+    fn settle_down(&mut self) {
+        loop {
+            for hand in std::mem::take(&mut self.written) {
+                self.write(hand);
             }
-            let Some(block) = self.hands[hand].to_serve.pop_front() else {
-                continue;
+            let Some((hand, event)) = self.told.pop_front() else {
+                return;
             };
-            let seat = &mut self.seats[member];
-            seat.next_hand = turn + 1;
-            seat.sending = true;
-            let nanos = u64::from(block.length()) * 1_000_000_000 / seat.plan.uplink;
-            let sent = self.now + Duration::from_nanos(nanos);
-            let arrival = (sent + self.delay_between(hand)).max(self.hands[hand].last_arrival);
-            self.hands[hand].last_arrival = arrival;
-            let good = match self.seats[member].plan.character {
-                Character::Liar { one_in } => self.rng.u32(0..one_in) > 0,
-                Character::LiesAbout { piece } => piece != block.piece().get(),
-                Character::Honest | Character::Silent => true,
-            };
-            let other = self.hands[hand].other;
-            self.schedule(sent, Happening::Sent { hand, block });
-            self.schedule(
-                arrival,
-                Happening::Block {
-                    hand: other,
-                    block,
-                    good,
-                },
-            );
-            return;
+            if !self.hands[hand].closed {
+                self.tell(self.hands[hand].member, event);
+            }
         }
     }
 
-    fn sent(&mut self, hand: usize, block: Block) {
-        let (member, peer) = (self.hands[hand].member, self.hands[hand].key);
-        self.seats[member].sending = false;
-        if !self.hands[hand].closed {
-            self.tell(member, Event::Served { peer, block });
+    /// A thread writes what the kernel takes, and the connection stands in line for the uplink.
+    fn write(&mut self, hand: usize) {
+        let end = &mut self.hands[hand];
+        if end.closed {
+            return;
         }
+        let (peer, member) = (end.key, end.member);
+        let mut served = Vec::new();
+        end.write(&mut served);
+        for block in served {
+            self.told.push_back((hand, Event::Served { peer, block }));
+        }
+        if !self.hands[hand].in_line && !self.hands[hand].unsent.is_empty() {
+            self.hands[hand].in_line = true;
+            self.seats[member].line.push_back(hand);
+            self.use_uplink(member);
+        }
+    }
+
+    /// Begins to send the next parcel, if the line is free: connections take turns.
+    fn use_uplink(&mut self, member: usize) {
+        while self.seats[member].here && self.seats[member].sending.is_none() {
+            let Some(hand) = self.seats[member].line.pop_front() else {
+                return;
+            };
+            self.hands[hand].in_line = false;
+            if self.hands[hand].closed {
+                continue;
+            }
+            let Some(parcel) = self.hands[hand].send() else {
+                continue;
+            };
+            let nanos = parcel.bytes() * 1_000_000_000 / self.seats[member].plan.uplink;
+            self.seats[member].sending = Some((hand, parcel));
+            let at = self.now + Duration::from_nanos(nanos);
+            self.schedule(at, Happening::Sent(member));
+        }
+    }
+
+    /// The uplink has sent a parcel: it travels on.
+    fn parcel_left(&mut self, member: usize) {
+        let Some((hand, parcel)) = self.seats[member].sending.take() else {
+            return;
+        };
+        let mut good = true;
+        if let Parcel::Payload(block) = &parcel {
+            self.seats[member].sent += u64::from(block.length());
+            let second = self.now.as_secs() as usize;
+            self.traffic
+                .resize(self.traffic.len().max(second + 1), [0; 2]);
+            self.traffic[second][usize::from(member > 0)] += u64::from(block.length());
+            good = match self.seats[member].plan.character {
+                Character::Liar { one_in } => self.rng.u32(0..one_in) > 0,
+                Character::LiesAbout { piece } => piece != block.piece().get(),
+                _ => true,
+            };
+        }
+        if !self.hands[hand].closed {
+            let at = (self.now + self.delay_between(hand)).max(self.hands[hand].last_arrival);
+            self.hands[hand].last_arrival = at;
+            let hand = self.hands[hand].other;
+            self.schedule(at, Happening::Arrive { hand, parcel, good });
+        }
+        // Behind those that wait already.
+        self.write(hand);
         self.use_uplink(member);
     }
 
@@ -674,6 +742,10 @@ impl Network {
             return;
         }
         self.delivered += 1;
+        let from = self.hands[self.hands[hand].other].member;
+        if let Some(timeline) = &mut self.timeline {
+            timeline.arrived(from, self.hands[hand].member, block, self.now);
+        }
         let (member, peer) = (self.hands[hand].member, self.hands[hand].key);
         match self.hands[hand].due.get(&block).copied() {
             Some(Due::Slot) => {
@@ -686,7 +758,7 @@ impl Network {
             }
             Some(Due::Held { .. }) | None => {
                 let bytes = block.length();
-                let asked = self.hands[hand].asked.contains(&block);
+                let asked = self.hands[hand].taken_back.contains(&block);
                 self.tell(member, Event::Wasted { peer, bytes, asked });
             }
         }
@@ -732,15 +804,14 @@ impl Network {
         if !self.seats[from].here {
             return;
         }
-        let to = self.seats.iter().position(|seat| seat.address == address);
-        let Some(to) = to.filter(|to| self.seats[*to].here) else {
+        let to = number_at(address);
+        let Some(to) = to.filter(|to| self.seats.get(*to).is_some_and(|seat| seat.here)) else {
             let why = Farewell::Unreachable("refused".into());
             return self.tell(from, Event::Unreached { address, why });
         };
         let fast = self.seats[from].plan.fast && self.seats[to].plan.fast;
-        let keys = [PeerKey(self.keys + 1), PeerKey(self.keys + 2)];
-        self.keys += 2;
         let hands = [self.hands.len(), self.hands.len() + 1];
+        let keys = hands.map(|hand| PeerKey(hand as u64));
         self.hands.push(Hand::new(from, keys[0], hands[1], fast));
         self.hands.push(Hand::new(to, keys[1], hands[0], fast));
         self.seats[from].hands.push(hands[0]);
@@ -805,5 +876,20 @@ impl Network {
         self.hands[hand].closed = true;
         self.seats[member].hands.retain(|other| *other != hand);
         self.tell(member, Event::Gone { peer, why });
+    }
+}
+
+/// The address of a member, and the member at an address.
+fn address_of(number: usize) -> SocketAddr {
+    SocketAddr::from(([10, 1, (number >> 8) as u8, number as u8], 6881))
+}
+
+fn number_at(address: SocketAddr) -> Option<usize> {
+    match address.ip() {
+        std::net::IpAddr::V4(ip) => {
+            let [.., high, low] = ip.octets();
+            Some(usize::from(high) << 8 | usize::from(low))
+        }
+        std::net::IpAddr::V6(_) => None,
     }
 }

@@ -1,0 +1,176 @@
+//! Whom to serve and what to show them: joins the choker and the seed's spread to the peers.
+
+use super::Swarm;
+use super::choker::Candidate;
+use super::event::{Action, Moment, PeerKey};
+use super::peer::Peer;
+use super::uploads::STUCK;
+use crate::protocol::PieceIndex;
+use crate::protocol::bitfield::Bitfield;
+use crate::protocol::peer::Message;
+use std::time::Duration;
+
+/// A peer is shown pieces for so long a time ahead, at the rate at which it is served.
+const SHOWN_AHEAD: Duration = Duration::from_millis(500);
+
+/// How often pieces on show that nobody takes are looked for.
+const SHOW_AGAIN: Duration = Duration::from_secs(1);
+/// Bytes a second that are worth a slot: as many more slots than the least as the uplink has shown to fill.
+const SLOT_RATE: u64 = 200_000;
+/// Payload a peer may have of us before we look at what it gives.
+const CREDIT: u64 = 1 << 20;
+/// A peer that gives one part in so many of what it takes is one that gives.
+const FAIR: u64 = 4;
+
+impl Swarm {
+    /// Lets the choker decide and tells the peers.
+    pub(super) fn take_turns(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let gives = self.facts.downloads && !self.have.is_full();
+        let candidates: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| !peer.leaving)
+            .map(|(key, peer)| Candidate {
+                peer: *key,
+                interested: peer.wants_us,
+                choked: peer.choked,
+                busy: !peer.uploads.is_idle(),
+                worth: if gives {
+                    peer.down.per_second(now)
+                } else {
+                    let kept = self.spread.as_ref().map_or(0, |spread| spread.kept(*key));
+                    u64::from(u32::MAX - kept)
+                },
+                gives: !gives || peer.taken <= CREDIT + peer.given * FAIR,
+                since: peer.since,
+            })
+            .collect();
+        for candidate in &candidates {
+            if let Some(peer) = self.peers.get_mut(&candidate.peer) {
+                peer.uploads.last = !candidate.gives;
+            }
+        }
+        let measured = (self.ledger.up_rate(now) / SLOT_RATE) as usize;
+        let least = self.facts.limits.upload_slots;
+        self.choker.set_slots(least.max(measured));
+        let changes = self.choker.decide(&candidates, gives, now, &mut self.rng);
+        for peer in &changes.choke {
+            self.choke(*peer, actions);
+        }
+        for peer in &changes.unchoke {
+            self.unchoke(*peer, actions);
+        }
+        if !changes.choke.is_empty() {
+            self.show_to_all(now, actions);
+        }
+    }
+
+    /// Hands requests to the threads, a little ahead of the line.
+    pub(super) fn pump(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let rate = self.ledger.up_rate(now);
+        loop {
+            let peers = &self.peers;
+            let uploads = |key| peers.get(&key).map(|peer| &peer.uploads);
+            let all = peers.values().map(|peer| &peer.uploads);
+            let Some(key) = self.turns.next(rate, now, uploads, all) else {
+                break;
+            };
+            let peer = self.peers.get_mut(&key);
+            let Some(block) = peer.and_then(|peer| peer.uploads.hand_over(now)) else {
+                break;
+            };
+            actions.push(Action::Serve { peer: key, block });
+        }
+        // Who could be handed something waits for others, to which perhaps nothing moves any more.
+        let waits = self
+            .turns
+            .anybody(|key| self.peers.get(&key).map(|peer| &peer.uploads));
+        self.pace.pump = waits.then_some(now + STUCK);
+    }
+
+    /// Shows a peer the next piece, or everything, where we hide what we have.
+    pub(super) fn show_more(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get(&key).filter(|peer| !peer.leaving) else {
+            return;
+        };
+        let window = self.window(peer, now);
+        let Some(spread) = &mut self.spread else {
+            return;
+        };
+        let peers = &self.peers;
+        let idle = |key| peers.get(&key).is_none_or(|it| it.choked || !it.wants_us);
+        while let Some(piece) = spread.next(key, window, now, idle) {
+            actions.push(have(key, piece));
+        }
+        let looks = peer.wants_us && spread.waits(key, window);
+        if looks || spread.is_lively(now) {
+            self.pace.show.get_or_insert(now + SHOW_AGAIN);
+        }
+    }
+
+    /// How many bytes a peer may be shown ahead of what was sent.
+    fn window(&self, peer: &Peer, now: Moment) -> u64 {
+        let ahead = peer.up.per_second(now) as f64 * SHOWN_AHEAD.as_secs_f64();
+        (ahead as u64).max(u64::from(self.facts.geometry.piece_length()))
+    }
+
+    /// Shows everybody who has nothing to ask for the next piece.
+    pub(super) fn show_to_all(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        self.pace.show = None;
+        if self.spread.is_none() {
+            return;
+        }
+        let all: Vec<_> = self.peers.keys().copied().collect();
+        for key in all {
+            self.show_more(key, now, actions);
+            self.show_the_bored(key, now, actions);
+        }
+        self.unveil(actions);
+        let Some(spread) = self.spread.as_ref().filter(|spread| spread.is_on()) else {
+            return;
+        };
+        // An alarm only where the clock itself can change something: a swarm at rest sleeps.
+        let mut here = self.peers.iter().filter(|(_, peer)| !peer.leaving);
+        let due = spread.is_lively(now)
+            || here.any(|(key, peer)| peer.wants_us && spread.waits(*key, self.window(peer, now)));
+        self.pace.show = due.then_some(now + SHOW_AGAIN);
+    }
+
+    /// Shows everything to a peer that wants nothing of what it was shown.
+    fn show_the_bored(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
+        let (Some(spread), Some(peer)) = (&mut self.spread, self.peers.get(&key)) else {
+            return;
+        };
+        if peer.leaving || peer.wants_us {
+            return;
+        }
+        if let Some(shown) = spread.bored(key, now) {
+            self.show_rest(key, &shown, actions);
+        }
+    }
+
+    /// Shows everything, where there is no more reason to hide it.
+    pub(super) fn unveil(&mut self, actions: &mut Vec<Action>) {
+        let Some(spread) = &mut self.spread else {
+            return;
+        };
+        for (key, shown) in spread.unveil() {
+            self.show_rest(key, &shown, actions);
+        }
+    }
+
+    /// Shows a peer all that it was not shown yet.
+    fn show_rest(&self, key: PeerKey, shown: &Bitfield, actions: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get(&key).filter(|peer| !peer.leaving) else {
+            return;
+        };
+        let news = self.have.pieces(&self.facts.geometry);
+        let news = news.filter(|piece| !shown.has(*piece) && !peer.holds.has(*piece));
+        actions.extend(news.map(|piece| have(key, piece)));
+    }
+}
+
+fn have(peer: PeerKey, piece: PieceIndex) -> Action {
+    let message = Message::Have { piece: piece.get() };
+    Action::Say { peer, message }
+}

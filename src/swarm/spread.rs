@@ -1,0 +1,372 @@
+//! How a seed spreads its pieces: each goes out once before any goes out twice.
+//!
+//! Nobody in a swarm can be done before the seed has sent every piece once. A second copy of a piece
+//! while first copies are missing is therefore time lost for everybody, and leechers that each take
+//! "the rarest piece" from a seed collide all the time: they know what others have, not what others
+//! have just asked for. So the seed hides: it tells a newcomer that it has nothing, then shows it one
+//! piece at a time, to each a different one, the next when the last is nearly sent (BEP 16). Any
+//! leecher can live with that, as a piece on show looks like a piece just fetched. When every piece
+//! has reached somebody, everything is shown to everybody.
+//!
+//! ```text
+//! spread.arrive(peer, alone)               true: say have-none, show pieces one by one
+//! spread.next(peer, window, now, idle)     the piece to show it now, if it needs one
+//! spread.served(..) ; spread.gained(..)    what was sent, what it announced
+//! spread.unveil()                          who is to be shown everything from now on
+//! ```
+//!
+//! Who is alone with the seed is told everything at once: nobody is there to collide with.
+
+use super::event::{Moment, PeerKey};
+use super::peer::Holding;
+use crate::protocol::bitfield::Bitfield;
+use crate::protocol::{Block, Geometry, PieceIndex};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// A piece on show of which nothing was sent for so long is shown to somebody else, too.
+const STALLED: Duration = Duration::from_secs(5);
+
+/// Pieces a peer may have of us and nobody else of it, and how many more for each that it passed on.
+const KEPT_MAX: u32 = 2;
+const KEPT_MORE: u32 = 2;
+
+/// What one peer was shown.
+#[derive(Debug)]
+struct Viewer {
+    /// It was told that we have nothing, and then of these pieces. `None`: it knows all.
+    shown: Option<Bitfield>,
+    /// Pieces on show that it has not announced yet, and how much of each was not sent.
+    open: BTreeMap<PieceIndex, u32>,
+    /// Pieces it has from us that nobody else is known to have.
+    kept: u32,
+    /// Pieces it had from us first and others have now.
+    passed: u32,
+    /// When it was last shown a piece.
+    shown_at: Moment,
+}
+
+impl Viewer {
+    fn keeps_too_much(&self) -> bool {
+        self.kept >= KEPT_MAX + KEPT_MORE * self.passed
+    }
+}
+
+/// A piece that somebody was shown and nobody has announced.
+#[derive(Debug, Default)]
+struct Show {
+    viewers: BTreeSet<PeerKey>,
+    /// When it was shown, or a block of it last sent.
+    touched: Moment,
+}
+
+/// Who was shown which piece, and who has which.
+#[derive(Debug)]
+pub struct Spread {
+    geometry: Geometry,
+    viewers: BTreeMap<PeerKey, Viewer>,
+    /// How many connected peers have each piece.
+    copies: Vec<u16>,
+    /// Pieces that no connected peer has.
+    missing: u32,
+    /// Pieces on show that nobody has.
+    shows: BTreeMap<PieceIndex, Show>,
+    /// Pieces with one holder, who had it from us.
+    sole: BTreeMap<PieceIndex, PeerKey>,
+    /// All pieces by chance, and how many of them from the front are on show or out.
+    order: Vec<PieceIndex>,
+    next: usize,
+    /// When something was last shown to anybody.
+    shown_at: Moment,
+    /// When a block was last sent to anybody.
+    served_at: Option<Moment>,
+}
+
+impl Spread {
+    /// Nobody has been shown anything.
+    pub fn new(geometry: Geometry, rng: &mut fastrand::Rng) -> Spread {
+        let mut order: Vec<_> = geometry.all_pieces().collect();
+        rng.shuffle(&mut order);
+        Spread {
+            geometry,
+            viewers: BTreeMap::new(),
+            copies: vec![0; geometry.pieces() as usize],
+            missing: geometry.pieces(),
+            shows: BTreeMap::new(),
+            sole: BTreeMap::new(),
+            order,
+            next: 0,
+            shown_at: Moment::ZERO,
+            served_at: None,
+        }
+    }
+
+    /// A newcomer. True: it is to be told that we have nothing, and shown pieces one by one.
+    pub fn arrive(&mut self, peer: PeerKey) -> bool {
+        let others = self.viewers.len();
+        let hide = self.missing > 0 && others > 0;
+        let viewer = Viewer {
+            shown: hide.then(|| Bitfield::new(&self.geometry)),
+            open: BTreeMap::new(),
+            kept: 0,
+            passed: 0,
+            shown_at: Moment::ZERO,
+        };
+        self.viewers.insert(peer, viewer);
+        hide
+    }
+
+    /// A peer with these pieces is gone.
+    pub fn leave(&mut self, peer: PeerKey, holds: &Holding) {
+        if self.viewers.remove(&peer).is_none() {
+            return;
+        }
+        let geometry = self.geometry;
+        for piece in geometry.all_pieces().filter(|piece| holds.has(*piece)) {
+            let copies = &mut self.copies[piece.as_usize()];
+            *copies = copies.saturating_sub(1);
+            if *copies == 0 {
+                self.missing += 1;
+                // It has to be shown again; the search for the next one begins anew.
+                self.next = 0;
+            }
+        }
+        self.sole.retain(|_, holder| *holder != peer);
+        self.shows.retain(|_, show| {
+            show.viewers.remove(&peer);
+            !show.viewers.is_empty()
+        });
+        self.next = 0;
+    }
+
+    /// A peer announced a piece.
+    pub fn gained(&mut self, peer: PeerKey, piece: PieceIndex) {
+        if !self.viewers.contains_key(&peer) {
+            return;
+        }
+        let copies = &mut self.copies[piece.as_usize()];
+        *copies = copies.saturating_add(1);
+        let first = *copies == 1;
+        self.missing -= u32::from(first);
+        self.shows.remove(&piece);
+        let ours = self
+            .viewers
+            .get_mut(&peer)
+            .and_then(|viewer| viewer.open.remove(&piece));
+        if first && ours.is_some() {
+            self.sole.insert(piece, peer);
+            self.count_kept(peer, 1);
+        } else if let Some(holder) = self.sole.remove(&piece) {
+            self.count_kept(holder, -1);
+        }
+    }
+
+    fn count_kept(&mut self, peer: PeerKey, step: i32) {
+        if let Some(viewer) = self.viewers.get_mut(&peer) {
+            viewer.kept = viewer.kept.saturating_add_signed(step);
+            viewer.passed += u32::from(step < 0);
+        }
+    }
+
+    /// A peer that knows all asks for a piece: others need not be shown it.
+    pub fn requested(&mut self, peer: PeerKey, block: Block, now: Moment) {
+        let piece = block.piece();
+        let knows_all = self.viewers.get(&peer).is_some_and(|it| it.shown.is_none());
+        if knows_all && self.copies[piece.as_usize()] == 0 && !self.shows.contains_key(&piece) {
+            self.show(peer, piece, now);
+        }
+    }
+
+    /// A block was sent to a peer.
+    pub fn served(&mut self, peer: PeerKey, block: Block, now: Moment) {
+        self.served_at = Some(now);
+        if let Some(left) = self
+            .viewers
+            .get_mut(&peer)
+            .and_then(|viewer| viewer.open.get_mut(&block.piece()))
+        {
+            *left = left.saturating_sub(block.length());
+            if let Some(show) = self.shows.get_mut(&block.piece()) {
+                show.touched = now;
+            }
+        }
+    }
+
+    /// The piece to show to `peer` now. `None`: it has enough to ask for, or knows all, or nothing is
+    /// left to be shown. `window`: bytes it may be shown ahead of what was sent; `idle`: whether a peer
+    /// is not being served at the moment.
+    pub fn next(
+        &mut self,
+        peer: PeerKey,
+        window: u64,
+        now: Moment,
+        idle: impl Fn(PeerKey) -> bool,
+    ) -> Option<PieceIndex> {
+        let viewer = self.viewers.get(&peer)?;
+        let shown = viewer.shown.as_ref()?;
+        let ahead: u64 = viewer.open.values().map(|left| u64::from(*left)).sum();
+        // While others take what there is, who passes nothing on gets nothing more.
+        let others_take = now < self.shown_at + STALLED / 4;
+        if ahead >= window || others_take && viewer.keeps_too_much() {
+            return None;
+        }
+        while let Some(piece) = self.order.get(self.next) {
+            let taken = self.copies[piece.as_usize()] > 0 || self.shows.contains_key(piece);
+            if !taken {
+                break;
+            }
+            self.next += 1;
+        }
+        let fresh = self.order.get(self.next).copied();
+        let piece = fresh.or_else(|| {
+            let left_lying = self.shows.iter().filter(|(piece, show)| {
+                let stalled = now >= show.touched + STALLED;
+                !shown.has(**piece) && (stalled || show.viewers.iter().all(|it| idle(*it)))
+            });
+            left_lying
+                .min_by_key(|(_, show)| (show.viewers.len(), show.touched))
+                .map(|(piece, _)| *piece)
+        })?;
+        self.show(peer, piece, now);
+        Some(piece)
+    }
+
+    fn show(&mut self, peer: PeerKey, piece: PieceIndex, now: Moment) {
+        let show = self.shows.entry(piece).or_default();
+        show.viewers.insert(peer);
+        show.touched = now;
+        self.shown_at = now;
+        if let Some(viewer) = self.viewers.get_mut(&peer) {
+            viewer.open.insert(piece, self.geometry.piece_size(piece));
+            viewer.shown_at = now;
+            if let Some(shown) = &mut viewer.shown {
+                shown.set(piece);
+            }
+        }
+    }
+
+    /// Pieces that `peer` has from us and nobody else has been seen with.
+    pub fn kept(&self, peer: PeerKey) -> u32 {
+        self.viewers.get(&peer).map_or(0, |viewer| viewer.kept)
+    }
+
+    /// Whether some piece has not reached anybody yet, and it matters.
+    pub fn is_on(&self) -> bool {
+        self.missing > 0 && self.viewers.len() > 1
+    }
+
+    /// Whether the clock alone may bring `peer`, which is interested, something to ask for: it has taken
+    /// what it was shown, and others let lie what they were shown.
+    pub fn waits(&self, peer: PeerKey, window: u64) -> bool {
+        let Some(viewer) = self.viewers.get(&peer) else {
+            return false;
+        };
+        let Some(shown) = &viewer.shown else {
+            return false;
+        };
+        let ahead: u64 = viewer.open.values().map(|left| u64::from(*left)).sum();
+        let fresh = self.next < self.order.len();
+        ahead < window && (fresh || self.shows.keys().any(|piece| !shown.has(*piece)))
+    }
+
+    /// Whether it may turn out soon that somebody wants nothing of what it was shown. Where nothing has
+    /// been sent for a while nobody is in a hurry: whatever peers say next is soon enough.
+    pub fn is_lively(&self, now: Moment) -> bool {
+        let sent = self.served_at.is_some_and(|at| now < at + 3 * STALLED);
+        sent && self.viewers.values().any(|viewer| viewer.shown.is_some())
+    }
+
+    /// Shows everything to a peer that is not interested, if what it was shown has left it so for a while:
+    /// who wants some files only, or pieces in their order, need not want what the dice gave it. With the
+    /// pieces it was shown already.
+    pub fn bored(&mut self, peer: PeerKey, now: Moment) -> Option<Bitfield> {
+        let viewer = self.viewers.get_mut(&peer)?;
+        if viewer.open.is_empty() || now < viewer.shown_at + STALLED {
+            return None;
+        }
+        viewer.shown.take()
+    }
+
+    /// Whoever is to be shown everything from now on: all, once each piece has reached somebody; the
+    /// last one, when the others have left. With the pieces it was shown already.
+    pub fn unveil(&mut self) -> Vec<(PeerKey, Bitfield)> {
+        if self.is_on() {
+            return Vec::new();
+        }
+        let viewers = self.viewers.iter_mut();
+        viewers
+            .filter_map(|(peer, viewer)| Some((*peer, viewer.shown.take()?)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scene::*;
+    use crate::protocol::peer::Message;
+    use crate::swarm::event::{Action, Event, PeerKey};
+    use std::time::Duration;
+
+    /// The pieces that `key` is shown.
+    fn shown(actions: &[Action], key: u64) -> Vec<u32> {
+        let shown = actions.iter().filter_map(|action| match action {
+            Action::Say {
+                peer,
+                message: Message::Have { piece },
+            } if *peer == PeerKey(key) => Some(*piece),
+            _ => None,
+        });
+        shown.collect()
+    }
+
+    /// A seed of ten pieces with the first peer, which knows all and was served a block.
+    fn seed_at_work() -> Scene {
+        let mut scene = Scene::complete();
+        scene.connect(1);
+        scene.say(1, Message::Interested);
+        scene.say(1, Message::Request(wire(0, 0, 16_384)));
+        let (peer, block) = (PeerKey(1), scene.block(0, 0));
+        scene.event(Event::Served { peer, block });
+        scene
+    }
+
+    #[test]
+    fn what_somebody_is_shown_and_lets_lie_is_shown_to_those_who_wait_and_then_there_is_rest() {
+        let mut scene = seed_at_work();
+        let lies = shown(&scene.connect(2), 2);
+        scene.say(2, Message::Interested);
+        // The third fetches all it is shown and goes on; nobody but time can bring it what the second has.
+        let mut next = shown(&scene.connect(3), 3);
+        scene.say(3, Message::Interested);
+        let mut seen = next.clone();
+        for _ in 0..40 {
+            let mut more = Vec::new();
+            for piece in next {
+                more.extend(shown(&scene.say(3, Message::Have { piece }), 3));
+            }
+            more.extend(shown(&scene.wait(Duration::from_secs(1)), 3));
+            seen.extend(&more);
+            next = more;
+        }
+        assert!(seen.contains(&lies[0]), "{seen:?} without {lies:?}");
+        scene.wait(Duration::from_secs(60));
+        assert_eq!(scene.swarm.wake_at(), None);
+    }
+
+    #[test]
+    fn who_wants_nothing_of_what_it_was_shown_is_shown_everything() {
+        let mut scene = seed_at_work();
+        let one = shown(&scene.connect(2), 2);
+        assert_eq!(one.len(), 1);
+        let more = shown(&scene.wait(Duration::from_secs(10)), 2);
+        assert_eq!(more.len(), 9, "{more:?} after {one:?}");
+        // Where nothing moves no alarm is set for it: what the peer says next is soon enough.
+        let one = shown(&scene.connect(3), 3);
+        scene.wait(Duration::from_secs(60));
+        let four = shown(&scene.connect(4), 4);
+        assert_eq!((one.len(), four.len()), (1, 1));
+        scene.wait(Duration::from_secs(60));
+        assert_eq!(scene.swarm.wake_at(), None);
+        assert_eq!(shown(&scene.say(4, Message::KeepAlive), 4).len(), 9);
+    }
+}
