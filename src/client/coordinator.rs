@@ -164,9 +164,9 @@ impl Coordinator {
                 Happened::Wants(flow) => {
                     let connection = self.hands.switchboard.get_mut(peer);
                     let torrent = connection.and_then(|it| it.torrent).unwrap_or(0);
-                    self.limiting.wants(peer, torrent, flow);
+                    self.limiting.wants(peer, torrent, flow, now);
                 }
-                Happened::Unused { flow, bytes } => self.limiting.unused(peer, flow, bytes),
+                Happened::Unused { flow, bytes } => self.limiting.unused(peer, flow, bytes, now),
                 happened => {
                     let Some(connection) = self.hands.switchboard.get_mut(peer) else {
                         continue;
@@ -208,7 +208,7 @@ impl Coordinator {
     /// book alone. The brain frees what it had asked of a peer when it hears that it has gone; told of
     /// each slot before, it would ask this peer again, whose line is cut already.
     fn gone(&mut self, peer: PeerKey, why: Farewell, now: Moment) {
-        self.limiting.gone(peer);
+        self.limiting.gone(peer, now);
         let Some(connection) = self.hands.switchboard.disconnect(peer) else {
             return;
         };

@@ -45,23 +45,26 @@ impl Limiting {
     }
 
     /// A peer's thread has used up what it had.
-    pub(super) fn wants(&mut self, peer: PeerKey, torrent: usize, flow: Flow) {
+    pub(super) fn wants(&mut self, peer: PeerKey, torrent: usize, flow: Flow, now: Moment) {
         if let Some(bucket) = self.bucket(flow) {
-            bucket.wants(peer, torrent);
+            bucket.wants(peer, torrent, now);
         }
     }
 
     /// A peer's thread had no use for the rest of what it was granted.
-    pub(super) fn unused(&mut self, peer: PeerKey, flow: Flow, bytes: u64) {
+    pub(super) fn unused(&mut self, peer: PeerKey, flow: Flow, bytes: u64, now: Moment) {
         if let Some(bucket) = self.bucket(flow) {
-            bucket.returned(peer, bytes);
+            bucket.returned(peer, bytes, now);
         }
     }
 
     /// A peer's thread has ended.
-    pub(super) fn gone(&mut self, peer: PeerKey) {
+    pub(super) fn gone(&mut self, peer: PeerKey, now: Moment) {
         let buckets = [&mut self.up, &mut self.down];
-        buckets.into_iter().flatten().for_each(|it| it.gone(peer));
+        buckets
+            .into_iter()
+            .flatten()
+            .for_each(|it| it.gone(peer, now));
     }
 
     /// When `grant` has something to do; `None` while nobody waits.
@@ -94,7 +97,7 @@ mod tests {
     #[test]
     fn without_a_limit_nothing_is_ever_due() {
         let mut limiting = Limiting::new(None, None);
-        limiting.wants(PeerKey(1), 0, Flow::Up);
+        limiting.wants(PeerKey(1), 0, Flow::Up, Moment::ZERO);
         assert_eq!(limiting.due(), None);
         assert_eq!(limiting.metered(), Metered::default());
     }

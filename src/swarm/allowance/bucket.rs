@@ -10,10 +10,11 @@
 //! use ropewalk::swarm::{allowance::bucket::Bucket, event::PeerKey};
 //! use std::time::Duration;
 //! let mut bucket = Bucket::new(20 * 1024);
-//! (1..=2).for_each(|peer| bucket.wants(PeerKey(peer), 0));
-//! let granted = bucket.hand_out(Duration::from_secs(1));        // by peer thread's commands
+//! let now = Duration::from_secs(1);
+//! (1..=2).for_each(|peer| bucket.wants(PeerKey(peer), 0, now));
+//! let granted = bucket.hand_out(now);                           // by peer thread's commands
 //! assert_eq!(granted.len(), 2);
-//! bucket.returned(PeerKey(1), granted[0].1);                    // it had no use for it
+//! bucket.returned(PeerKey(1), granted[0].1, now);               // it had no use for it
 //! assert!(bucket.due().is_none());                              // nobody wants anything: no wake-up
 //! ```
 
@@ -83,7 +84,8 @@ impl Bucket {
     }
 
     /// A peer of this torrent has used up what it was granted and has more to send, or to read.
-    pub fn wants(&mut self, peer: PeerKey, torrent: usize) {
+    pub fn wants(&mut self, peer: PeerKey, torrent: usize, now: Moment) {
+        self.fill(now);
         let taste = self.taste();
         let account = self.accounts.entry(peer).or_insert(Account {
             torrent,
@@ -103,7 +105,8 @@ impl Bucket {
     }
 
     /// A peer had no use for the last `bytes` of its grant.
-    pub fn returned(&mut self, peer: PeerKey, bytes: u64) {
+    pub fn returned(&mut self, peer: PeerKey, bytes: u64, now: Moment) {
+        self.fill(now);
         if let Some(account) = self.accounts.get_mut(&peer) {
             let held = std::mem::take(&mut account.held);
             let back = bytes.min(held);
@@ -114,7 +117,8 @@ impl Bucket {
     }
 
     /// A peer has left: what it held counts as used.
-    pub fn gone(&mut self, peer: PeerKey) {
+    pub fn gone(&mut self, peer: PeerKey, now: Moment) {
+        self.fill(now);
         if let Some(account) = self.accounts.remove(&peer) {
             self.out -= account.held;
             if let Some(ticket) = account.ticket {
@@ -177,7 +181,8 @@ impl Bucket {
         }
     }
 
-    /// Turns the time since the last filling into bytes, as far as they fit.
+    /// Turns the time since the last filling into bytes, as far as they fit. So also before a grant is accounted
+    /// for: time that passed while it was out was no time to fill its place.
     fn fill(&mut self, now: Moment) {
         let bytes = self.worth(now.saturating_sub(self.filled));
         let room = self.burst().saturating_sub(self.level + self.out);
@@ -253,13 +258,13 @@ mod tests {
                         supply[at] -= takes as f64;
                         held[at] = Some((left - takes, until)).filter(|it| it.0 > 0);
                         if held[at].is_none() && supply[at] >= 1.0 {
-                            bucket.wants(peer, at % 2);
+                            bucket.wants(peer, at % 2, now);
                         } else if let Some((left, _)) = held[at].filter(|_| now >= until) {
-                            bucket.returned(peer, left);
+                            bucket.returned(peer, left, now);
                             held[at] = None;
                         }
                     }
-                    None if supply[at] >= 1.0 => bucket.wants(peer, at % 2),
+                    None if supply[at] >= 1.0 => bucket.wants(peer, at % 2, now),
                     None => {}
                 }
             }
@@ -326,7 +331,9 @@ mod tests {
         let mut bucket = Bucket::new(100_000);
         // Appetite comes with eating.
         let rounds = (0..10).map(|round| {
-            (0..10).for_each(|peer| bucket.wants(PeerKey(peer), usize::from(peer > 0)));
+            // Each grant is used up at once.
+            let used = ms(300 + 200 * round);
+            (0..10).for_each(|peer| bucket.wants(PeerKey(peer), usize::from(peer > 0), used));
             bucket.hand_out(ms(500 + 200 * round))
         });
         let granted = rounds.last().unwrap_or_default();
@@ -341,7 +348,7 @@ mod tests {
         let mut bucket = Bucket::new(50);
         let mut turns = [0; 5];
         for now in (0..600_000).step_by(100).map(ms) {
-            (0..5).for_each(|peer| bucket.wants(PeerKey(peer), 0));
+            (0..5).for_each(|peer| bucket.wants(PeerKey(peer), 0, now));
             for (peer, bytes) in bucket.hand_out(now) {
                 turns[peer.0 as usize] += bytes;
             }
@@ -349,6 +356,26 @@ mod tests {
         let sum: u64 = turns.iter().sum();
         assert!((29_800..=30_100).contains(&sum), "{turns:?}");
         assert!(turns.iter().all(|bytes| *bytes > 5_000), "{turns:?}");
+    }
+
+    #[test]
+    fn time_that_passes_while_everything_is_granted_fills_nothing() {
+        let mut bucket = Bucket::new(100_000);
+        bucket.wants(PeerKey(1), 0, ms(1_000));
+        // The first taste, and then more and more, until all is out.
+        let mut now = ms(1_000);
+        let mut held = 0;
+        while bucket.level > 0 || held == 0 {
+            held = bucket.hand_out(now).iter().map(|grant| grant.1).sum();
+            if bucket.level > 0 {
+                now += ms(100);
+                bucket.wants(PeerKey(1), 0, now);
+            }
+        }
+        let full = held;
+        now += ms(10_000);
+        bucket.wants(PeerKey(1), 0, now);
+        assert_eq!(bucket.level, bucket.burst() - full);
     }
 
     proptest! {
@@ -369,17 +396,17 @@ mod tests {
                 match deed {
                     0 | 1 => {
                         used += u128::from(std::mem::take(&mut held[at]));
-                        bucket.wants(key, at % 2);
+                        bucket.wants(key, at % 2, now);
                     }
                     2 => {
                         let back = bytes.min(held[at]);
                         used += u128::from(held[at] - back);
                         held[at] = 0;
-                        bucket.returned(key, back);
+                        bucket.returned(key, back, now);
                     }
                     _ => {
                         used += u128::from(std::mem::take(&mut held[at]));
-                        bucket.gone(key);
+                        bucket.gone(key, now);
                     }
                 }
                 for (peer, bytes) in bucket.hand_out(now) {
