@@ -11,8 +11,8 @@
 //! slots held here. *Positional*: through a small buffer and `pwrite`, for blocks over several files,
 //! for file systems whose maps are not one with the page cache, and when the budget for maps is spent.
 //!
-//! A slot is prepared (overwritten with zeros) only while it waits in `slots`, untouched: the block
-//! under way is taken out of there first, so zeros never follow bytes.
+//! A slot is prepared (overwritten with zeros) only while it waits in `slots`, before a byte of its block has
+//! come: the block under way is taken out of there first, so zeros never follow payload.
 
 use super::arriving::{Arriving, Destination, Taken};
 use super::positional::{why_unbacked, write_at};
