@@ -7,7 +7,7 @@ use ropewalk::swarm::event::{Event, PeerKey};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Unsent bytes the kernel takes from a thread: what `net::dial` sets as TCP_NOTSENT_LOWAT.
-pub const UNSENT_MAX: u64 = 128 * 1024;
+pub const UNSENT_MAX: u64 = 16 * 1024;
 
 /// A request under way, as the thread sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,9 +127,14 @@ impl Hand {
         Some(parcel)
     }
 
-    /// Takes all slots out, to be sent home; spares are forgotten.
+    /// Takes all slots out, to be sent home. What was asked for and has not come is forgotten; a copy that has
+    /// come stays in memory.
     pub fn take_slots(&mut self) -> Vec<Block> {
-        let due = std::mem::take(&mut self.due);
+        let (held, due) = std::mem::take(&mut self.due)
+            .into_iter()
+            .partition(|(_, due)| matches!(due, Due::Held { .. }));
+        self.due = held;
+        let due: BTreeMap<Block, Due> = due;
         self.taken_back.extend(due.keys().copied());
         let slots = due.into_iter().filter(|(_, due)| *due == Due::Slot);
         slots.map(|(block, _)| block).collect()
