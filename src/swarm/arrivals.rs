@@ -20,6 +20,11 @@ const USELESS: Duration = Duration::from_secs(60);
 /// Connections one host may always have; half the table is the limit of larger ones (C17).
 const SAME_HOST_MIN: usize = 4;
 
+/// So many are called without keeping a place for callers.
+const CALLED_MIN: usize = 20;
+/// How often somebody is called once only the places kept for callers are left.
+const CALL_PAUSE: Duration = Duration::from_secs(2);
+
 impl Swarm {
     pub(super) fn found(&mut self, addresses: &[SocketAddr], origin: Origin, now: Moment) {
         for address in addresses {
@@ -37,8 +42,7 @@ impl Swarm {
 
     /// Calls whom there is room for.
     pub(super) fn dial(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let room = self.room();
-        if room == 0 {
+        if self.room() == 0 {
             let waiting = self.addresses.wake_at().is_some_and(|at| at <= now);
             if waiting && now >= self.pace.replaced + REPLACE_PAUSE {
                 self.pace.replaced = now;
@@ -46,7 +50,8 @@ impl Swarm {
             }
             return;
         }
-        for address in self.addresses.due(now, room, &mut self.rng) {
+        for address in self.addresses.due(now, self.calls(now), &mut self.rng) {
+            self.pace.dialled = now;
             actions.push(Action::Dial { address });
         }
         self.pace.announced.get_or_insert(now);
@@ -72,10 +77,27 @@ impl Swarm {
         let Some(at) = self.addresses.wake_at() else {
             return self.announce_at();
         };
-        if self.room() > 0 {
+        if self.room() > self.kept_open() {
             return Some(at);
         }
+        if self.room() > 0 {
+            return Some(at.max(self.pace.dialled + CALL_PAUSE));
+        }
         Some(at.max(self.pace.replaced + REPLACE_PAUSE))
+    }
+
+    /// How many may be called now: the places kept open are taken slowly, for as long as nobody comes.
+    fn calls(&self, now: Moment) -> usize {
+        let free = self.room().saturating_sub(self.kept_open());
+        let waited = now >= self.pace.dialled + CALL_PAUSE;
+        free.max(usize::from(waited))
+    }
+
+    /// Places for those who will call us, where there are many. Where the first fifty call each other until nobody
+    /// has a place left, the next fifty meet only one another, and all that reaches them goes through a few.
+    fn kept_open(&self) -> usize {
+        let peers = self.facts.limits.peers;
+        (peers / 2).min(peers.saturating_sub(CALLED_MIN))
     }
 
     fn room(&self) -> usize {
@@ -476,6 +498,18 @@ mod tests {
         let actions = scene.connect(4);
         assert_eq!(farewell(&actions, 2), Some(Farewell::Replaced));
         assert_eq!(farewell(&actions, 4), None);
+    }
+
+    #[test]
+    fn of_many_places_some_are_for_callers_and_filled_slowly_where_nobody_calls() {
+        let some = |setup: &mut super::super::Setup| setup.limits.peers = 22;
+        let mut scene = Scene::of(10, &[], some);
+        let addresses = (10..90).map(|key| greeting(key).address).collect();
+        let origin = Origin::Tracker;
+        assert_eq!(dials(&scene.event(Event::Found { addresses, origin })), 20);
+        let waits = [CALL_PAUSE / 2, CALL_PAUSE, CALL_PAUSE, CALL_PAUSE];
+        let dialled = waits.map(|wait| dials(&scene.wait(wait)));
+        assert_eq!(dialled, [0, 1, 1, 0]);
     }
 
     #[test]

@@ -165,6 +165,7 @@ impl Swarm {
             return;
         };
         self.discard_spare(block, actions);
+        self.moves.remove(&block);
         if last {
             self.check(block.piece(), actions);
         }
@@ -195,6 +196,7 @@ impl Swarm {
             return;
         }
         self.settle_spare(block, now, actions);
+        self.hand_on(block, now, actions);
         self.fill(key, now, actions);
         self.feed_the_hungry(now, actions);
     }
@@ -384,9 +386,7 @@ impl Swarm {
             }
             self.drop_spares(key, Some(now), actions);
         }
-        if self.picker.is_endgame() {
-            self.take_over(now, actions);
-        }
+        self.take_over(now, actions);
         self.feed_the_hungry(now, actions);
     }
 }

@@ -10,7 +10,7 @@
 //! each other: [`availability`] and [`picker`] (which block), [`pipeline`] and [`ahead`] (how many), [`choker`] and
 //! [`uploads`] (whom to serve), [`suspects`] (who lied), [`addresses`] (whom to call), [`ledger`]
 //! (how much). What joins them is told by topic: `arrivals` (who comes and goes), `conversation`
-//! (what a peer's message means), `downloads` (a block's way to a checked piece), `endgame`.
+//! (what a peer's message means), `downloads` (a block's way to a checked piece), `takeover`, `endgame`.
 //!
 //! The same seed and the same events give the same actions: no clock, no dice, no map without an order.
 
@@ -35,6 +35,7 @@ mod scene;
 mod serving;
 pub mod spread;
 pub mod suspects;
+mod takeover;
 pub mod uploads;
 
 use crate::protocol::bitfield::Bitfield;
@@ -54,12 +55,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 use suspects::Suspects;
+use takeover::Moves;
 use uploads::Turns;
 
 /// How often requests are looked at for time-outs, while there are any.
 const TICK: Duration = Duration::from_secs(1);
-/// How often peers without work look for spares to ask for, in the endgame.
-const TICK_ENDGAME: Duration = Duration::from_millis(250);
+/// How often peers without work look for what they can take over.
+const TICK_IDLE: Duration = Duration::from_millis(100);
 
 /// How much of the machine this swarm may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +169,8 @@ struct Pace {
     pump: Option<Moment>,
     announced: Option<Moment>,
     replaced: Moment,
+    /// When somebody was last called.
+    dialled: Moment,
 }
 
 /// One swarm, as seen by one of its members: us.
@@ -177,6 +181,7 @@ pub struct Swarm {
     peers: BTreeMap<PeerKey, Peer>,
     picker: Picker,
     endgame: Endgame,
+    moves: Moves,
     /// Peers with room in their pipe for which nothing was to be picked.
     hungry: BTreeSet<PeerKey>,
     ahead: Ahead,
@@ -234,6 +239,7 @@ impl Swarm {
             peers: BTreeMap::new(),
             picker,
             endgame: Endgame::default(),
+            moves: Moves::new(),
             hungry: BTreeSet::new(),
             ahead,
             choker: Choker::new(setup.limits.upload_slots),
@@ -305,8 +311,8 @@ impl Swarm {
 
     fn set_tick(&mut self, now: Moment) {
         let waiting = !self.hungry.is_empty();
-        let after = if waiting && self.picker.is_endgame() {
-            TICK_ENDGAME
+        let after = if waiting && self.picker.out() > 0 {
+            TICK_IDLE
         } else if self.picker.out() > 0 || waiting && self.picker.any_free() {
             TICK
         } else {

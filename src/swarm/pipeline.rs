@@ -45,6 +45,8 @@ const PATIENCE_MAX: Duration = Duration::from_secs(60);
 /// A peer that answers nothing for so long has forgotten what it was asked, even if nobody else could
 /// be asked. Longer than any block may take on its way, which is [`PATIENCE_MAX`].
 const FORGOTTEN: Duration = Duration::from_secs(120);
+/// So much longer than twice the usual time an answer may take before we stop believing in it.
+const OVERDUE: Duration = Duration::from_millis(500);
 /// Copies that may be asked of a peer in the endgame: what its thread keeps in memory.
 pub const SPARES_MAX: usize = 2;
 
@@ -170,6 +172,24 @@ impl Pipe {
         };
         let line = self.delay.unwrap_or_default().as_secs_f64();
         line + (before + 1) as f64 * usual.max(silent)
+    }
+
+    /// In how many seconds the answer to a request that has `before` others before it may be expected: however
+    /// long it has waited, as long as answers usually take. Who serves many in turn is silent most of the time,
+    /// and longest just before our turn. Only after more than twice the usual time is a peer believed to need
+    /// as long again.
+    pub fn remaining(&self, asked: &Asked, before: usize, now: Moment) -> f64 {
+        let age = now.saturating_sub(asked.at);
+        if age > self.usual * 2 + OVERDUE {
+            return age.as_secs_f64();
+        }
+        let usual = self.usual.as_secs_f64();
+        let first = self.asked.front();
+        let in_turn = first.is_some_and(|first| first.block.piece() == asked.block.piece());
+        if in_turn || self.rate <= 0.0 {
+            return usual;
+        }
+        usual.max(before as f64 * f64::from(BLOCK_LENGTH) / self.rate)
     }
 
     /// Requests that still hold a slot, oldest first.

@@ -1,0 +1,234 @@
+//! Work goes to whoever has none: requests that wait long at one peer move to another that would answer
+//! them at once.
+//!
+//! In a swarm where everybody is fast, all that is missing is asked for the moment it is heard of, of the
+//! one peer that has it. By the time that peer gets round to the last of those who ask, many others have
+//! the piece and nothing to send. With 24 leechers an eighth of all uplinks stood idle for this reason, and
+//! the last one was done at 1.3 times the limit instead of 1.1. So ten times a second those whose pipe is
+//! empty take over what is expected latest of others.
+//!
+//! ```text
+//! take_over: Revoke at the holder -> its slot comes home (Returned) -> hand_on: Request to the taker
+//! ```
+//!
+//! A cancel may come too late, and what it was for comes twice. What is likely to be on its way already
+//! stays where it is: the head of each queue, and a piece of which the peer has begun to send blocks.
+
+use super::Swarm;
+use super::endgame::may_help;
+use super::event::{Action, Moment, PeerKey};
+use super::picker::Where;
+use crate::protocol::Block;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A request younger than this stays.
+const MOVE_AGE: Duration = Duration::from_millis(200);
+/// The first requests of a queue stay: they may be on their way. With two of them instead of four, twice as
+/// many bytes came twice.
+const LEFT_ALONE: usize = 4;
+/// How much sooner a block has to come from the peer that takes it over: so many times, and more than
+/// this many seconds.
+const SOONER: (f64, f64) = (1.5, 0.15);
+/// Blocks that a peer may take over of which it is not known how fast it is.
+const UNTRIED: usize = 16;
+
+/// A request that somebody might answer sooner.
+struct Late {
+    /// In how many seconds it is expected.
+    expected: f64,
+    holder: PeerKey,
+    block: Block,
+}
+
+/// Who is to be asked for a block that is on its way home.
+pub(super) type Moves = BTreeMap<Block, PeerKey>;
+
+impl Swarm {
+    /// Takes requests away from peers that would answer them long after an idle one could.
+    pub(super) fn take_over(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let mut idle: Vec<_> = self.idle().collect();
+        if idle.is_empty() {
+            return;
+        }
+        let picker = &self.picker;
+        self.moves
+            .retain(|block, _| matches!(picker.place(*block), Some(Where::Out(_))));
+        self.rng.shuffle(&mut idle);
+        let mut late = self.latest(now);
+        for taker in idle {
+            for Late { holder, block, .. } in self.best_for(taker, &mut late, now) {
+                if let Some(peer) = self.peers.get_mut(&holder)
+                    && peer.pipe.revoke(block)
+                {
+                    self.moves.insert(block, taker);
+                    let peer = holder;
+                    actions.push(Action::Revoke { peer, block });
+                }
+            }
+        }
+    }
+
+    /// A block that was taken away is home: whoever was to have it is asked. Not whoever it was taken from,
+    /// whose answer to the cancel would be taken for one to the new request.
+    pub(super) fn hand_on(&mut self, block: Block, now: Moment, actions: &mut Vec<Action>) {
+        let Some(taker) = self.moves.remove(&block) else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(&taker).filter(|peer| may_help(peer)) else {
+            return;
+        };
+        if self.picker.settle(block, taker) {
+            peer.pipe.ask(block, now);
+            actions.push(Action::Request { peer: taker, block });
+        }
+    }
+
+    /// Peers that would bring at once what others bring later.
+    fn idle(&self) -> impl Iterator<Item = PeerKey> {
+        let hungry = self.hungry.iter().copied();
+        hungry.filter(|key| {
+            let peer = self.peers.get(key);
+            peer.is_some_and(|peer| may_help(peer) && peer.pipe.busy() == 0)
+        })
+    }
+
+    /// What may be moved, what is expected last in front. Of one peer, the end of its queue first.
+    fn latest(&self, now: Moment) -> Vec<Late> {
+        let mut found = Vec::new();
+        for (key, peer) in self.peers.iter().filter(|(_, peer)| !peer.leaving) {
+            let asked = peer.pipe.asked().enumerate().skip(LEFT_ALONE);
+            for (before, asked) in asked.filter(|(_, it)| !it.revoked && !it.settled) {
+                let expected = peer.pipe.remaining(asked, before, now);
+                if expected > SOONER.1
+                    && now.saturating_sub(asked.at) >= MOVE_AGE
+                    && self.may_move(asked.block, *key)
+                {
+                    found.push(Late {
+                        expected,
+                        holder: *key,
+                        block: asked.block,
+                    });
+                }
+            }
+        }
+        found.reverse();
+        found.sort_by(|one, two| two.expected.total_cmp(&one.expected));
+        found
+    }
+
+    /// Whether `holder` has not begun with the block's piece, and nobody is under suspicion for it.
+    fn may_move(&self, block: Block, holder: PeerKey) -> bool {
+        let begun = Where::Laid(Some(holder));
+        !self.is_spared(block)
+            && self.picker.may_spare(block)
+            && !self.picker.places(block.piece()).contains(&begun)
+    }
+
+    /// What `taker` has and would bring much sooner, as much as it can use: taken out of `late`.
+    fn best_for(&self, taker: PeerKey, late: &mut Vec<Late>, now: Moment) -> Vec<Late> {
+        let Some(peer) = self.peers.get(&taker) else {
+            return Vec::new();
+        };
+        let coming = self.moves.values().filter(|it| **it == taker).count();
+        let room = match peer.pipe.has_delivered() {
+            true => peer.pipe.room(),
+            false => UNTRIED,
+        };
+        let mut room = room.saturating_sub(coming);
+        let (times, seconds) = SOONER;
+        let enough = peer.pipe.expected(0, now) * times + seconds;
+        late.extract_if(.., |late| {
+            let takes = room > 0
+                && late.expected > enough
+                && late.holder != taker
+                && peer.holds.has(late.block.piece());
+            room -= usize::from(takes);
+            takes
+        })
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::scene::*;
+    use super::*;
+    use crate::protocol::peer::Message;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn revoked(actions: &[Action], key: u64) -> Vec<Block> {
+        let revoked = actions.iter().filter_map(|action| match action {
+            Action::Revoke { peer, block } if *peer == PeerKey(key) => Some(*block),
+            _ => None,
+        });
+        revoked.collect()
+    }
+
+    /// Peer 1 was asked for all ten pieces of two blocks and is silent.
+    fn all_asked_of_one() -> (Scene, Vec<Block>) {
+        let mut scene = Scene::of(10, &[], |_| {});
+        let asked = requests(&scene.connect_seed(1), 1);
+        assert_eq!(asked.len(), 20);
+        (scene, asked)
+    }
+
+    #[test]
+    fn who_has_nothing_to_do_is_asked_for_what_waits_elsewhere_and_nobody_else_is() {
+        let (mut scene, asked) = all_asked_of_one();
+        assert_eq!(requests(&scene.connect_seed(2), 2), []);
+        let mut moved = revoked(&scene.wait(SECOND), 1);
+        assert_eq!(moved.first(), asked.last(), "the end of the queue first");
+        moved.reverse();
+        assert_eq!(moved, asked[LEFT_ALONE..]);
+        for block in moved {
+            let actions = scene.give_back(1, block);
+            assert_eq!(requests(&actions, 2), [block]);
+            assert_eq!(requests(&actions, 1), []);
+        }
+    }
+
+    #[test]
+    fn a_piece_that_has_begun_to_come_stays() {
+        let (mut scene, asked) = all_asked_of_one();
+        scene.connect_seed(2);
+        let (begun, rest) = (asked[10], asked[11]);
+        assert_eq!(begun.piece(), rest.piece());
+        scene.receive(1, begun);
+        let moved = revoked(&scene.wait(SECOND), 1);
+        assert!(!moved.is_empty() && !moved.contains(&rest), "{moved:?}");
+    }
+
+    #[test]
+    fn who_lacks_the_piece_or_chokes_us_takes_nothing_over() {
+        let (mut scene, asked) = all_asked_of_one();
+        scene.connect(2);
+        scene.say(2, Message::HaveNone);
+        scene.say(2, Message::Unchoke);
+        scene.connect(3);
+        scene.say(3, Message::HaveAll);
+        assert_eq!(revoked(&scene.wait(SECOND), 1), []);
+        let last = asked.last().unwrap();
+        let piece = last.piece().get();
+        scene.say(2, Message::Have { piece });
+        let moved = revoked(&scene.wait(SECOND), 1);
+        assert!(moved.iter().all(|it| it.piece() == last.piece()));
+        assert_eq!(moved.len(), 2);
+    }
+
+    #[test]
+    fn a_block_that_comes_before_it_is_given_back_is_asked_of_nobody() {
+        let (mut scene, asked) = all_asked_of_one();
+        scene.connect_seed(2);
+        let moved = revoked(&scene.wait(SECOND), 1);
+        let last = *asked.last().unwrap();
+        assert!(moved.contains(&last));
+        assert_eq!(requests(&scene.receive(1, last), 2), []);
+        let others = moved.iter().filter(|block| **block != last);
+        for block in others {
+            assert!(!requests(&scene.give_back(1, *block), 2).contains(&last));
+        }
+    }
+}
