@@ -85,6 +85,11 @@ impl Choker {
         self.slots = slots.max(1);
     }
 
+    /// Whether somebody waits who could be served with so many slots.
+    pub fn lacks(&self, slots: usize) -> bool {
+        self.crowded && slots > self.slots
+    }
+
     /// When turns have to be looked at again; `None` while everybody who wants a slot has one.
     pub fn due(&self) -> Option<Moment> {
         self.crowded.then_some(self.round + ROUND)
@@ -336,6 +341,17 @@ mod tests {
         assert!(!crowd.0[bored].choked);
         crowd.decide(&mut choker, seconds(31));
         assert!(crowd.0[bored].choked);
+    }
+
+    #[test]
+    fn a_line_that_turns_out_to_be_wider_serves_those_who_wait() {
+        let (mut crowd, mut choker) = (Crowd::of(5), Choker::new(2));
+        crowd.decide(&mut choker, seconds(20));
+        assert!(!choker.lacks(2) && choker.lacks(3));
+        choker.set_slots(5);
+        crowd.decide(&mut choker, seconds(21));
+        assert_eq!(crowd.served(), 5);
+        assert!(!choker.lacks(9));
     }
 
     #[test]

@@ -254,6 +254,7 @@ impl Swarm {
         actions: &mut Vec<Action>,
     ) {
         self.ledger.served(block.length(), now);
+        self.pace.choker_due |= self.choker.lacks(self.slots(now));
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };

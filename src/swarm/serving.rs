@@ -4,7 +4,8 @@ use super::Swarm;
 use super::choker::Candidate;
 use super::event::{Action, Moment, PeerKey};
 use super::peer::Peer;
-use super::uploads::STUCK;
+use super::spread::Spread;
+use super::uploads::patience;
 use crate::protocol::PieceIndex;
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::peer::Message;
@@ -17,8 +18,11 @@ const SHOWN_AHEAD: Duration = Duration::from_millis(500);
 const SHOW_AGAIN: Duration = Duration::from_secs(1);
 /// Bytes a second that are worth a slot: as many more slots than the least as the uplink has shown to fill.
 const SLOT_RATE: u64 = 200_000;
-/// Payload a peer may have of us before we look at what it gives.
-const CREDIT: u64 = 1 << 20;
+/// While first copies go out, as many peers are served as can have a piece each within so many seconds.
+const ROUND: u64 = 8;
+/// Payload a peer may have of us before we look at what it gives: two pieces, within these.
+const CREDIT_MIN: u64 = 256 << 10;
+const CREDIT_MAX: u64 = 1 << 20;
 /// A peer that gives one part in so many of what it takes is one that gives.
 const FAIR: u64 = 4;
 
@@ -26,6 +30,7 @@ impl Swarm {
     /// Lets the choker decide and tells the peers.
     pub(super) fn take_turns(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let gives = self.facts.downloads && !self.have.is_full();
+        let credit = self.credit();
         let candidates: Vec<_> = self
             .peers
             .iter()
@@ -41,18 +46,19 @@ impl Swarm {
                     let kept = self.spread.as_ref().map_or(0, |spread| spread.kept(*key));
                     u64::from(u32::MAX - kept)
                 },
-                gives: !gives || peer.taken <= CREDIT + peer.given * FAIR,
+                gives: !gives || peer.taken <= credit + peer.given * FAIR,
                 since: peer.since,
             })
             .collect();
         for candidate in &candidates {
             if let Some(peer) = self.peers.get_mut(&candidate.peer) {
-                peer.uploads.last = !candidate.gives;
+                let mut spread = self.spread.iter();
+                let keeps = spread.any(|spread| spread.keeps_too_much(candidate.peer));
+                peer.uploads.last = !candidate.gives || keeps;
             }
         }
-        let measured = (self.ledger.up_rate(now) / SLOT_RATE) as usize;
-        let least = self.facts.limits.upload_slots;
-        self.choker.set_slots(least.max(measured));
+        let slots = self.slots(now);
+        self.choker.set_slots(slots);
         let changes = self.choker.decide(&candidates, gives, now, &mut self.rng);
         for peer in &changes.choke {
             self.choke(*peer, actions);
@@ -65,14 +71,31 @@ impl Swarm {
         }
     }
 
+    /// How many peers are served: as many as the uplink has shown to fill.
+    pub(super) fn slots(&self, now: Moment) -> usize {
+        let mut worth = SLOT_RATE;
+        if self.spread.as_ref().is_some_and(Spread::is_on) {
+            // A peer that is not served has nothing to pass on, and peers take turns at whole pieces.
+            let piece = u64::from(self.facts.geometry.piece_length());
+            worth = (piece / ROUND).clamp(1, SLOT_RATE);
+        }
+        let measured = (self.ledger.up_rate(now) / worth) as usize;
+        measured.max(self.facts.limits.upload_slots)
+    }
+
+    /// Payload a peer may have of us before we look at what it gives: something to trade with.
+    fn credit(&self) -> u64 {
+        let pieces = 2 * u64::from(self.facts.geometry.piece_length());
+        pieces.clamp(CREDIT_MIN, CREDIT_MAX)
+    }
+
     /// Hands requests to the threads, a little ahead of the line.
     pub(super) fn pump(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let rate = self.ledger.up_rate(now);
         loop {
             let peers = &self.peers;
             let uploads = |key| peers.get(&key).map(|peer| &peer.uploads);
-            let all = peers.values().map(|peer| &peer.uploads);
-            let Some(key) = self.turns.next(rate, now, uploads, all) else {
+            let Some(key) = self.turns.next(rate, now, uploads) else {
                 break;
             };
             let peer = self.peers.get_mut(&key);
@@ -85,7 +108,7 @@ impl Swarm {
         let waits = self
             .turns
             .anybody(|key| self.peers.get(&key).map(|peer| &peer.uploads));
-        self.pace.pump = waits.then_some(now + STUCK);
+        self.pace.pump = waits.then(|| now + patience(rate));
     }
 
     /// Shows a peer the next piece, or everything, where we hide what we have.
@@ -94,12 +117,14 @@ impl Swarm {
             return;
         };
         let window = self.window(peer, now);
+        let uploads = |key| self.peers.get(&key).map(|peer| &peer.uploads);
+        let others_wait = self.turns.others_wait(key, uploads);
         let Some(spread) = &mut self.spread else {
             return;
         };
         let peers = &self.peers;
         let idle = |key| peers.get(&key).is_none_or(|it| it.choked || !it.wants_us);
-        while let Some(piece) = spread.next(key, window, now, idle) {
+        while let Some(piece) = spread.next(key, window, others_wait, now, idle) {
             actions.push(have(key, piece));
         }
         let looks = peer.wants_us && spread.waits(key, window);

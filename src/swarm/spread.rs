@@ -47,8 +47,15 @@ struct Viewer {
 }
 
 impl Viewer {
+    /// Pieces it has of us and nobody else has been seen with. Who was shown a piece need not announce it to
+    /// us: all of it was sent.
+    fn keeps(&self) -> u32 {
+        let sent = self.open.values().filter(|left| **left == 0).count();
+        self.kept + sent as u32
+    }
+
     fn keeps_too_much(&self) -> bool {
-        self.kept >= KEPT_MAX + KEPT_MORE * self.passed
+        self.keeps() >= KEPT_MAX + KEPT_MORE * self.passed
     }
 }
 
@@ -58,6 +65,8 @@ struct Show {
     viewers: BTreeSet<PeerKey>,
     /// When it was shown, or a block of it last sent.
     touched: Moment,
+    /// All of it was sent to somebody.
+    sent: bool,
 }
 
 /// Who was shown which piece, and who has which.
@@ -71,6 +80,8 @@ pub struct Spread {
     missing: u32,
     /// Pieces on show that nobody has.
     shows: BTreeMap<PieceIndex, Show>,
+    /// How many of these were sent.
+    sent: u32,
     /// Pieces with one holder, who had it from us.
     sole: BTreeMap<PieceIndex, PeerKey>,
     /// All pieces by chance, and how many of them from the front are on show or out.
@@ -93,6 +104,7 @@ impl Spread {
             copies: vec![0; geometry.pieces() as usize],
             missing: geometry.pieces(),
             shows: BTreeMap::new(),
+            sent: 0,
             sole: BTreeMap::new(),
             order,
             next: 0,
@@ -104,7 +116,7 @@ impl Spread {
     /// A newcomer. True: it is to be told that we have nothing, and shown pieces one by one.
     pub fn arrive(&mut self, peer: PeerKey) -> bool {
         let others = self.viewers.len();
-        let hide = self.missing > 0 && others > 0;
+        let hide = self.missing > self.sent && others > 0;
         let viewer = Viewer {
             shown: hide.then(|| Bitfield::new(&self.geometry)),
             open: BTreeMap::new(),
@@ -132,10 +144,14 @@ impl Spread {
             }
         }
         self.sole.retain(|_, holder| *holder != peer);
-        self.shows.retain(|_, show| {
+        let viewers = &self.viewers;
+        self.shows.retain(|piece, show| {
             show.viewers.remove(&peer);
+            let mut rest = show.viewers.iter().filter_map(|it| viewers.get(it));
+            show.sent = rest.any(|viewer| viewer.open.get(piece) == Some(&0));
             !show.viewers.is_empty()
         });
+        self.sent = self.shows.values().filter(|show| show.sent).count() as u32;
         self.next = 0;
     }
 
@@ -148,11 +164,22 @@ impl Spread {
         *copies = copies.saturating_add(1);
         let first = *copies == 1;
         self.missing -= u32::from(first);
-        self.shows.remove(&piece);
         let ours = self
             .viewers
             .get_mut(&peer)
             .and_then(|viewer| viewer.open.remove(&piece));
+        // Where somebody has it who was not shown it, whoever we gave it has passed it on.
+        let Show { viewers, sent, .. } = self.shows.remove(&piece).unwrap_or_default();
+        self.sent -= u32::from(sent);
+        let passed = !viewers.contains(&peer);
+        for viewer in viewers {
+            if let Some(viewer) = self.viewers.get_mut(&viewer)
+                && viewer.open.remove(&piece) == Some(0)
+            {
+                viewer.passed += u32::from(passed);
+                viewer.kept += u32::from(!passed);
+            }
+        }
         if first && ours.is_some() {
             self.sole.insert(piece, peer);
             self.count_kept(peer, 1);
@@ -188,6 +215,8 @@ impl Spread {
             *left = left.saturating_sub(block.length());
             if let Some(show) = self.shows.get_mut(&block.piece()) {
                 show.touched = now;
+                self.sent += u32::from(*left == 0 && !show.sent);
+                show.sent |= *left == 0;
             }
         }
     }
@@ -199,15 +228,15 @@ impl Spread {
         &mut self,
         peer: PeerKey,
         window: u64,
+        others_wait: bool,
         now: Moment,
         idle: impl Fn(PeerKey) -> bool,
     ) -> Option<PieceIndex> {
         let viewer = self.viewers.get(&peer)?;
         let shown = viewer.shown.as_ref()?;
         let ahead: u64 = viewer.open.values().map(|left| u64::from(*left)).sum();
-        // While others take what there is, who passes nothing on gets nothing more.
-        let others_take = now < self.shown_at + STALLED / 4;
-        if ahead >= window || others_take && viewer.keeps_too_much() {
+        // While others fill the line, who passes nothing on gets nothing more.
+        if ahead >= window || others_wait && viewer.keeps_too_much() {
             return None;
         }
         while let Some(piece) = self.order.get(self.next) {
@@ -247,12 +276,18 @@ impl Spread {
 
     /// Pieces that `peer` has from us and nobody else has been seen with.
     pub fn kept(&self, peer: PeerKey) -> u32 {
-        self.viewers.get(&peer).map_or(0, |viewer| viewer.kept)
+        self.viewers.get(&peer).map_or(0, Viewer::keeps)
     }
 
-    /// Whether some piece has not reached anybody yet, and it matters.
+    /// Whether it has been given much and passes little of it on.
+    pub fn keeps_too_much(&self, peer: PeerKey) -> bool {
+        let viewer = self.viewers.get(&peer);
+        viewer.is_some_and(Viewer::keeps_too_much)
+    }
+
+    /// Whether some piece was not sent to anybody yet, and it matters.
     pub fn is_on(&self) -> bool {
-        self.missing > 0 && self.viewers.len() > 1
+        self.missing > self.sent && self.viewers.len() > 1
     }
 
     /// Whether the clock alone may bring `peer`, which is interested, something to ask for: it has taken
@@ -281,7 +316,8 @@ impl Spread {
     /// pieces it was shown already.
     pub fn bored(&mut self, peer: PeerKey, now: Moment) -> Option<Bitfield> {
         let viewer = self.viewers.get_mut(&peer)?;
-        if viewer.open.is_empty() || now < viewer.shown_at + STALLED {
+        let refused = viewer.open.values().any(|left| *left > 0);
+        if !refused || now < viewer.shown_at + STALLED {
             return None;
         }
         viewer.shown.take()
@@ -302,10 +338,70 @@ impl Spread {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::super::scene::*;
+    use super::*;
     use crate::protocol::peer::Message;
     use crate::swarm::event::{Action, Event, PeerKey};
     use std::time::Duration;
+
+    /// A seed of ten pieces of two blocks, and three peers it hides from.
+    fn hidden() -> (Spread, Geometry) {
+        let geometry = Geometry::new(10 * 32_768, 32_768).unwrap();
+        let mut spread = Spread::new(geometry, &mut fastrand::Rng::with_seed(1));
+        assert!(!spread.arrive(PeerKey(0)));
+        for key in 1..=3 {
+            assert!(spread.arrive(PeerKey(key)));
+        }
+        (spread, geometry)
+    }
+
+    /// Shows a peer the next piece and sends all of it.
+    fn give(spread: &mut Spread, geometry: &Geometry, key: u64) -> Option<PieceIndex> {
+        let (peer, now) = (PeerKey(key), Moment::ZERO);
+        let piece = spread.next(peer, 1, true, now, |_| false)?;
+        for block in geometry.blocks(piece) {
+            spread.served(peer, block, now);
+        }
+        Some(piece)
+    }
+
+    #[test]
+    fn who_passes_nothing_on_gets_two_pieces_and_one_that_does_gets_more() {
+        let (mut spread, geometry) = hidden();
+        let first = give(&mut spread, &geometry, 1).unwrap();
+        give(&mut spread, &geometry, 1).unwrap();
+        assert!(spread.keeps_too_much(PeerKey(1)));
+        assert_eq!(give(&mut spread, &geometry, 1), None);
+        // It does not tell us, who showed it; that another has the piece says enough.
+        spread.gained(PeerKey(2), first);
+        assert!(!spread.keeps_too_much(PeerKey(1)));
+        assert!(give(&mut spread, &geometry, 1).is_some());
+    }
+
+    #[test]
+    fn a_piece_that_another_had_to_fetch_of_us_again_was_not_passed_on() {
+        let (mut spread, geometry) = hidden();
+        let first = give(&mut spread, &geometry, 1).unwrap();
+        give(&mut spread, &geometry, 1).unwrap();
+        spread.show(PeerKey(2), first, Moment::ZERO);
+        spread.gained(PeerKey(2), first);
+        assert!(spread.keeps_too_much(PeerKey(1)));
+    }
+
+    #[test]
+    fn what_was_sent_to_somebody_is_out_and_when_all_is_everything_is_shown() {
+        let (mut spread, geometry) = hidden();
+        for round in 0..10 {
+            assert!(spread.is_on());
+            let (peer, now) = (PeerKey(1 + round % 3), Moment::ZERO);
+            let piece = spread.next(peer, 1, false, now, |_| false).unwrap();
+            let sent = geometry.blocks(piece);
+            sent.for_each(|block| spread.served(peer, block, now));
+        }
+        assert!(!spread.is_on());
+        assert_eq!(spread.unveil().len(), 3);
+    }
 
     /// The pieces that `key` is shown.
     fn shown(actions: &[Action], key: u64) -> Vec<u32> {

@@ -7,8 +7,9 @@
 
 use super::event::{Moment, PeerKey};
 use super::ledger::Rate;
+use crate::protocol::geometry::BLOCK_LENGTH;
 use crate::protocol::{Block, PieceIndex};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// Requests a peer may have queued with us; we tell it so (`reqq`, BEP 10). Memory stays flat
@@ -22,12 +23,24 @@ const AHEAD_MIN: u64 = 512 * 1024;
 /// And at most, to a peer on a very fast line.
 const AHEAD_MAX: u64 = 8 * 1024 * 1024;
 
-/// Bytes with all threads together at least; more where the line is faster.
-const LINE_MIN: u64 = 128 * 1024;
+/// Bytes with all threads together at first, and at least; more where the line is faster.
+const LINE_FIRST: u64 = 128 * 1024;
+const LINE_MIN: u64 = 2 * BLOCK_LENGTH as u64;
 /// What the line carries in one part in so many of a second is with the threads.
 const LINE_PART: u64 = 20;
-/// A peer to which nothing moves for so long keeps nobody waiting.
-pub const STUCK: Duration = Duration::from_millis(300);
+/// So many requests fill the line for as long as it takes to be asked for the next ones.
+const CROWD: usize = 8;
+/// A peer to which nothing moves for so long keeps nobody waiting; on a slow line, while so many blocks leave.
+const STUCK: Duration = Duration::from_millis(300);
+/// Slower than this is not believed to be the line.
+const STUCK_RATE: u64 = 8 * 1024;
+const STUCK_BLOCKS: u64 = 4;
+
+/// How long a peer to which nothing moves keeps others waiting, where `rate` bytes a second leave.
+pub fn patience(rate: u64) -> Duration {
+    let millis = STUCK_BLOCKS * u64::from(BLOCK_LENGTH) * 1_000 / rate.max(STUCK_RATE);
+    STUCK.max(Duration::from_millis(millis))
+}
 
 /// Whose turn it is at the uplink.
 ///
@@ -40,6 +53,8 @@ pub struct Turns {
     line: VecDeque<PeerKey>,
     /// Whose piece is being sent.
     holder: Option<(PeerKey, PieceIndex)>,
+    /// Peers whose threads have blocks, and perhaps some whose have none any more.
+    busy: BTreeSet<PeerKey>,
 }
 
 impl Turns {
@@ -54,12 +69,29 @@ impl Turns {
     pub fn forget(&mut self, peer: PeerKey) {
         self.line.retain(|other| *other != peer);
         self.holder.take_if(|(holder, _)| *holder == peer);
+        self.busy.remove(&peer);
     }
 
     /// Whether anybody waits whose thread would take more.
     pub fn anybody<'a>(&self, uploads: impl Fn(PeerKey) -> Option<&'a Uploads>) -> bool {
         let mut line = self.line.iter();
         line.any(|key| uploads(*key).is_some_and(|uploads| uploads.next().is_some()))
+    }
+
+    /// Whether the peers in line but `me`, those who are served last not counted, have requests enough to fill
+    /// the line for a while.
+    pub fn others_wait<'a>(
+        &self,
+        me: PeerKey,
+        uploads: impl Fn(PeerKey) -> Option<&'a Uploads>,
+    ) -> bool {
+        let others = self.line.iter().filter(|key| **key != me);
+        let mut queues = others.filter_map(|key| uploads(*key).filter(|it| !it.last));
+        let mut left = CROWD;
+        queues.any(|uploads| {
+            left = left.saturating_sub(uploads.queue.len());
+            left == 0
+        })
     }
 
     /// Whose next block is to be handed over, if the threads have not enough of them yet. `rate`: bytes
@@ -69,13 +101,34 @@ impl Turns {
         rate: u64,
         now: Moment,
         uploads: impl Fn(PeerKey) -> Option<&'a Uploads>,
-        all: impl Iterator<Item = &'a Uploads>,
+    ) -> Option<PeerKey> {
+        let next = self.choose(rate, now, uploads)?;
+        self.busy.insert(next);
+        Some(next)
+    }
+
+    fn choose<'a>(
+        &mut self,
+        rate: u64,
+        now: Moment,
+        uploads: impl Fn(PeerKey) -> Option<&'a Uploads>,
     ) -> Option<PeerKey> {
         if self.line.is_empty() {
             return None;
         }
-        let ahead: u64 = all.map(|uploads| uploads.holds_up(now)).sum();
-        if ahead >= (rate / LINE_PART).max(LINE_MIN) {
+        let patience = patience(rate);
+        let mut ahead = 0;
+        self.busy.retain(|key| {
+            let uploads = uploads(*key).filter(|it| !it.ahead.is_empty());
+            ahead += uploads.map_or(0, |it| it.holds_up(now, patience));
+            uploads.is_some()
+        });
+        let line = if rate > 0 {
+            rate / LINE_PART
+        } else {
+            LINE_FIRST
+        };
+        if ahead >= line.max(LINE_MIN) {
             return None;
         }
         if let Some((peer, piece)) = self.holder
@@ -178,8 +231,8 @@ impl Uploads {
 
     /// Bytes with its thread that keep others waiting: none where nothing has moved for a while, as
     /// it is the peer's line then that is full, not ours.
-    fn holds_up(&self, now: Moment) -> u64 {
-        if now >= self.moved + STUCK {
+    fn holds_up(&self, now: Moment, patience: Duration) -> u64 {
+        if now >= self.moved + patience {
             return 0;
         }
         self.ahead_bytes
@@ -268,6 +321,31 @@ mod tests {
         uploads.served(all[0], Moment::ZERO);
         assert_eq!(uploads.hand_over(Moment::ZERO), Some(all[32]));
         assert_eq!(uploads.hand_over(Moment::ZERO), None);
+    }
+
+    #[test]
+    fn on_a_slow_line_a_turn_lasts_as_long_as_its_blocks_take() {
+        assert_eq!(patience(0), Duration::from_secs(8));
+        assert_eq!(patience(64 * 1024), Duration::from_secs(1));
+        assert_eq!(patience(10_000_000), STUCK);
+        let all = blocks(20);
+        let mut waiting = [Uploads::default(), Uploads::default()];
+        let mut turns = Turns::default();
+        for (key, uploads) in waiting.iter_mut().enumerate() {
+            all.iter()
+                .for_each(|block| assert!(uploads.request(*block)));
+            turns.stand_in_line(PeerKey(key as u64));
+        }
+        let mut hand_over = |now| {
+            let next = turns.next(64 * 1024, now, |key| waiting.get(key.0 as usize));
+            let block = next.and_then(|key| waiting[key.0 as usize].hand_over(now));
+            block.and(next)
+        };
+        let handed = std::iter::from_fn(|| hand_over(Moment::ZERO));
+        assert_eq!(handed.collect::<Vec<_>>(), [PeerKey(0), PeerKey(0)]);
+        // A block takes a quarter of a second: nobody is stuck yet.
+        assert_eq!(hand_over(Duration::from_millis(900)), None);
+        assert_eq!(hand_over(Duration::from_millis(1_100)), Some(PeerKey(0)));
     }
 
     #[test]

@@ -88,6 +88,26 @@ impl Outcome {
 const PIECE: u64 = 256 * 1024;
 
 impl Plan {
+    /// What the environment says, for trying things out: SWARM_LEECHERS, SWARM_RIDERS, SWARM_PIECES,
+    /// SWARM_SEED_UPLINK, SWARM_UPLINK (bytes a second), SWARM_CONNECTIONS, SWARM_RNG.
+    pub fn from_env() -> Plan {
+        fn var<T: std::str::FromStr>(name: &str, default: T) -> T {
+            let text = std::env::var(format!("SWARM_{name}")).ok();
+            text.and_then(|text| text.parse().ok()).unwrap_or(default)
+        }
+        let usual = Plan::default();
+        Plan {
+            leechers: var("LEECHERS", usual.leechers),
+            riders: var("RIDERS", usual.riders),
+            pieces: var("PIECES", usual.pieces),
+            seed_uplink: var("SEED_UPLINK", usual.seed_uplink),
+            uplink: var("UPLINK", usual.uplink),
+            connections: var("CONNECTIONS", usual.connections),
+            seed: var("RNG", usual.seed),
+            ..usual
+        }
+    }
+
     fn geometry(&self) -> Geometry {
         Geometry::new(self.pieces * PIECE, PIECE as u32).unwrap()
     }

@@ -37,28 +37,26 @@ fn eight_leechers_are_done_within_a_tenth_of_the_limit() {
 
 #[test]
 #[ignore = "large: for a release build"]
-fn twenty_four_leechers_come_near_the_limit() {
-    // The goal is 1.15, and missed.
+fn twenty_four_leechers_are_done_within_fifteen_hundredths_of_the_limit() {
     let ratio = worst(&plan(24));
-    assert!(ratio <= 1.45, "{ratio}");
+    assert!(ratio <= 1.15, "{ratio}");
 }
 
 #[test]
 #[ignore = "large: for a release build"]
-fn a_hundred_leechers_come_near_the_limit() {
+fn a_hundred_leechers_are_done_within_a_tenth_of_the_limit() {
+    Plan::print_head();
     let hundred = Plan {
         pieces: 1024,
         ..plan(100)
     };
-    // The goal is 1.10, and missed.
     let ratio = hundred.print().ratio();
-    assert!(ratio <= 1.45, "{ratio}");
+    assert!(ratio <= 1.10, "{ratio}");
 }
 
-/// The promise is 1.15. An instrument: what it prints is for the book.
 #[test]
-#[ignore = "minutes: for a release build"]
-fn a_thousand_leechers_finish_and_their_distance_is_printed() {
+#[ignore = "half an hour: for a release build"]
+fn a_thousand_leechers_are_done_within_fifteen_hundredths_of_the_limit() {
     Plan::print_head();
     let thousand = Plan {
         pieces: 1024,
@@ -66,12 +64,12 @@ fn a_thousand_leechers_finish_and_their_distance_is_printed() {
     };
     let outcome = thousand.print();
     assert_eq!(outcome.done.len(), 1000);
-    assert!(outcome.last().is_finite());
+    assert!(outcome.ratio() <= 1.15, "{}", outcome.ratio());
 }
 
 #[test]
 #[ignore = "large: for a release build"]
-fn a_slow_seed_is_used_to_its_limit_and_a_fast_one_better_than_none() {
+fn a_slow_seed_and_a_fast_one_are_used_to_their_limits() {
     let slow = Plan {
         seed_uplink: 1_000_000,
         pieces: 128,
@@ -84,13 +82,12 @@ fn a_slow_seed_is_used_to_its_limit_and_a_fast_one_better_than_none() {
     };
     let (slow, fast) = (worst(&slow), worst(&fast));
     assert!(slow <= 1.10, "{slow}");
-    // The goal is 1.10, and missed: once every piece is out, leechers ask each other more than the seed.
-    assert!(fast <= 1.30, "{fast}");
+    assert!(fast <= 1.10, "{fast}");
 }
 
 #[test]
 #[ignore = "large: for a release build"]
-fn ten_who_never_upload_do_not_keep_twenty_contributors_from_the_end() {
+fn ten_who_never_upload_hold_half_of_the_book_at_most_when_twenty_contributors_are_done() {
     Plan::print_head();
     let riders = Plan {
         leechers: 30,
@@ -98,10 +95,10 @@ fn ten_who_never_upload_do_not_keep_twenty_contributors_from_the_end() {
         pieces: 512,
         ..Plan::default()
     };
-    // The goal is that riders hold half of the book when the last contributor is complete. It is missed:
-    // they hold nearly all of it, which the table shows, and have cost the others as much.
-    let ratio = riders.print().ratio();
-    assert!(ratio <= 1.95, "{ratio}");
+    let outcome = riders.print();
+    let held = outcome.riders.iter().sum::<f64>() / outcome.riders.len() as f64;
+    assert!(held <= 0.5, "{held}");
+    assert!(outcome.ratio() <= 1.25, "{}", outcome.ratio());
 }
 
 #[test]
@@ -135,11 +132,14 @@ fn a_third_that_vanishes_and_newcomers_that_come_late_keep_nobody_from_the_end()
     }
 }
 
+/// 32 MiB.
+const BOOK: u64 = 32 << 20;
+
 #[test]
 fn a_piece_that_one_slow_peer_holds_alone_is_waited_for_and_little_is_fetched_twice() {
-    let mut network = Network::new(Geometry::new(8 << 20, 256 << 10).unwrap(), 5);
+    let mut network = Network::new(Geometry::new(BOOK, 256 << 10).unwrap(), 7);
     network.check_every = 1_000;
-    let all_but_one = (0..31).collect();
+    let all_but_one = (0..127).collect();
     let fast = Member {
         uplink: 2_000_000,
         ..Member::default()
@@ -149,7 +149,7 @@ fn a_piece_that_one_slow_peer_holds_alone_is_waited_for_and_little_is_fetched_tw
         ..fast.clone()
     });
     network.join(Member {
-        has: Has::Pieces(vec![31]),
+        has: Has::Pieces(vec![127]),
         uplink: 50_000,
         ..Member::default()
     });
@@ -158,12 +158,10 @@ fn a_piece_that_one_slow_peer_holds_alone_is_waited_for_and_little_is_fetched_tw
     }
     network.introduce_all();
     assert!(network.run_until(Duration::from_secs(300), Network::all_complete));
-    // The slow one sends 256 KiB at 50 kB/s once for each who asked before others had it. The goal is 1 %,
-    // and missed.
     let wasted: u64 = (0..8)
         .map(|it| network.swarm(it).standing(network.now()).wasted)
         .sum();
-    assert!(wasted * 100 < 12 * 7 * (8 << 20), "{wasted} bytes wasted");
+    assert!(wasted * 100 < 7 * BOOK, "{wasted} bytes wasted");
     let last = network.completions().into_iter().flatten().max();
     assert!(
         last.is_some_and(|last| last < Duration::from_secs(60)),
@@ -172,19 +170,21 @@ fn a_piece_that_one_slow_peer_holds_alone_is_waited_for_and_little_is_fetched_tw
 }
 
 #[test]
-#[ignore = "writes a file: SWARM_TIMELINE=swarm.json SWARM_LEECHERS=8"]
-fn the_history_of_a_swarm_can_be_written_down() {
-    let leechers = std::env::var("SWARM_LEECHERS").map_or(8, |it| it.parse().unwrap());
+#[ignore = "an instrument: SWARM_LEECHERS=24 SWARM_RIDERS=8 SWARM_TIMELINE=swarm.json"]
+fn a_swarm_of_your_own_is_run_and_its_history_written_down() {
+    let plan = Plan::from_env();
     Plan::print_head();
-    let (outcome, network) = plan(leechers).run_with(Some(Timeline::default()));
+    let Ok(path) = std::env::var("SWARM_TIMELINE") else {
+        assert!(plan.print().last().is_finite());
+        return;
+    };
+    let (outcome, network) = plan.run_with(Some(Timeline::default()));
     let timeline = network.timeline.unwrap();
-    assert!(timeline.gifts().count() >= 256 * leechers);
+    assert!(timeline.gifts().count() >= plan.pieces as usize * plan.leechers);
     println!(
         "last {:.1} s, {:.3} of the limit",
         outcome.last(),
         outcome.ratio()
     );
-    if let Ok(path) = std::env::var("SWARM_TIMELINE") {
-        std::fs::write(path, timeline.to_json()).unwrap();
-    }
+    std::fs::write(path, timeline.to_json()).unwrap();
 }
