@@ -9,9 +9,9 @@
 //! ```
 //!
 //! * [`registry`] holds the peers and decides everything; it is pure.
-//! * One thread owns it and serves UDP (`owner`, `udp`, `connection_ids`; BEP 15).
-//! * A few threads serve HTTP and ask the owner (`http`; BEP 3, 7, 21, 23, 24, 31, 48). They also
-//!   hand out [`Page`]s from memory. No path of a request ever reaches a file system.
+//! * One thread owns it and serves everybody (`owner`): UDP (`udp`, `connection_ids`; BEP 15) and HTTP
+//!   (`http`; BEP 3, 7, 21, 23, 24, 31, 48), which also hands out [`Page`]s from memory. No path of a
+//!   request ever reaches a file system.
 
 mod bell;
 mod connection_ids;
@@ -27,15 +27,16 @@ use bell::Bell;
 use connection_ids::ConnectionIds;
 use counters::Counters;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use owner::{Owner, Way};
+use http::Reception;
+use owner::{Order, Owner, Source};
 use registry::{Limits, Registry};
+use rustix::event::epoll::{self, EventFlags};
 use rustix::process::{Resource, getrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 use udp::{Desk, Line};
@@ -50,14 +51,11 @@ pub const LIMITS: Limits = Limits {
     per_ip: 64,
 };
 
-/// Threads that serve HTTP at most; never more than there are processors.
-const HTTP_THREADS_MAX: usize = 4;
-
-/// Connections of HTTP at a time, where descriptors abound.
+/// Connections of HTTP that are kept at a time, where descriptors abound.
 const CONNECTIONS_MAX: u64 = 4_096;
 
-/// Descriptors in use beside connections.
-const DESCRIPTORS_BESIDE: u64 = 64;
+/// Descriptors in use beside those connections: our sockets, and the calls that were just taken.
+const DESCRIPTORS_BESIDE: u64 = 128;
 
 /// What the kernel keeps of datagrams while we are busy, in bytes.
 const RECEIVE_BUFFER: usize = 1 << 20;
@@ -128,12 +126,9 @@ pub struct Running {
     http: Vec<SocketAddr>,
     udp: Vec<SocketAddr>,
     counters: Arc<Counters>,
-    stop: Arc<AtomicBool>,
-    bells: Vec<Bell>,
-    pages: Vec<Sender<(String, Arc<Page>)>>,
-    admit: Sender<(InfoHash, Sender<()>)>,
-    threads: Vec<JoinHandle<()>>,
-    sentinel: Sender<()>,
+    orders: Sender<Order>,
+    bell: Bell,
+    thread: Option<JoinHandle<()>>,
     ended: Receiver<()>,
 }
 
@@ -147,8 +142,8 @@ impl Drop for Sentinel {
 }
 
 impl Running {
-    /// Gives something when one of its threads has ended though nobody told it to: a fault of ours,
-    /// and a tracker that is of no use any more.
+    /// Gives something when its thread has ended though nobody told it to: a fault of ours, and a
+    /// tracker that is of no use any more.
     pub fn ended(&self) -> &Receiver<()> {
         &self.ended
     }
@@ -171,22 +166,21 @@ impl Running {
     /// Hands out `page` at `path` (which begins with a slash) from now on. The tracker's own paths
     /// come first.
     pub fn publish(&self, path: &str, page: Page) {
-        let page = Arc::new(page);
-        for pages in &self.pages {
-            let _ = pages.send((path.to_owned(), page.clone()));
-        }
-        self.bells.iter().for_each(Bell::ring);
+        self.order(Order::Publish(path.to_owned(), page));
     }
 
     /// Serves one more torrent where not all are served, from the moment this returns on.
     pub fn admit(&self, info_hash: InfoHash) {
-        // Bound: one, the owner's answer.
+        // Bound: none is sent; it is dropped when that is done, or by an owner that has ended by a fault.
         let (done, heard) = bounded(1);
-        if self.admit.send((info_hash, done)).is_ok() {
-            self.bells.iter().for_each(Bell::ring);
-            // An owner that has ended by a fault drops the other end.
-            let _ = heard.recv();
-        }
+        self.order(Order::Admit(info_hash, done));
+        let _ = heard.recv();
+    }
+
+    fn order(&self, order: Order) {
+        // An error is an owner that has ended by a fault.
+        let _ = self.orders.send(order);
+        self.bell.ring();
     }
 
     /// Ends it and waits until it has ended.
@@ -197,147 +191,94 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.bells.iter().for_each(Bell::ring);
-        for thread in self.threads.drain(..) {
+        self.order(Order::Stop);
+        if let Some(thread) = self.thread.take() {
             // One that panicked has ended, too.
             let _ = thread.join();
         }
     }
 }
 
-/// Opens the sockets and starts the threads.
+/// Opens the sockets and starts the thread.
 pub fn start(setup: Setup) -> Result<Running, StartError> {
-    let bind = |addresses: &[SocketAddr], protocol, kind| {
-        let open = |&address: &SocketAddr| {
-            let failed = |error| StartError::Bind {
-                address,
-                protocol,
-                error,
-            };
-            open(address, kind).map_err(failed)
-        };
-        addresses
-            .iter()
-            .map(open)
-            .collect::<Result<Vec<Socket>, _>>()
-    };
     let listeners = bind(&setup.http, "HTTP", Type::STREAM)?;
     let sockets = bind(&setup.udp, "UDP", Type::DGRAM)?;
     let listeners: Vec<TcpListener> = listeners.into_iter().map(Into::into).collect();
     let sockets: Vec<UdpSocket> = sockets.into_iter().map(Into::into).collect();
-    let http = listeners
-        .iter()
-        .map(TcpListener::local_addr)
-        .collect::<Result<_, _>>()?;
-    let udp = sockets
-        .iter()
-        .map(UdpSocket::local_addr)
-        .collect::<Result<_, _>>()?;
-    // Bound: one, the first end is enough.
+    let http = listeners.iter().map(TcpListener::local_addr);
+    let http = http.collect::<Result<_, _>>()?;
+    let udp = sockets.iter().map(UdpSocket::local_addr);
+    let udp = udp.collect::<Result<_, _>>()?;
+    let (counters, bell) = (Arc::<Counters>::default(), Bell::new()?);
+    // Bound: the torrents and pages of this program, a few.
+    let (orders, obeyed) = unbounded();
+    let owner = owner(
+        setup,
+        listeners,
+        sockets,
+        obeyed,
+        bell.clone(),
+        counters.clone(),
+    )?;
+    // Bound: one, there is one thread.
     let (sentinel, ended) = bounded(1);
-    // Bound: the torrents of this program, a few.
-    let (admit, admitted) = unbounded();
-    let mut running = Running {
+    let sentinel = Sentinel(sentinel);
+    let thread = Builder::new().name("tracker".into()).stack_size(256 * 1024);
+    let thread = thread.spawn(move || {
+        let _sentinel = sentinel;
+        owner.run();
+    })?;
+    Ok(Running {
         http,
         udp,
-        counters: Arc::default(),
-        stop: Arc::default(),
-        bells: Vec::new(),
-        pages: Vec::new(),
-        admit,
-        threads: Vec::new(),
-        sentinel,
+        counters,
+        orders,
+        bell,
+        thread: Some(thread),
         ended,
-    };
-    // Where a thread cannot be started, those that were are ended by the drop.
-    running.man(setup, listeners, sockets, admitted)?;
-    Ok(running)
+    })
 }
 
-impl Running {
-    /// Starts the threads.
-    fn man(
-        &mut self,
-        setup: Setup,
-        listeners: Vec<TcpListener>,
-        sockets: Vec<UdpSocket>,
-        admitted: Receiver<(InfoHash, Sender<()>)>,
-    ) -> io::Result<()> {
-        let started = Instant::now();
-        let listeners = Arc::new(listeners);
-        let workers = if listeners.is_empty() {
-            0
-        } else {
-            http_threads()
-        };
-        let owner_bell = Bell::new()?;
-        self.bells.push(owner_bell.clone());
-        // Bound: each HTTP thread asks again only when it has its answers.
-        let (asks, inbox) = bounded(workers.max(1));
-        let mut ways = Vec::new();
-        for number in 0..workers {
-            let bell = Bell::new()?;
-            // Bound: one, the answers to the only batch of this thread.
-            let (answers, answered) = bounded(1);
-            // Bound: the pages of this program, a few.
-            let (pages, published) = unbounded();
-            ways.push(Way {
-                answers,
-                bell: bell.clone(),
-            });
-            self.bells.push(bell.clone());
-            self.pages.push(pages);
-            let worker = http::Worker::new(http::Setup {
-                listeners: listeners.clone(),
-                connections: connections(workers),
-                interval: setup.interval,
-                counters: self.counters.clone(),
-                bell,
-                owner: owner_bell.clone(),
-                asks: asks.clone(),
-                answers: answered,
-                pages: published,
-                stop: self.stop.clone(),
-                started,
-                number,
-                loopback_as: setup.loopback_as,
-            })?;
-            self.spawn("tracker http", || worker.run())?;
-        }
-        let counters = self.counters.clone();
-        let owner = Owner {
-            lines: sockets.into_iter().map(Line::new).collect(),
-            desk: Desk::new(ConnectionIds::new(key()?), setup.interval, counters),
-            registry: Registry::new(registry::Setup {
-                limits: setup.limits,
-                interval: setup.interval,
-                allowed: setup.allowed,
-                loopback_as: setup.loopback_as,
-                key: key()?,
-                dice: fastrand::Rng::new(),
-            }),
-            inbox,
-            admitted,
-            ways,
-            bell: owner_bell,
-            counters: self.counters.clone(),
-            stop: self.stop.clone(),
+fn owner(
+    setup: Setup,
+    listeners: Vec<TcpListener>,
+    sockets: Vec<UdpSocket>,
+    orders: Receiver<Order>,
+    bell: Bell,
+    counters: Arc<Counters>,
+) -> io::Result<Owner> {
+    let started = Instant::now();
+    let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
+    epoll::add(&epoll, &bell, Source::Bell.into(), EventFlags::IN)?;
+    for (at, socket) in sockets.iter().enumerate() {
+        epoll::add(&epoll, socket, Source::Line(at).into(), EventFlags::IN)?;
+    }
+    Ok(Owner {
+        lines: sockets.into_iter().map(Line::new).collect(),
+        desk: Desk::new(ConnectionIds::new(key()?), setup.interval, counters.clone()),
+        reception: Reception::new(http::Setup {
+            listeners,
+            epoll: epoll.clone(),
+            connections: connections(),
+            interval: setup.interval,
+            counters: counters.clone(),
             started,
-        };
-        self.spawn("tracker", || owner.run())
-    }
-
-    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let builder = Builder::new().name(name.to_owned());
-        let sentinel = Sentinel(self.sentinel.clone());
-        let thread = builder.stack_size(256 * 1024).spawn(move || {
-            let _sentinel = sentinel;
-            run();
-        })?;
-        self.threads.push(thread);
-        Ok(())
-    }
+            loopback_as: setup.loopback_as,
+        })?,
+        registry: Registry::new(registry::Setup {
+            limits: setup.limits,
+            interval: setup.interval,
+            allowed: setup.allowed,
+            loopback_as: setup.loopback_as,
+            key: key()?,
+            dice: fastrand::Rng::new(),
+        }),
+        orders,
+        bell,
+        counters,
+        started,
+        epoll,
+    })
 }
 
 /// A secret of this run.
@@ -349,18 +290,27 @@ fn key() -> io::Result<Key> {
     Ok(Key::from_bytes(bytes))
 }
 
-fn http_threads() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, |it| it.get());
-    processors.min(HTTP_THREADS_MAX)
+/// How many connections may be kept.
+fn connections() -> usize {
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    // Where descriptors are few, a quarter of them.
+    let ours = allowed.saturating_sub(DESCRIPTORS_BESIDE).max(allowed / 4);
+    usize::try_from(ours.clamp(1, CONNECTIONS_MAX)).unwrap_or(1)
 }
 
-/// How many connections each of so many threads may have.
-fn connections(workers: usize) -> usize {
-    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let ours = allowed
-        .saturating_sub(DESCRIPTORS_BESIDE)
-        .min(CONNECTIONS_MAX);
-    usize::try_from(ours).unwrap_or(usize::MAX) / workers.max(1)
+fn bind(
+    addresses: &[SocketAddr],
+    protocol: &'static str,
+    kind: Type,
+) -> Result<Vec<Socket>, StartError> {
+    let open = |&address: &SocketAddr| {
+        open(address, kind).map_err(|error| StartError::Bind {
+            address,
+            protocol,
+            error,
+        })
+    };
+    addresses.iter().map(open).collect()
 }
 
 fn open(address: SocketAddr, kind: Type) -> io::Result<Socket> {

@@ -1,56 +1,80 @@
-//! The thread that owns the registry. It serves UDP itself, and answers the threads that serve HTTP,
-//! which ask in batches.
+//! The thread that owns the registry and serves everybody, by UDP and by HTTP.
 //!
 //! ```text
-//! sockets --datagrams--> owner <--Batch-- HTTP threads
-//!                          `----(token, Answered)----^
+//! sockets --datagrams--> desk ------> registry
+//! calls ---requests----> reception ----^
 //! ```
 //!
-//! It waits in one `poll`, on its sockets and its bell. Nobody waits for it with a lock: an HTTP thread
-//! goes on with other callers until its answers come.
+//! It waits in one `epoll`, on its sockets, its callers and its bell. What each of them gets at a time
+//! is bounded, so that everybody has a turn. There is no hand-over, as there is nobody to hand over to:
+//! an answer costs less than waking another thread that could find it.
 
+use super::Page;
 use super::bell::Bell;
 use super::counters::Counters;
-use super::registry::{Announce, Found, Heard, Refusal, Registry, Swarm};
+use super::http::Reception;
+use super::registry::Registry;
 use super::udp::{Desk, Line};
 use crate::protocol::InfoHash;
 use crossbeam_channel::{Receiver, Sender};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, EventData};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// A question of an HTTP thread.
-#[derive(Debug)]
-pub(super) enum Asked {
-    /// Somebody announces.
-    Announce(Announce),
-    /// The sizes of these swarms.
-    Scrape(Vec<InfoHash>),
+/// Events that one `epoll` brings.
+const EVENTS: usize = 256;
+
+/// What an event is of. In the event it is a number: the two highest bits say which of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Bell,
+    /// A socket of UDP, by its place.
+    Line(usize),
+    /// A socket that takes calls, by its place.
+    Listener(usize),
+    /// A connection, by its number.
+    Caller(u64),
 }
 
-/// The owner's answer.
-#[derive(Debug)]
-pub(super) enum Answered {
-    /// To an announce.
-    Heard(Heard, Found),
-    /// To an announce, too.
-    Refused(Refusal),
-    /// To a scrape, in its order.
-    Swarms(Vec<Swarm>),
+/// How far the highest bits are from the lowest.
+const KIND: u32 = 62;
+
+impl From<Source> for EventData {
+    fn from(source: Source) -> EventData {
+        let (kind, number) = match source {
+            Source::Bell => (0, 0),
+            Source::Line(at) => (1, at as u64),
+            Source::Listener(at) => (2, at as u64),
+            Source::Caller(number) => (3, number),
+        };
+        EventData::new_u64(kind << KIND | number)
+    }
 }
 
-/// All questions of a turn of one HTTP thread, each with the token of who waits for it.
-#[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) worker: usize,
-    pub(super) asked: Vec<(u64, Asked)>,
+impl From<EventData> for Source {
+    fn from(data: EventData) -> Source {
+        let data = data.u64();
+        let number = data & ((1 << KIND) - 1);
+        match data >> KIND {
+            0 => Source::Bell,
+            1 => Source::Line(number as usize),
+            2 => Source::Listener(number as usize),
+            _ => Source::Caller(number),
+        }
+    }
 }
 
-/// The way back to one HTTP thread.
-pub(super) struct Way {
-    pub(super) answers: Sender<Vec<(u64, Answered)>>,
-    pub(super) bell: Bell,
+/// What the rest of the program has to say to the owner.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Serve this torrent, too, and drop the sender when that is so.
+    Admit(InfoHash, Sender<()>),
+    /// Hand out this page at this path.
+    Publish(String, Page),
+    /// It is over.
+    Stop,
 }
 
 /// See the module's head.
@@ -58,83 +82,58 @@ pub(super) struct Owner {
     pub(super) registry: Registry,
     pub(super) lines: Vec<Line>,
     pub(super) desk: Desk,
-    pub(super) inbox: Receiver<Batch>,
-    /// Torrents that are served from now on, and who waits until that is so.
-    pub(super) admitted: Receiver<(InfoHash, Sender<()>)>,
-    pub(super) ways: Vec<Way>,
+    pub(super) reception: Reception,
+    pub(super) orders: Receiver<Order>,
     pub(super) bell: Bell,
     pub(super) counters: Arc<Counters>,
-    pub(super) stop: Arc<AtomicBool>,
     pub(super) started: Instant,
+    pub(super) epoll: Arc<OwnedFd>,
 }
 
 impl Owner {
     /// Works until it is told to stop.
     pub(super) fn run(mut self) {
-        let mut busy = true;
-        let mut due = None;
-        while !self.stop.load(Ordering::Relaxed) {
-            if !busy {
-                self.wait(due);
-            }
+        let mut events = Vec::with_capacity(EVENTS);
+        // What was published before a request came is there for it: orders first.
+        while self.obey() {
             let now = self.started.elapsed();
-            due = self.registry.turn(now);
+            let due = self.registry.turn(now);
+            for event in events.drain(..) {
+                self.serve(event, now);
+            }
             self.counters.note(self.registry.totals());
-            busy = due.is_some_and(|due| due <= now);
-            while let Ok((info_hash, done)) = self.admitted.try_recv() {
-                self.registry.admit(info_hash);
-                let _ = done.try_send(());
-            }
-            for line in &mut self.lines {
-                busy |= line.serve(&mut self.desk, now, &mut self.registry);
-            }
-            while let Ok(batch) = self.inbox.try_recv() {
-                self.answer(batch);
-            }
+            let look = self.reception.look(Instant::now());
+            let due = due.map(|due| due.saturating_sub(self.started.elapsed()));
+            self.wait(&mut events, due.into_iter().chain(look).min());
         }
     }
 
-    /// Waits for a datagram, a ring, or the time at which the registry wants a turn.
-    fn wait(&self, due: Option<Duration>) {
-        let idle = || {
-            self.inbox.is_empty() && self.admitted.is_empty() && !self.stop.load(Ordering::Relaxed)
-        };
-        if !self.bell.may_sleep(idle) {
-            return;
+    /// Does what was ordered; says whether to go on.
+    fn obey(&mut self) -> bool {
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Admit(info_hash, _done) => self.registry.admit(info_hash),
+                Order::Publish(path, page) => self.reception.publish(path, page),
+                Order::Stop => return false,
+            }
         }
-        let timeout = due.map(|due| due.saturating_sub(self.started.elapsed()));
+        true
+    }
+
+    /// Waits for an event, or so long.
+    fn wait(&self, events: &mut Vec<epoll::Event>, timeout: Option<Duration>) {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        let mut waited: Vec<PollFd> = vec![PollFd::new(&self.bell, PollFlags::IN)];
-        waited.extend(self.lines.iter().map(|it| PollFd::new(it, PollFlags::IN)));
-        // An error is an interruption by a signal: there is nothing to do then, and it waits again.
-        let _ = poll(&mut waited, timeout.as_ref());
-        self.bell.woken();
+        let room = rustix::buffer::spare_capacity(events);
+        // An error is an interruption by a signal: the next turn waits again.
+        let _ = epoll::wait(&self.epoll, room, timeout.as_ref());
     }
 
-    fn answer(&mut self, batch: Batch) {
-        let Some(way) = self.ways.get(batch.worker) else {
-            return;
-        };
-        let registry = &mut self.registry;
-        let answers = batch.asked.into_iter().map(|(token, asked)| {
-            let answered = match asked {
-                Asked::Announce(announce) => {
-                    let mut found = Found::default();
-                    match registry.announce(&announce, &mut found) {
-                        Ok(heard) => Answered::Heard(heard, found),
-                        Err(refusal) => Answered::Refused(refusal),
-                    }
-                }
-                Asked::Scrape(asked) => {
-                    Answered::Swarms(asked.iter().map(|it| registry.scrape(it)).collect())
-                }
-            };
-            (token, answered)
-        });
-        let answers = answers.collect();
-        self.counters.note(self.registry.totals());
-        // The only batch of this thread: there is room.
-        let _ = way.answers.try_send(answers);
-        way.bell.ring();
+    fn serve(&mut self, event: epoll::Event, now: Duration) {
+        match Source::from(event.data) {
+            Source::Bell => self.bell.silence(),
+            Source::Line(at) => self.lines[at].serve(&mut self.desk, now, &mut self.registry),
+            Source::Listener(at) => self.reception.take_calls(at, &mut self.registry),
+            Source::Caller(number) => self.reception.go_on(number, &mut self.registry),
+        }
     }
 }

@@ -210,22 +210,15 @@ impl Line {
         }
     }
 
-    /// Answers what has arrived, a turn's worth at most. Says whether there may be more.
-    pub(super) fn serve(
-        &mut self,
-        desk: &mut Desk,
-        now: Duration,
-        registry: &mut Registry,
-    ) -> bool {
+    /// Answers what has arrived, a turn's worth at most.
+    pub(super) fn serve(&mut self, desk: &mut Desk, now: Duration, registry: &mut Registry) {
         self.out.clear();
         self.parcels.clear();
-        let mut more = true;
         for _ in 0..TURN {
             // An error is an empty queue, or somebody else's: there is nothing to be done about it.
             let Ok((length, _, from)) =
                 rustix::net::recvfrom(&self.socket, &mut self.datagram[..], RecvFlags::DONTWAIT)
             else {
-                more = false;
                 break;
             };
             let Some(to) = from else { continue };
@@ -239,9 +232,9 @@ impl Line {
                 self.parcels.push((to, self.out.len()));
             }
         }
+        // Before they are answered: who has an answer finds itself in the figures.
         desk.counters.note(registry.totals());
         self.send(&desk.counters);
-        more
     }
 
     /// Sends the answers in one system call. What the system does not take is lost: the client asks

@@ -14,7 +14,7 @@ use std::time::Duration;
 const UNLISTED: &str = "too many peers of your address are here; you are not handed out";
 
 /// A whole response.
-pub(super) fn response(status: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
+fn response(status: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
     let mut out = head(status, content_type, body.len());
     out.extend(body);
     out
@@ -29,6 +29,11 @@ pub(super) fn head(status: &str, content_type: &str, length: usize) -> Vec<u8> {
         "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     );
     out
+}
+
+/// A line of text.
+pub(super) fn plain(status: &str, text: &str) -> Vec<u8> {
+    response(status, "text/plain", text.as_bytes())
 }
 
 /// A body of bencode, which is always a success of HTTP: a refusal too is an answer.

@@ -1,150 +1,154 @@
-//! The connections of one thread, each under a token that is never used for another one.
+//! One caller: what it has said so far, and what it is being told.
+//!
+//! ```text
+//! match connection.listen(&mut scratch) {
+//!     Heard::Part => ...,                        // wait until it can be read
+//!     Heard::Whole(outcome) => connection.reply(response, page),
+//!     Heard::End => ...
+//! }
+//! connection.say()                               // what to wait for; nothing: it is over
+//! ```
 
-use crate::protocol::InfoHash;
+use super::question::{Bad, HEAD_MAX, Question};
 use crate::tracker::Page;
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, Shutdown};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// The name of a connection: its place, and how many stood there before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Token(pub(super) u64);
+/// From the call to the end of the head.
+const HEAD_TIME: Duration = Duration::from_secs(5);
 
-impl Token {
-    fn new(place: usize, before: u32) -> Token {
-        // The highest bit is for what is no connection.
-        Token(u64::from(before & 0x7fff_ffff) << 32 | place as u64)
-    }
+/// The longest pause while an answer is taken.
+const PAUSE: Duration = Duration::from_secs(5);
 
-    fn place(self) -> usize {
-        (self.0 & 0xffff_ffff) as usize
-    }
+/// The longest an answer may take in all: 16 MiB, at 64 KiB a second.
+const ANSWER_TIME: Duration = Duration::from_secs(256);
+
+/// What is being sent: `response`, then the bytes of `page`. `done` counts both.
+#[derive(Debug)]
+struct Answer {
+    response: Vec<u8>,
+    page: Option<Arc<Page>>,
+    done: usize,
+    until: Instant,
 }
 
-/// Why the owner of the registry was asked.
+/// What a caller has said.
 #[derive(Debug)]
-pub(super) enum Purpose {
-    /// To list somebody and to hand out addresses.
-    Announce { compact: bool, stopped: bool },
-    /// The sizes of these.
-    Scrape(Vec<InfoHash>),
-}
-
-/// How far a connection has come.
-#[derive(Debug)]
-pub(super) enum Doing {
-    /// Its question is not whole yet.
-    Head,
-    /// Its question is with the owner.
-    Waiting(Purpose),
-    /// Its answer is being sent: `response`, then the bytes of `page`. `done` counts both.
-    Answering {
-        response: Vec<u8>,
-        page: Option<Arc<Page>>,
-        done: usize,
-    },
-}
-
-/// One caller.
-#[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) stream: OwnedFd,
-    pub(super) from: SocketAddr,
-    /// What has come so far of a head that did not come at once.
-    pub(super) head: Vec<u8>,
-    pub(super) doing: Doing,
-    /// Whether `epoll` knows it.
-    pub(super) watched: bool,
-    /// When it began with what it does.
-    pub(super) begun: Instant,
-    pub(super) deadline: Instant,
+pub(super) enum Heard {
+    /// Its head is not whole yet.
+    Part,
+    /// A question, or what is none.
+    Whole(Result<Question, Bad>),
+    /// It has hung up.
+    End,
 }
 
 /// See the module's head.
-pub(super) struct Connections {
-    places: Vec<(u32, Option<Connection>)>,
-    free: Vec<usize>,
-    most: usize,
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: OwnedFd,
+    pub(super) from: SocketAddr,
+    /// What has come so far of a head that did not come at once.
+    head: Vec<u8>,
+    answer: Option<Answer>,
+    pub(super) deadline: Instant,
+    /// Whether `epoll` knows it.
+    pub(super) watched: bool,
 }
 
-impl Connections {
-    pub(super) fn new(most: usize) -> Connections {
-        Connections {
-            places: Vec::new(),
-            free: Vec::new(),
-            most: most.max(1),
+impl Connection {
+    pub(super) fn new(stream: OwnedFd, from: SocketAddr, now: Instant) -> Connection {
+        Connection {
+            stream,
+            from,
+            head: Vec::new(),
+            answer: None,
+            deadline: now + HEAD_TIME,
+            watched: false,
         }
     }
 
-    fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+    pub(super) fn is_being_answered(&self) -> bool {
+        self.answer.is_some()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.len() >= self.most
-    }
-
-    pub(super) fn insert(&mut self, connection: Connection) -> Token {
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.places.push((0, None));
-            self.places.len() - 1
-        });
-        let (before, here) = &mut self.places[place];
-        *here = Some(connection);
-        Token::new(place, *before)
-    }
-
-    pub(super) fn get(&mut self, token: Token) -> Option<&mut Connection> {
-        let place = token.place();
-        let (before, here) = self.places.get_mut(place)?;
-        here.as_mut()
-            .filter(|_| Token::new(place, *before) == token)
-    }
-
-    /// Closes a connection.
-    pub(super) fn remove(&mut self, token: Token) {
-        if self.get(token).is_some() {
-            self.close(token.place());
-        }
-    }
-
-    fn close(&mut self, place: usize) {
-        let (before, here) = &mut self.places[place];
-        *here = None;
-        *before = before.wrapping_add(1);
-        self.free.push(place);
-    }
-
-    /// Closes the connection that has been at what it does for longest; not one that waits for us.
-    pub(super) fn drop_oldest(&mut self) -> bool {
-        let ours = |it: &Connection| matches!(it.doing, Doing::Waiting(_));
-        let candidates = self.places.iter().enumerate();
-        let candidates = candidates.filter_map(|(place, (_, here))| Some((place, here.as_ref()?)));
-        let oldest = candidates
-            .filter(|(_, it)| !ours(it))
-            .min_by_key(|(_, it)| it.begun);
-        let oldest = oldest.map(|(place, _)| place);
-        if let Some(place) = oldest {
-            self.close(place);
-        }
-        oldest.is_some()
-    }
-
-    /// Closes those that have run out of time; says how many.
-    pub(super) fn drop_late(&mut self, now: Instant) -> usize {
-        let is_late = |it: &Connection| it.deadline < now && !matches!(it.doing, Doing::Waiting(_));
-        let mut late = 0;
-        for place in 0..self.places.len() {
-            if self.places[place].1.as_ref().is_some_and(is_late) {
-                self.close(place);
-                late += 1;
+    /// Reads once. `scratch` has room for the longest head.
+    pub(super) fn listen(&mut self, scratch: &mut [u8]) -> Heard {
+        let room = HEAD_MAX - self.head.len();
+        let read = match rustix::io::read(&self.stream, &mut scratch[..room]) {
+            Ok(0) => return Heard::End,
+            Ok(length) => &scratch[..length],
+            Err(Errno::AGAIN | Errno::INTR) => return Heard::Part,
+            Err(_) => return Heard::End,
+        };
+        // Most heads come at once, and are read where they are.
+        let outcome = if self.head.is_empty() {
+            Question::read(read, self.from)
+        } else {
+            self.head.extend(read);
+            Question::read(&self.head, self.from)
+        };
+        match outcome.transpose() {
+            Some(whole) => Heard::Whole(whole),
+            None => {
+                if self.head.is_empty() {
+                    self.head.extend(read);
+                }
+                Heard::Part
             }
         }
-        late
+    }
+
+    /// This is to be said, and then the end.
+    pub(super) fn reply(&mut self, response: Vec<u8>, page: Option<Arc<Page>>) {
+        let now = Instant::now();
+        self.deadline = now + PAUSE;
+        self.answer = Some(Answer {
+            response,
+            page,
+            done: 0,
+            until: now + ANSWER_TIME,
+        });
+    }
+
+    /// Says as much as the caller takes. Gives what to wait for, unless it is over.
+    pub(super) fn say(&mut self) -> Option<EventFlags> {
+        let Some(answer) = &mut self.answer else {
+            return Some(EventFlags::IN);
+        };
+        let body = answer.page.as_ref().map_or(&[][..], |page| &page.bytes);
+        loop {
+            let rest = match answer.response.get(answer.done..) {
+                Some(rest) if !rest.is_empty() => rest,
+                _ => &body[answer.done - answer.response.len()..],
+            };
+            if rest.is_empty() {
+                // An error is a caller that has hung up.
+                let _ = rustix::net::shutdown(&self.stream, Shutdown::Write);
+                return None;
+            }
+            // More follows in any case: the end. So one packet carries the answer and the end, and not two.
+            let flags = SendFlags::NOSIGNAL | SendFlags::MORE;
+            match rustix::net::send(&self.stream, rest, flags) {
+                Ok(sent) => {
+                    answer.done += sent;
+                    self.deadline = (Instant::now() + PAUSE).min(answer.until);
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Some(EventFlags::OUT),
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }
