@@ -51,6 +51,12 @@ pub fn run(options: &Tracker) -> Result<ExitStatus, Complaint> {
 
 fn serve(options: &Tracker) -> Result<ExitStatus, Complaint> {
     let allowed = options.allow.as_deref().map(read_list).transpose()?;
+    if let (Some(list), Some([])) = (&options.allow, allowed.as_deref()) {
+        let list = shown_path(list);
+        output::say(&format!(
+            "warning: {list} names no torrent: nobody can announce"
+        ));
+    }
     let clock = Instant::now();
     // Bound: one, there is one end.
     let (stop, stopped) = bounded::<()>(1);

@@ -5,7 +5,7 @@ use ropewalk::protocol::InfoHash;
 use ropewalk::protocol::peer::PeerId;
 use ropewalk::protocol::tracker::http::{Answer, AnswerError, Occasion, Request};
 use ropewalk::protocol::tracker::udp::{self, Announce, Question, Reply};
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -190,6 +190,108 @@ fn a_restart_harms_nobody_who_held_an_old_connection_id() {
     assert_eq!(by_http(http, [7; 20], 1_003, 1).unwrap().peers.len(), 1);
     running.signal(Signal::TERM);
     assert_eq!(running.end().code(), Some(0));
+}
+
+/// Lets a tracker have so many descriptors from now on, and gives what it was allowed.
+fn limit_descriptors(tracker: &Running, limit: u64) -> Rlimit {
+    let limit = Rlimit {
+        current: Some(limit),
+        // Ours and so the tracker's: it can be raised again up to this.
+        maximum: getrlimit(Resource::Nofile).maximum,
+    };
+    prlimit(Some(tracker.pid()), Resource::Nofile, limit).unwrap()
+}
+
+/// Processor time that a tracker has used, in hundredths of a second.
+fn ticks(tracker: &Running) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", tracker.pid())).unwrap();
+    let rest = stat.rsplit(')').next().unwrap().split_whitespace();
+    // `utime` and `stime`: the fourteenth and fifteenth, and the first here is the third.
+    rest.skip(11)
+        .take(2)
+        .map(|it| it.parse::<u64>().unwrap())
+        .sum()
+}
+
+#[test]
+fn where_descriptors_are_few_silent_callers_make_room_for_those_who_ask() {
+    let desk = Desk::new();
+    let (running, http, _) = start(&desk, &ANYWHERE);
+    limit_descriptors(&running, 20);
+    let silent: Vec<TcpStream> = (0..100)
+        .map(|_| TcpStream::connect(http).unwrap())
+        .collect();
+    assert!(by_http(http, [7; 20], 1, 1).is_ok());
+    assert!(get(http, "/stats").contains("\nhttp_announces 1\n"));
+    drop(silent);
+    assert!(by_http(http, [7; 20], 2, 1).is_ok());
+}
+
+#[test]
+fn without_a_descriptor_left_a_tracker_waits_without_work_and_recovers() {
+    let desk = Desk::new();
+    let (running, http, udp) = start(&desk, &ANYWHERE);
+    let before = limit_descriptors(&running, 3);
+    let mut caller = TcpStream::connect(http).unwrap();
+    write!(caller, "GET /stats HTTP/1.0\r\n\r\n").unwrap();
+    let idle = ticks(&running);
+    // There is nothing to wait for but that nothing comes.
+    caller
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .unwrap();
+    let silence = caller.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(silence.kind(), std::io::ErrorKind::WouldBlock);
+    let used = ticks(&running) - idle;
+    assert!(
+        used < 50,
+        "{used} hundredths of a second of work for nothing"
+    );
+    // Datagrams need none.
+    let client = Client::of(udp);
+    let found = client.announce(client.connect(), [7; 20], 1_002, PATIENCE);
+    assert_eq!(found.unwrap(), []);
+
+    prlimit(Some(running.pid()), Resource::Nofile, before).unwrap();
+    caller.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut answer = String::new();
+    caller.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("\npeers 1\n"), "{answer}");
+    assert!(by_http(http, [7; 20], 2, 1).is_ok());
+}
+
+#[test]
+fn a_scrape_of_as_many_torrents_as_are_told_of_at_once_is_answered() {
+    let desk = Desk::new();
+    let (_running, http, _) = start(&desk, &ANYWHERE);
+    by_http(http, [0xf3; 20], 1, 0).unwrap();
+    let hashes: Vec<String> = (0..74)
+        .map(|number| {
+            format!(
+                "info_hash={}",
+                format!("%{:02X}", 0xff_u8 - number).repeat(20)
+            )
+        })
+        .collect();
+    let scraped = get(http, &format!("/scrape?{}", hashes.join("&")));
+    assert_eq!(scraped.matches("8:completei").count(), 74, "{scraped}");
+    assert_eq!(scraped.matches("8:completei1e").count(), 1, "{scraped}");
+}
+
+#[test]
+fn an_empty_list_of_what_is_served_is_warned_of() {
+    let desk = Desk::new();
+    desk.write("list", b"# nothing yet\n");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let words = ["tracker", "--allow", "list", "--http", address.as_str()];
+    let outcome = desk.run(&words).expect(2);
+    assert!(
+        outcome
+            .err
+            .contains("warning: list names no torrent: nobody can announce"),
+        "{}",
+        outcome.err
+    );
 }
 
 #[test]

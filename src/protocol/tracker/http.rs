@@ -90,6 +90,9 @@ pub enum RequestError {
     /// This parameter is not what it must be.
     #[error("{0} is malformed")]
     Malformed(&'static str),
+    /// This parameter is no number, or negative, or too large.
+    #[error("{0} is no whole number from {1} to {2}")]
+    OutOfRange(&'static str, u64, u64),
 }
 
 impl Request {
@@ -142,13 +145,13 @@ impl Request {
     /// Reads a query string. Unknown parameters are passed over, of repeated ones the first counts.
     /// An address in `ip` is deliberately not read: it would let anybody point a swarm at a victim.
     pub fn from_query(query: &str) -> Result<Request, RequestError> {
+        let pairs = query.split('&');
+        let pairs: Vec<(&str, &str)> = pairs
+            .map(|it| it.split_once('=').unwrap_or((it, "")))
+            .collect();
         let find = |name: &'static str| {
-            let pairs = query
-                .split('&')
-                .map(|it| it.split_once('=').unwrap_or((it, "")));
-            let mut named = pairs.filter(|(key, _)| *key == name);
-            let value = named.next().map(|(_, value)| percent_decode(value));
-            value.map(|value| value.ok_or(RequestError::Malformed(name)))
+            let (_, value) = pairs.iter().find(|(key, _)| *key == name)?;
+            Some(percent_decode(value).ok_or(RequestError::Malformed(name)))
         };
         let number = |name: &'static str| match find(name) {
             None => Ok(None),
@@ -157,22 +160,25 @@ impl Request {
                 let text = std::str::from_utf8(&digits).ok();
                 let plain = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
                 let value = plain.and_then(|text| text.parse::<u64>().ok());
-                value.map(Some).ok_or(RequestError::Malformed(name))
+                value
+                    .map(Some)
+                    .ok_or(RequestError::OutOfRange(name, 0, u64::MAX))
             }
         };
         let twenty = |name: &'static str| {
             let value = find(name).ok_or(RequestError::Missing(name))??;
             <[u8; 20]>::try_from(value).map_err(|_| RequestError::Malformed(name))
         };
-        let port = number("port")?.ok_or(RequestError::Missing("port"))?;
-        let port = u16::try_from(port).ok().filter(|port| *port != 0);
+        let no_port = RequestError::OutOfRange("port", 1, u64::from(u16::MAX));
+        let port = number("port").map_err(|_| no_port)?;
+        let port = u16::try_from(port.ok_or(RequestError::Missing("port"))?);
         let event = find("event").transpose()?;
         let key = find("key").transpose()?;
         let wanted = number("numwant").unwrap_or_default();
         Ok(Request {
             info_hash: InfoHash(twenty("info_hash")?),
             peer_id: PeerId(twenty("peer_id")?),
-            port: port.ok_or(RequestError::Malformed("port"))?,
+            port: port.ok().filter(|port| *port != 0).ok_or(no_port)?,
             uploaded: number("uploaded")?.unwrap_or(0),
             downloaded: number("downloaded")?.unwrap_or(0),
             // Who does not say how much it lacks is not taken for a seed.
@@ -502,17 +508,27 @@ mod tests {
             (format!("info_hash=a&{peer}&port=1"), malformed("info_hash")),
             (format!("{hash}%&{peer}&port=1"), malformed("info_hash")),
             (format!("{hash}%zz&{peer}&port=1"), malformed("info_hash")),
-            (format!("{hash}&{peer}&port=0"), malformed("port")),
-            (format!("{hash}&{peer}&port=65536"), malformed("port")),
-            (format!("{hash}&{peer}&port=+1"), malformed("port")),
-            (format!("{hash}&{peer}&port="), malformed("port")),
-            (
-                format!("{hash}&{peer}&port=1&left=18446744073709551616"),
-                malformed("left"),
-            ),
-            (format!("{hash}&{peer}&port=1&left=-1"), malformed("left")),
         ] {
             assert_eq!(Request::from_query(&query), Err(error), "{query}");
+        }
+        for port in ["0", "65536", "+1", "-1", "", "18446744073709551616", "x"] {
+            let query = format!("{hash}&{peer}&port={port}");
+            let error = Request::from_query(&query).unwrap_err().to_string();
+            assert_eq!(error, "port is no whole number from 1 to 65535", "{query}");
+        }
+        for name in ["uploaded", "downloaded", "left"] {
+            for number in [
+                "-1",
+                "-9223372036854775808",
+                "18446744073709551616",
+                "1.5",
+                "",
+            ] {
+                let query = format!("{hash}&{peer}&port=1&{name}={number}");
+                let error = Request::from_query(&query).unwrap_err();
+                let expected = RequestError::OutOfRange(name, 0, u64::MAX);
+                assert_eq!(error, expected, "{query}");
+            }
         }
         let twice = format!("{hash}&{peer}&port=1&port=2&ip=9.9.9.9&numwant=-1&compact=0");
         let read = Request::from_query(&twice).unwrap();
