@@ -9,7 +9,8 @@
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -76,23 +77,44 @@ impl Room {
 
     /// One more machine, with an IPv4 and an IPv6 address.
     pub fn host_of_both(&self) -> Host {
+        self.with_six(Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 0))
+    }
+
+    /// One more machine, with an IPv6 address alone.
+    pub fn host_of_six(&self) -> Host {
+        without_four(self.host_of_both())
+    }
+
+    /// One more machine, with an IPv4 address and an IPv6 address as of the Internet (of the prefix for
+    /// examples), and with a way there, where nobody is to carry anything on.
+    pub fn host_of_both_worldwide(&self) -> Host {
+        let host = self.with_six(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0));
+        let namespace = &host.namespace;
+        ip(&format!("-n {namespace} -6 route add default dev eth0"));
+        host
+    }
+
+    /// The same with the IPv6 address alone.
+    pub fn host_of_six_worldwide(&self) -> Host {
+        without_four(self.host_of_both_worldwide())
+    }
+
+    fn with_six(&self, prefix: Ipv6Addr) -> Host {
         let mut host = self.host();
-        let number = u16::from(host.address.octets()[3]);
-        let six = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, number);
+        let number = u128::from(host.address.octets()[3]);
+        let six = Ipv6Addr::from_bits(prefix.to_bits() | number);
         let namespace = &host.namespace;
         // Without the second in which an address is only being tried.
         ip(&format!("-n {namespace} addr add {six}/64 dev eth0 nodad"));
         host.six = Some(six);
         host
     }
+}
 
-    /// One more machine, with an IPv6 address alone.
-    pub fn host_of_six(&self) -> Host {
-        let host = self.host_of_both();
-        let (namespace, address) = (&host.namespace, host.address);
-        ip(&format!("-n {namespace} addr del {address}/24 dev eth0"));
-        host
-    }
+fn without_four(host: Host) -> Host {
+    let (namespace, address) = (&host.namespace, host.address);
+    ip(&format!("-n {namespace} addr del {address}/24 dev eth0"));
+    host
 }
 
 impl Drop for Room {
@@ -101,11 +123,25 @@ impl Drop for Room {
             let _ = Command::new("ip")
                 .args(["netns", "del", namespace])
                 .status();
+            let _ = std::fs::remove_dir_all(names_of(namespace));
         }
     }
 }
 
+/// Where `ip netns exec` looks for files that a host has instead of those in /etc.
+fn names_of(namespace: &str) -> PathBuf {
+    Path::new("/etc/netns").join(namespace)
+}
+
 impl Host {
+    /// From now on its programs know `name` by this address and no other.
+    pub fn knows(&self, name: &str, address: IpAddr) {
+        let names = names_of(&self.namespace);
+        std::fs::create_dir_all(&names).expect("a folder can be made");
+        let line = format!("127.0.0.1 localhost\n{address} {name}\n");
+        std::fs::write(names.join("hosts"), line).expect("a file can be written");
+    }
+
     /// Where its programs listen, as it stands before a colon and a port.
     pub fn listen(&self) -> String {
         match self.six {
