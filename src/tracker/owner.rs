@@ -137,3 +137,24 @@ impl Owner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_says_what_it_is_of() {
+        let highest = (1 << KIND) - 1;
+        for source in [
+            Source::Bell,
+            Source::Line(0),
+            Source::Line(7),
+            Source::Listener(0),
+            Source::Listener(3),
+            Source::Caller(0),
+            Source::Caller(highest),
+        ] {
+            assert_eq!(Source::from(EventData::from(source)), source);
+        }
+    }
+}

@@ -11,7 +11,7 @@
 //!   host has an address in 2000::/3 and a route to 2001:1890:1112:1::20. With a name and such a host it announces and is
 //!   found, and takes the answer for one of IPv4 ("Got 3 peers" where there was one): it has to be called.
 
-use crate::programs::{Program, Running, Tracker};
+use crate::programs::{PYTHON, Program, Running, Tracker};
 use crate::room::{Host, Room, await_event, percent};
 use crate::torrents::{Maker, Plan, Work};
 use rustix::process::Signal;
@@ -229,6 +229,42 @@ fn worldwide(room: &Room, at_tracker: &Host) -> Host {
     let host = room.host_of_six_worldwide();
     host.knows(NAME, at_tracker.six.unwrap().into());
     host
+}
+
+/// The first answers do not leave, for want of buffers: they are counted, and the rest goes on.
+#[test]
+#[ignore = "needs root, strace, python3"]
+fn answers_that_the_system_does_not_take_are_lost_and_counted() {
+    let desk = tempfile::tempdir().unwrap();
+    let room = Room::new();
+    let host = room.host();
+    let mut command = host.command("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=sendmmsg"]);
+    command.args(["-e", "inject=sendmmsg:error=ENOBUFS:when=1..2"]);
+    command.args([env!("CARGO_BIN_EXE_ropewalk"), "tracker"]);
+    command.args(["--http", "6969", "--udp", "6969"]);
+    let mut tracker = Running::start("ropewalk tracker", command, desk.path());
+    tracker.until("it serves", 20, |running| {
+        running.said().contains("serving udp").then_some(())
+    });
+    // A question for a connection id, asked until it is answered: which one was it?
+    let script = r"if 1:
+        import socket, sys
+        line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        line.settimeout(1)
+        for turn in range(1, 10):
+            line.sendto(bytes.fromhex('0000041727101980') + bytes(4) + b'wxyz', ('127.0.0.1', 6969))
+            try:
+                line.recv(64)
+            except TimeoutError:
+                continue
+            sys.exit(turn)";
+    let mut asking = host.command(PYTHON);
+    asking.args(["-c", script]);
+    let answered = asking.status().unwrap();
+    assert_eq!(answered.code(), Some(3), "{}", tracker.said());
+    let stats = ask(&host, "/stats");
+    assert!(stats.contains("\nudp_unsent 2\n"), "{stats}");
 }
 
 #[test]

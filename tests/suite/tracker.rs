@@ -295,6 +295,35 @@ fn an_empty_list_of_what_is_served_is_warned_of() {
 }
 
 #[test]
+fn a_tracker_that_is_told_to_end_while_everybody_asks_ends_well() {
+    let desk = Desk::new();
+    let (mut running, http, udp) = start(&desk, &ANYWHERE);
+    let (busy, heard) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        for caller in 0..4 {
+            let busy = busy.clone();
+            scope.spawn(move || {
+                let target = format!("/scrape?info_hash={}", "a".repeat(20));
+                // Until nobody is there any more.
+                while let Ok(mut stream) = TcpStream::connect(http) {
+                    let _ = write!(stream, "GET {target} HTTP/1.0\r\n\r\n");
+                    let _ = stream.read(&mut [0; 512]);
+                    let _ = busy.send(caller);
+                }
+            });
+        }
+        let client = Client::of(udp);
+        let id = client.connect();
+        for caller in 0..4 {
+            while heard.recv_timeout(PATIENCE).unwrap() != caller {}
+            assert!(client.announce(id, [7; 20], 1_002, PATIENCE).is_some());
+        }
+        running.signal(Signal::TERM);
+        assert_eq!(running.end().code(), Some(0));
+    });
+}
+
+#[test]
 fn only_what_is_on_the_list_is_served() {
     let desk = Desk::new();
     let list = desk.write("list", format!("{} # a book\n", "07".repeat(20)).as_bytes());
