@@ -98,7 +98,7 @@ impl Reception {
     pub(super) fn take_calls(&mut self, listener: usize, registry: &mut Registry) {
         let mut calls = Vec::with_capacity(CALLS_A_TURN);
         let now = Instant::now();
-        while calls.len() < CALLS_A_TURN {
+        for _ in 0..CALLS_A_TURN {
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             match rustix::net::acceptfrom_with(&self.setup.listeners[listener], flags) {
                 Ok((stream, from)) => {
