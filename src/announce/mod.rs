@@ -46,7 +46,7 @@ impl Asker {
         }
     }
 
-    /// Asks how many share a torrent; `None` where the tracker does not know it.
+    /// Asks how many share a torrent; `None` where the tracker does not know it. UDP trackers say zeros then.
     pub fn scrape(
         &mut self,
         url: &str,
@@ -56,9 +56,7 @@ impl Asker {
         let asked = [info_hash];
         if is_udp(url) {
             let counts = self.udp.scrape(url, &asked, limits, &|| false)?;
-            // These trackers say so by zeros.
-            let known = counts.first().filter(|it| **it != Counts::default());
-            return Ok(known.copied());
+            return Ok(counts.first().copied());
         }
         Ok(http::scrape(url, &asked, limits)?.of(info_hash))
     }

@@ -14,8 +14,10 @@
 //! announce themselves, so that is done, and taken back by `stopped` as soon as the answer is here: we are
 //! listed for the blink of an eye, under a port on which nobody answers, and not under that of a client of
 //! ours on this machine, which would be signed off with us. One tracker often has several addresses, HTTP and
-//! UDP: those with the same host are asked one after the other, counts first, or one would count us for what we
-//! told the other. Where counts come from announces alone, we may be among the leechers all the same.
+//! UDP: nothing is announced to a host before its counts are here, or one would count us for what we told the
+//! other. Where counts come from announces alone, we are taken off the leechers.
+//!
+//! All trackers are asked at once, and all of it has one end: a tracker that is silent takes nobody's time.
 
 use super::http::{AnnounceError, Limits, STOP_LIMIT};
 use super::{Asker, is_udp};
@@ -23,8 +25,9 @@ use crate::protocol::InfoHash;
 use crate::protocol::peer::PeerId;
 use crate::protocol::tracker::http::{Answer, Occasion, Request};
 use crate::protocol::tracker::scrape::Counts;
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::thread::Builder;
@@ -36,8 +39,11 @@ const NOBODYS_PORT: u16 = 9;
 /// Addresses asked for: what most trackers give at most.
 const NUM_WANT: u32 = 200;
 
-/// Trackers asked at a time.
-const AT_ONCE: usize = 64;
+/// Trackers asked at a time, each by a thread: all that a torrent has, but for the strangest.
+const AT_ONCE: usize = 128;
+
+/// How long an announce waits for the counts of the host's other addresses.
+const COUNTS_WITHIN: Duration = Duration::from_secs(3);
 
 /// What to ask the trackers.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +54,8 @@ pub struct Inquiry {
     pub peer_id: PeerId,
     /// How much we say we lack, in bytes, not 0: trackers do not name seeds to seeds.
     pub left: u64,
-    /// For each question.
+    /// For each question; `total` is the time for all of it, of which the last [`STOP_LIMIT`], or a quarter
+    /// if that is less, is for signing off.
     pub limits: Limits,
 }
 
@@ -59,9 +66,9 @@ pub struct Finding {
     pub tier: usize,
     /// Its address. It may hold a passkey: show it through [`super::http::shown`].
     pub url: String,
-    /// How many share the torrent; `None` where it does not say or does not know the torrent.
+    /// How many share the torrent, without us; `None` where it does not say or does not know the torrent.
     pub counts: Option<Counts>,
-    /// Whether the counts come from a scrape, and so without us.
+    /// Whether the counts come from a scrape.
     pub scraped: bool,
     /// Addresses of peers, each once.
     pub peers: Vec<SocketAddr>,
@@ -84,32 +91,47 @@ impl Finding {
     }
 }
 
-/// Starts to ask `trackers`, many at a time. Findings come as they are made, one for each tracker; of one
-/// that is named twice, the first place counts.
+/// A tracker to ask.
+struct Task {
+    tier: usize,
+    url: String,
+    /// Held until its counts are here.
+    uncounted: Sender<Infallible>,
+    /// Closed when the counts of all addresses of its host are here.
+    counted: Receiver<Infallible>,
+}
+
+/// Starts to ask `trackers`, all at once. Findings come as they are made, one for each tracker; of one
+/// that is named twice, the first place counts. After the inquiry's time the last one has come, whatever
+/// the trackers do.
 pub fn survey(trackers: &[Vec<String>], inquiry: Inquiry) -> io::Result<Receiver<Finding>> {
+    let until = Instant::now() + inquiry.limits.total;
     // Bound: the torrent's trackers.
     let (tasks, inbox) = unbounded();
     let mut seen = BTreeSet::new();
-    let mut hosts: BTreeMap<&str, Vec<(usize, String)>> = BTreeMap::new();
+    let mut hosts = BTreeMap::new();
     for (tier, urls) in trackers.iter().enumerate() {
         for url in urls.iter().filter(|url| seen.insert(*url)) {
-            hosts
-                .entry(host(url))
-                .or_default()
-                .push((tier, url.clone()));
+            // Bound: nothing is ever sent, it only closes.
+            let (uncounted, counted) = hosts.entry(host(url)).or_insert_with(|| bounded(0));
+            let task = Task {
+                tier,
+                url: url.clone(),
+                uncounted: uncounted.clone(),
+                counted: counted.clone(),
+            };
+            // Its other end is `inbox`.
+            let _ = tasks.send(task);
         }
     }
-    for of_host in hosts.into_values() {
-        // Its other end is `inbox`.
-        let _ = tasks.send(of_host);
-    }
+    drop((tasks, hosts));
     // Bound: a finding a tracker.
     let (tell, findings) = unbounded();
-    for number in 0..tasks.len().min(AT_ONCE) {
+    for number in 0..inbox.len().min(AT_ONCE) {
         let (inbox, tell) = (inbox.clone(), tell.clone());
         let begun = Builder::new()
             .name("survey".to_owned())
-            .spawn(move || work(&inbox, &tell, inquiry));
+            .spawn(move || work(&inbox, &tell, inquiry, until));
         match begun {
             Err(error) if number == 0 => return Err(error),
             // The others do its work.
@@ -131,34 +153,60 @@ fn host(url: &str) -> &str {
     }
 }
 
-fn work(tasks: &Receiver<Vec<(usize, String)>>, tell: &Sender<Finding>, inquiry: Inquiry) {
-    for of_host in tasks.try_iter() {
-        let mut asker = Asker::default();
-        let begun = of_host
-            .into_iter()
-            .map(|(tier, url)| inquiry.scrape(&mut asker, tier, url));
-        let begun: Vec<_> = begun.collect();
-        for mut finding in begun {
-            if finding.error.is_none() {
-                inquiry.announce(&mut asker, &mut finding);
-            }
-            let listed = finding.error.is_none().then(|| finding.url.clone());
-            if tell.send(finding).is_err() {
-                return;
-            }
-            if let Some(url) = listed {
-                inquiry.sign_off(&mut asker, &url);
-            }
+fn work(tasks: &Receiver<Task>, tell: &Sender<Finding>, inquiry: Inquiry, until: Instant) {
+    let total = inquiry.limits.total;
+    let said_by = until - STOP_LIMIT.min(total / 4);
+    for task in tasks.try_iter() {
+        let mut talk = Talk {
+            asker: Asker::default(),
+            inquiry,
+            said_by,
+        };
+        let mut finding = talk.scrape(task.tier, task.url);
+        drop(task.uncounted);
+        if finding.error.is_none() {
+            let soon = Instant::now() + COUNTS_WITHIN.min(total / 4);
+            let _ = task.counted.recv_deadline(soon.min(said_by));
+            talk.announce(&mut finding);
+        }
+        if let Some(AnnounceError::TimedOut(_)) = finding.error {
+            // Of its parts nobody wants to know.
+            let seconds = finding.time.as_secs_f64().round().max(1.0);
+            finding.error = Some(AnnounceError::TimedOut(Duration::from_secs_f64(seconds)));
+        }
+        let listed = finding.error.is_none().then(|| finding.url.clone());
+        if tell.send(finding).is_err() {
+            return;
+        }
+        if let Some(url) = listed {
+            talk.said_by = until;
+            talk.sign_off(&url);
         }
     }
 }
 
-impl Inquiry {
+/// What is said to one tracker.
+struct Talk {
+    asker: Asker,
+    inquiry: Inquiry,
+    said_by: Instant,
+}
+
+impl Talk {
+    /// For the next question.
+    fn limits(&self) -> Limits {
+        Limits {
+            total: self.said_by.saturating_duration_since(Instant::now()),
+            ..self.inquiry.limits
+        }
+    }
+
     /// The counts. An error only where an announce would fail as well: silence stays silence, but an HTTP
     /// tracker may know announces and no scrapes.
-    fn scrape(&self, asker: &mut Asker, tier: usize, url: String) -> Finding {
+    fn scrape(&mut self, tier: usize, url: String) -> Finding {
         let begun = Instant::now();
-        let scrape = asker.scrape(&url, self.info_hash, &self.limits);
+        let limits = self.limits();
+        let scrape = self.asker.scrape(&url, self.inquiry.info_hash, &limits);
         let (counts, error) = match scrape {
             Ok(counts) => (counts, None),
             Err(error) => {
@@ -180,10 +228,11 @@ impl Inquiry {
         }
     }
 
-    fn announce(&self, asker: &mut Asker, finding: &mut Finding) {
+    fn announce(&mut self, finding: &mut Finding) {
         let begun = Instant::now();
-        let request = self.request(Occasion::Started);
-        match asker.announce(&finding.url, &request, &self.limits, &|| false) {
+        let (limits, request) = (self.limits(), self.inquiry.request(Occasion::Started));
+        let asker = &mut self.asker;
+        match asker.announce(&finding.url, &request, &limits, &|| false) {
             Ok(answer) => finding.take(answer),
             Err(error) => finding.error = Some(error),
         }
@@ -191,15 +240,13 @@ impl Inquiry {
     }
 
     /// As if we had never been there.
-    fn sign_off(&self, asker: &mut Asker, url: &str) {
-        let total = self.limits.total.min(STOP_LIMIT);
-        let limits = Limits {
-            total,
-            ..self.limits
-        };
-        let _ = asker.announce(url, &self.request(Occasion::Stopped), &limits, &|| false);
+    fn sign_off(&mut self, url: &str) {
+        let (limits, request) = (self.limits(), self.inquiry.request(Occasion::Stopped));
+        let _ = self.asker.announce(url, &request, &limits, &|| false);
     }
+}
 
+impl Inquiry {
     fn request(&self, event: Occasion) -> Request {
         Request {
             info_hash: self.info_hash,
@@ -224,16 +271,20 @@ impl Inquiry {
 
 impl Finding {
     fn take(&mut self, answer: Answer) {
-        if self.counts.is_none() && (answer.complete.is_some() || answer.incomplete.is_some()) {
-            self.counts = Some(Counts {
+        // By zeros UDP trackers say that they do not know the torrent, and some that they do not tell.
+        let told = self.counts.is_some_and(|it| it != Counts::default());
+        if !told && (answer.complete.is_some() || answer.incomplete.is_some()) {
+            let counts = Counts {
                 complete: answer.complete.unwrap_or(0),
-                incomplete: answer.incomplete.unwrap_or(0),
+                // It has just heard of us.
+                incomplete: answer.incomplete.unwrap_or(0).saturating_sub(1),
                 downloaded: answer.downloaded.unwrap_or(0),
-            });
+            };
+            self.scraped &= counts == Counts::default();
+            self.counts = Some(counts);
         }
         let mut seen = BTreeSet::new();
         self.peers = answer.peers;
-        // It has just heard of us and may say so.
         self.peers
             .retain(|it| it.port() != NOBODYS_PORT && seen.insert(*it));
         self.interval = answer.interval;
@@ -244,7 +295,108 @@ impl Finding {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::http::fake::direct;
     use super::*;
+    use crate::protocol::tracker::udp::{Question, Reply};
+    use std::net::UdpSocket;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn inquiry() -> Inquiry {
+        Inquiry {
+            info_hash: InfoHash([1; 20]),
+            peer_id: PeerId::new([2; 12]),
+            left: 1,
+            limits: direct(PATIENCE),
+        }
+    }
+
+    fn socket() -> (UdpSocket, String) {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let url = format!("udp://{}", socket.local_addr().unwrap());
+        (socket, url)
+    }
+
+    /// Answers everything, and tells what was asked.
+    fn honest(socket: UdpSocket) -> Receiver<&'static str> {
+        // Bound: the questions of one test.
+        let (tell, asked) = unbounded();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                let (name, reply) = match Question::decode(&buffer[..length]).unwrap() {
+                    Question::Connect { transaction } => {
+                        let connection = 7;
+                        let reply = Reply::Connected {
+                            transaction,
+                            connection,
+                        };
+                        ("connect", reply)
+                    }
+                    Question::Announce { transaction, .. } => {
+                        let reply = Reply::Announced {
+                            transaction,
+                            interval: 60,
+                            leechers: 1,
+                            seeders: 0,
+                            peers: &[],
+                        };
+                        ("announce", reply)
+                    }
+                    Question::Scrape { transaction, .. } => {
+                        let counts = vec![Counts::default()];
+                        let reply = Reply::Scraped {
+                            transaction,
+                            counts,
+                        };
+                        ("scrape", reply)
+                    }
+                };
+                if tell.send(name).is_err() {
+                    return;
+                }
+                socket.send_to(&reply.encode(), from).unwrap();
+            }
+        });
+        asked
+    }
+
+    #[test]
+    fn a_live_tracker_does_not_wait_behind_a_silent_one_of_its_host() {
+        let ((_silent, silent_url), (live, live_url)) = (socket(), socket());
+        let _asked = honest(live);
+        let findings = survey(&[vec![silent_url], vec![live_url.clone()]], inquiry()).unwrap();
+        let first = findings.recv_timeout(PATIENCE).unwrap();
+        assert_eq!((first.url, first.error), (live_url, None));
+    }
+
+    #[test]
+    fn nothing_is_announced_to_a_host_before_it_has_said_how_many_are_there() {
+        let (one, url) = socket();
+        let asked = honest(one);
+        let urls = [format!("{url}/a"), format!("{url}/b")];
+        let findings = survey(&[urls.to_vec()], inquiry()).unwrap();
+        assert_eq!(findings.iter().count(), 2);
+        let asked: Vec<_> = asked.try_iter().filter(|it| *it != "connect").collect();
+        assert_eq!(asked[..2], ["scrape", "scrape"]);
+        assert_eq!(asked[2..], ["announce"; 4]);
+    }
+
+    #[test]
+    fn all_of_it_has_one_end_and_who_was_not_asked_by_then_is_named() {
+        let silent: Vec<_> = (0..AT_ONCE + 3).map(|_| socket()).collect();
+        let urls: Vec<_> = silent.iter().map(|it| vec![it.1.clone()]).collect();
+        let limits = direct(Duration::from_millis(300));
+        let short = Inquiry {
+            limits,
+            ..inquiry()
+        };
+        let findings: Vec<_> = survey(&urls, short).unwrap().iter().collect();
+        assert_eq!(findings.len(), urls.len());
+        let late = |it: &Finding| matches!(it.error, Some(AnnounceError::TimedOut(_)));
+        assert!(findings.iter().all(late));
+    }
 
     #[test]
     fn the_host_is_what_stands_between_slashes_and_port() {

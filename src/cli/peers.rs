@@ -17,8 +17,9 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How long one question may take: a lost datagram is sent again within it.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long all of it may take, the last five seconds of it for signing off. A lost datagram is sent again
+/// after 15 s (BEP 15).
+const PATIENCE: Duration = Duration::from_secs(25);
 
 /// What we say is missing where nobody knows the size: one block.
 const SOMETHING: u64 = 16 << 10;

@@ -31,7 +31,7 @@ fn peers() -> Vec<SocketAddr> {
     peers.iter().map(|it| it.parse().unwrap()).collect()
 }
 
-/// An HTTP tracker; it knows no scrapes where `scrapes` is false.
+/// An HTTP tracker; it knows no scrapes where `scrapes` is false. It counts who announces among the leechers.
 fn http(scrapes: bool) -> Tracker {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/{KEY}/announce", listener.local_addr().unwrap());
@@ -51,6 +51,7 @@ fn http(scrapes: bool) -> Tracker {
                     peers: peers(),
                     interval: Some(900),
                     complete: Some(7),
+                    incomplete: Some(5),
                     warning: Some("be\u{1b}[31m kind".into()),
                     ..Answer::default()
                 };
@@ -82,6 +83,11 @@ fn http(scrapes: bool) -> Tracker {
 }
 
 fn udp() -> Tracker {
+    udp_that_knows(COUNTS, [9, 9])
+}
+
+/// A UDP tracker that answers a scrape with these counts, and an announce with these leechers and seeds.
+fn udp_that_knows(counts: Counts, [leechers, seeders]: [u32; 2]) -> Tracker {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let url = format!("udp://{}/{KEY}/announce", socket.local_addr().unwrap());
     // Bound: the announces of one test.
@@ -106,14 +112,14 @@ fn udp() -> Tracker {
                     Reply::Announced {
                         transaction,
                         interval: 1800,
-                        leechers: 9,
-                        seeders: 9,
+                        leechers,
+                        seeders,
                         peers,
                     }
                 }
                 Question::Scrape { transaction, .. } => Reply::Scraped {
                     transaction,
-                    counts: vec![COUNTS],
+                    counts: vec![counts],
                 },
             };
             socket.send_to(&reply.encode(), from).unwrap();
@@ -160,7 +166,7 @@ fn every_tracker_is_asked_and_told_at_once_that_we_do_not_take_part() {
     assert_eq!(figures(2), [Null, Null, Null, json!(false), Null]);
     assert_eq!(
         figures(3),
-        [json!(7), json!(0), json!(0), json!(false), json!(900)]
+        [json!(7), json!(4), json!(0), json!(false), json!(900)]
     );
     assert_eq!(
         row(0)["addresses"],
@@ -181,6 +187,27 @@ fn every_tracker_is_asked_and_told_at_once_that_we_do_not_take_part() {
         let told: Vec<_> = tracker.told.try_iter().collect();
         let expected = [(Some(Occasion::Started), 9), (Some(Occasion::Stopped), 9)];
         assert_eq!(told, expected, "{}", tracker.url);
+    }
+}
+
+#[test]
+fn who_only_asks_is_not_counted() {
+    use serde_json::json;
+    let nobody = Counts::default();
+    for (told, expected) in [
+        ([1, 0], json!([0, 0, true])),
+        ([0, 0], json!([0, 0, true])),
+        // It tells nothing to those who only ask.
+        ([6, 2], json!([2, 5, false])),
+    ] {
+        let desk = Desk::new();
+        let tracker = udp_that_knows(nobody, told);
+        torrent(&desk, &[&tracker.url]);
+        let found = desk.run(&["peers", "--json", "it.torrent"]);
+        let found = found.expect(0).json();
+        let row = &found["trackers"][0];
+        let figures = json!([row["seeds"], row["leechers"], row["scraped"]]);
+        assert_eq!(figures, expected, "{told:?}");
     }
 }
 
