@@ -106,6 +106,13 @@ impl Announcing {
         }
     }
 
+    /// Tells no tracker anything any more.
+    pub(super) fn fall_silent(&mut self) {
+        self.leaving = true;
+        self.asking = 0;
+        self.tiers.stop();
+    }
+
     /// The download became complete in this run.
     pub(super) fn completed(&mut self) {
         self.tiers.completed();
@@ -272,6 +279,11 @@ impl Torrent {
             let totals = self.totals(now);
             self.announcing.ask_what_is_due(totals, now);
         }
+    }
+
+    /// Leaves without a word to trackers.
+    pub(super) fn forget_trackers(&mut self) {
+        self.announcing.fall_silent();
     }
 
     /// Says whether trackers should be asked early: while something is missing and nobody is here. Who only

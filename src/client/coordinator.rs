@@ -125,7 +125,10 @@ impl Coordinator {
                 Next::NoListener => self.miss_the_listener(),
             }
         }
-        while let Ok(Control::Stop) = self.inbox.control.try_recv() {
+        while let Ok(control) = self.inbox.control.try_recv() {
+            if control == Control::Vanish {
+                self.torrents.iter_mut().for_each(Torrent::forget_trackers);
+            }
             self.stop(now);
         }
         for torrent in &mut self.torrents {

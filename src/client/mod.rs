@@ -337,6 +337,8 @@ pub struct Client {
 pub enum Control {
     /// Save, say goodbye to trackers and peers, and end.
     Stop,
+    /// The same, but trackers hear nothing: for them it is as if the power had failed.
+    Vanish,
 }
 
 impl Client {

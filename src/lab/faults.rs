@@ -1,6 +1,6 @@
 //! What goes wrong on purpose. Nothing of it is in the clients: a liar is an ordinary seed whose file
 //! was altered behind its back after it had checked it, and serves in good faith what is there. A free
-//! rider is an ordinary client with `--up` turned down. Whoever leaves is stopped.
+//! rider is an ordinary client with `--up` turned down. Who vanishes is a client whose trackers hear no `stopped`.
 
 use super::{LabError, Plan, trouble};
 use crate::protocol::geometry::BLOCK_LENGTH;

@@ -9,7 +9,7 @@ use super::{
     Folder, LabError, LabEvent, Outcome, Plan, Tell, Verdict, book, faults, setting, trouble,
 };
 use crate::client;
-use crate::client::{Client, Ending, Notice, Settings, Sharing, Snapshot, Task};
+use crate::client::{Client, Control, Ending, Notice, Settings, Sharing, Snapshot, Task};
 use crate::net::trace::{self, Overheard, Told};
 use crate::protocol::metainfo::Metainfo;
 use crate::protocol::peer::{Message, PeerId};
@@ -418,7 +418,11 @@ impl Table<'_> {
         for who in leaving {
             self.chronicle.members[who].left = Some(now);
             if let Some(seat) = &self.seats[who] {
-                seat.client.stop();
+                let how = match self.chronicle.members[who].part.role {
+                    Role::Leaver => Control::Vanish,
+                    _ => Control::Stop,
+                };
+                let _ = seat.client.control().send(how);
             }
             self.say(LabEvent::Left { who });
         }

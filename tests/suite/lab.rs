@@ -126,6 +126,20 @@ fn liars_are_found_out_and_everybody_has_the_book_all_the_same() {
 }
 
 #[test]
+fn who_vanishes_says_nothing_to_the_tracker() {
+    let events = lab(&desk(), &["--peers", "5", "--leave", "2"], 0);
+    let with_role = with_role(result(&events), "leaver");
+    let leavers: Vec<&Value> = with_role.iter().map(|it| &it["who"]).collect();
+    for who in leavers {
+        let of_it = || events.iter().filter(|it| it["who"] == *who);
+        let mut after = of_it().skip_while(|it| it["event"] != "left");
+        assert!(after.next().is_some(), "{who} left");
+        assert!(after.all(|it| it["event"] != "tracker"), "{who}");
+        assert_eq!(of_it().filter(|it| it["event"] == "stopped").count(), 1);
+    }
+}
+
+#[test]
 fn riders_and_leavers_are_named_and_the_others_have_the_book() {
     let events = lab(
         &desk(),
