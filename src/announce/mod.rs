@@ -9,8 +9,10 @@
 //! coordinator --Job--> announcer --Answered--> coordinator's inbox
 //! ```
 
+mod address;
 pub mod http;
 mod lookup;
+mod road;
 pub mod survey;
 pub mod tiers;
 pub mod udp;
@@ -20,18 +22,25 @@ use crate::protocol::tracker::http::{Answer, Occasion, Request};
 use crate::protocol::tracker::scrape::Counts;
 use crossbeam_channel::{Receiver, Sender};
 use http::{AnnounceError, Limits};
+use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-/// Asks any tracker, whatever its kind. Remembers the connection ids of UDP trackers.
+/// Once one family has answered, the other has so long.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Asks any tracker, whatever its kind. Remembers which were reached, and the connection ids of UDP trackers.
 #[derive(Debug, Default)]
 pub struct Asker {
+    http: http::Client,
     udp: udp::Client,
 }
 
 impl Asker {
-    /// Announces `request` to the tracker at `url`. UDP trackers are waited for until `halted`.
+    /// Announces `request` to the tracker at `url`. UDP trackers, and HTTP trackers that were not reached yet,
+    /// are waited for until `halted`.
     pub fn announce(
         &mut self,
         url: &str,
@@ -42,8 +51,13 @@ impl Asker {
         if is_udp(url) {
             self.udp.announce(url, request, limits, halted)
         } else {
-            http::announce(url, request, limits)
+            self.http.announce(url, request, limits, halted)
         }
+    }
+
+    /// Whether the tracker at `url` may have heard of us.
+    fn has_told(&self, url: &str) -> bool {
+        self.udp.has_told(url) || self.http.has_told(url)
     }
 
     /// Asks how many share a torrent; `None` where the tracker does not know it. UDP trackers say zeros then.
@@ -58,7 +72,27 @@ impl Asker {
             let counts = self.udp.scrape(url, &asked, limits, &|| false)?;
             return Ok(counts.first().copied());
         }
-        Ok(http::scrape(url, &asked, limits)?.of(info_hash))
+        let scraped = self.http.scrape(url, &asked, limits)?;
+        let counts = scraped.iter().filter_map(|it| it.of(info_hash));
+        Ok(counts.reduce(Counts::most))
+    }
+}
+
+/// What a tracker says over two families, of which each knows its own peers.
+fn merged(one: Answer, other: Answer) -> Answer {
+    let mut peers = [one.peers, other.peers].concat();
+    let mut seen = BTreeSet::new();
+    peers.retain(|peer| seen.insert(*peer));
+    Answer {
+        peers,
+        interval: one.interval.max(other.interval),
+        min_interval: one.min_interval.max(other.min_interval),
+        complete: one.complete.max(other.complete),
+        incomplete: one.incomplete.max(other.incomplete),
+        downloaded: one.downloaded.max(other.downloaded),
+        tracker_id: one.tracker_id.or(other.tracker_id),
+        warning: one.warning.or(other.warning),
+        external_ip: one.external_ip.or(other.external_ip),
     }
 }
 
@@ -102,22 +136,27 @@ pub struct Answered {
 
 /// Starts a thread that announces until `jobs` is closed or nobody wants its answers any more.
 ///
-/// `name` is the thread's. It keeps the system's usual stack size: TLS needs it. A further job, which
-/// can only be that we leave, ends the wait for a UDP tracker.
+/// `name` is the thread's; `bind` is the address of ours that trackers are asked from. A further job, which
+/// can only be that we leave, ends the wait for a tracker that was not reached yet.
 pub fn spawn_announcer(
     name: &str,
+    bind: Option<IpAddr>,
     jobs: Receiver<Job>,
     answers: Sender<Answered>,
 ) -> io::Result<JoinHandle<()>> {
-    let serve = move || serve(&jobs, &answers, Limits::within);
+    let limits = move |total| Limits {
+        bind,
+        ..Limits::within(total)
+    };
+    let serve = move || serve(&jobs, &answers, limits);
     Builder::new().name(name.to_owned()).spawn(serve)
 }
 
-fn serve(jobs: &Receiver<Job>, answers: &Sender<Answered>, limits: fn(Duration) -> Limits) {
+fn serve(jobs: &Receiver<Job>, answers: &Sender<Answered>, limits: impl Fn(Duration) -> Limits) {
     let mut asker = Asker::default();
     for job in jobs {
         let leaving = job.request.event == Some(Occasion::Stopped);
-        let outcome = if leaving && !job.sure && is_udp(&job.url) && !asker.udp.has_told(&job.url) {
+        let outcome = if leaving && !job.sure && !asker.has_told(&job.url) {
             // It never heard that we came.
             Err(AnnounceError::Interrupted)
         } else {

@@ -21,6 +21,8 @@
 
 use super::http::{AnnounceError, Limits};
 use super::lookup::{GLANCE, lookup};
+use super::road::fitting;
+use super::{GRACE, merged};
 use crate::protocol::InfoHash;
 use crate::protocol::tracker::http::{Answer, AnswerError, Request};
 use crate::protocol::tracker::scrape::Counts;
@@ -28,16 +30,13 @@ use crate::protocol::tracker::udp::{self as wire, Question, Reply};
 use crossbeam_channel::{Sender, unbounded};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 /// How long a connection id is used.
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
-
-/// Once one family has answered, the other has so long.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// The wait for an answer doubles so often, at most.
 const DOUBLINGS_MAX: u32 = 8;
@@ -100,24 +99,25 @@ impl Client {
         };
         let options = wire::url_options(place(url)?.path);
         let ask = Ask::Announce(Box::new(announce), options);
-        let mut answer = Answer::default();
-        for (tracker, datagram) in self.ask(url, &ask, limits, halted)? {
-            if let Ok(Reply::Announced {
+        let answers = self.ask(url, &ask, limits, halted)?;
+        let read = |(tracker, datagram): (SocketAddr, Vec<u8>)| match Reply::decode(&datagram) {
+            Ok(Reply::Announced {
                 interval,
                 leechers,
                 seeders,
                 peers,
                 ..
-            }) = Reply::decode(&datagram)
-            {
-                let most = |one: Option<u64>, other: u32| one.max(Some(other.into()));
-                answer.interval = answer.interval.max(Some(interval.into()));
-                answer.complete = most(answer.complete, seeders);
-                answer.incomplete = most(answer.incomplete, leechers);
-                answer.peers.extend(wire::peers(peers, tracker.is_ipv6()));
-            }
-        }
-        Ok(answer)
+            }) => Some(Answer {
+                interval: Some(interval.into()),
+                complete: Some(seeders.into()),
+                incomplete: Some(leechers.into()),
+                peers: wire::peers(peers, tracker.is_ipv6()),
+                ..Answer::default()
+            }),
+            _ => None,
+        };
+        let answers = answers.into_iter().filter_map(read);
+        Ok(answers.reduce(merged).unwrap_or_default())
     }
 
     /// Asks how many share each of `info_hashes`, at most 74. A shorter answer knows fewer of them.
@@ -135,9 +135,7 @@ impl Client {
                 counts.truncate(info_hashes.len());
                 best.resize(best.len().max(counts.len()), Counts::default());
                 for (best, counts) in best.iter_mut().zip(counts) {
-                    best.complete = best.complete.max(counts.complete);
-                    best.incomplete = best.incomplete.max(counts.incomplete);
-                    best.downloaded = best.downloaded.max(counts.downloaded);
+                    *best = best.most(counts);
                 }
             }
         }
@@ -154,7 +152,8 @@ impl Client {
     ) -> Result<Vec<(SocketAddr, Vec<u8>)>, AnnounceError> {
         let deadline = Instant::now() + limits.total;
         let Place { host, port, .. } = place(url)?;
-        let addresses = lookup(host, port, limits.resolve.min(limits.total), halted)?;
+        let found = lookup(host, port, limits.resolve.min(limits.total), halted)?;
+        let addresses = fitting(found, limits.bind)?;
         let (lines, mut failure) = self.open(&addresses, deadline, limits);
         let mut answers = Vec::new();
         for (line, outcome) in side_by_side(lines, ask, halted) {
@@ -295,10 +294,11 @@ impl Line {
         limits: &Limits,
     ) -> Result<Line, AnnounceError> {
         let connected = || {
-            let socket = match tracker {
-                SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?,
-                SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?,
+            let any: IpAddr = match tracker {
+                SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
             };
+            let socket = UdpSocket::bind((limits.bind.unwrap_or(any), 0))?;
             socket.connect(tracker)?;
             socket.set_read_timeout(Some(GLANCE.min(limits.resend)))?;
             Ok(socket)

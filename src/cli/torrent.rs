@@ -9,6 +9,7 @@ use crate::protocol::metainfo::{METAINFO_BYTES_MAX, Metainfo, MetainfoError};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -25,7 +26,7 @@ pub enum Named {
 pub fn load_or_link(word: &OsStr) -> Result<Named, Complaint> {
     let text = word.to_string_lossy();
     if !is_magnet(&text) {
-        return load(word).map(|metainfo| Named::Torrent(Box::new(metainfo)));
+        return load(word, None).map(|metainfo| Named::Torrent(Box::new(metainfo)));
     }
     text.parse().map(Named::Link).map_err(|error| {
         let sentence = format!("cannot read the magnet link: {error}");
@@ -39,8 +40,8 @@ fn is_magnet(text: &str) -> bool {
     scheme.eq_ignore_ascii_case("magnet:")
 }
 
-/// Reads the torrent that `word` names.
-pub fn load(word: &OsStr) -> Result<Metainfo, Complaint> {
+/// Reads the torrent that `word` names; what is fetched for it is asked for from `bind`.
+pub fn load(word: &OsStr, bind: Option<IpAddr>) -> Result<Metainfo, Complaint> {
     let text = word.to_string_lossy();
     let lower = text
         .chars()
@@ -57,7 +58,7 @@ pub fn load(word: &OsStr) -> Result<Metainfo, Complaint> {
         ("standard input".to_owned(), from_input()?)
     } else if lower.starts_with("http://") || lower.starts_with("https://") {
         let label = shown(&http::shown(&text));
-        (label.clone(), from_network(&text, &label)?)
+        (label.clone(), from_network(&text, &label, bind)?)
     } else {
         (shown_path(Path::new(word)), from_file(Path::new(word))?)
     };
@@ -114,8 +115,12 @@ fn from_file(path: &Path) -> Result<Vec<u8>, Complaint> {
     capped(file).map_err(complain)
 }
 
-fn from_network(address: &str, label: &str) -> Result<Vec<u8>, Complaint> {
-    http::fetch_torrent(address, &Limits::TORRENT).map_err(|error| {
+fn from_network(address: &str, label: &str, bind: Option<IpAddr>) -> Result<Vec<u8>, Complaint> {
+    let limits = Limits {
+        bind,
+        ..Limits::TORRENT
+    };
+    http::fetch_torrent(address, &limits).map_err(|error| {
         let hint = match error {
             AnnounceError::NoTls => "use a build with the feature tls, or fetch the file yourself",
             AnnounceError::Status { .. } => "the address may be wrong or out of date",
@@ -182,7 +187,7 @@ mod tests {
             "file:///etc/passwd",
             "ftp://h/x",
         ] {
-            let complaint = load(OsStr::new(word)).unwrap_err();
+            let complaint = load(OsStr::new(word), None).unwrap_err();
             assert_eq!(complaint.reason, Reason::Unsupported, "{word}");
         }
     }

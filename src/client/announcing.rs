@@ -41,6 +41,8 @@ pub(super) struct Announcer {
     pub(super) id: PeerId,
     pub(super) port: u16,
     pub(super) key: String,
+    /// The address of ours that trackers are asked from.
+    pub(super) bind: Option<IpAddr>,
 }
 
 /// One torrent's trackers.
@@ -264,7 +266,8 @@ impl Announcing {
         }
         // Bound: the schedule has one announce a tier under way, and a `stopped` for each tracker at the end.
         let (jobs, inbox) = unbounded();
-        spawn_announcer(&format!("tier {tier}"), inbox, self.answers.clone())?;
+        let (name, answers) = (format!("tier {tier}"), self.answers.clone());
+        spawn_announcer(&name, self.who.bind, inbox, answers)?;
         if !beside {
             thread.jobs = Some(jobs.clone());
         }
@@ -342,6 +345,7 @@ mod tests {
             id: PeerId::new([b'x'; 12]),
             port: 6881,
             key: "00c0ffee".into(),
+            bind: None,
         };
         let tiers = [urls.iter().map(|url| url.to_string()).collect()];
         let tiers = Tiers::new(&tiers, fastrand::Rng::with_seed(1));

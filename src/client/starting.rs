@@ -231,6 +231,7 @@ fn begin(number: usize, task: Task, hands: &mut Hands, rng: &mut fastrand::Rng) 
         // Trackers refuse port 0; nobody who is told 1 will try it twice.
         port: hands.port.unwrap_or(1),
         key: format!("{:08x}", rng.u32(..)),
+        bind: hands.bind,
     };
     let mut announcing = Announcing::new(who, tiers, hands.answers.clone());
     if task.role == Role::Seed {

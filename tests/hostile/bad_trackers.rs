@@ -49,6 +49,28 @@ pub fn beside_an_honest_tracker(bad: &str) -> String {
 }
 
 #[test]
+fn a_tracker_is_asked_from_the_bound_address() {
+    // Bound: a handful of announces.
+    let (tell, told) = crossbeam_channel::unbounded();
+    let torrent = torrent();
+    let honest = seeds(&torrent, Waiting::not());
+    let curious = tracker(move |stream| {
+        tell.send(stream.peer_addr().unwrap().ip()).unwrap();
+        reply(stream, &answer(&compact(&[honest])));
+    });
+    let room = Room::new();
+    let torrent = torrent.announced(&[&curious.url]);
+    let mut order = room.get(&torrent);
+    order.args(["--bind", "127.0.0.2"]).start().succeeds();
+    let asked: Vec<_> = told.try_iter().collect();
+    assert!(asked.len() >= 3, "{asked:?}");
+    assert!(
+        asked.iter().all(|it| it.to_string() == "127.0.0.2"),
+        "{asked:?}"
+    );
+}
+
+#[test]
 fn an_answer_without_end_is_cut_off() {
     let long = tracker(|stream| {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 1 << 30);

@@ -395,3 +395,26 @@ fn addresses_are_taken_apart() {
         );
     }
 }
+
+#[test]
+fn from_a_bound_address_the_tracker_hears_of_that_one() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let bind = Some("127.0.0.2".parse().unwrap());
+    let limits = Limits { bind, ..quickly() };
+    let url = format!("udp://{}", socket.local_addr().unwrap());
+    let heard = AtomicBool::new(false);
+    let halted = || heard.load(Relaxed);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut buffer = [0; 200];
+            let (_, from) = socket.recv_from(&mut buffer).unwrap();
+            assert_eq!(Some(from.ip()), bind);
+            heard.store(true, Relaxed);
+        });
+        let outcome = Client::new().announce(&url, &request(), &limits, &halted);
+        assert_eq!(outcome, Err(AnnounceError::Interrupted));
+    });
+    let other = Client::new().announce("udp://[::1]:1", &request(), &limits, &|| false);
+    assert!(matches!(other, Err(AnnounceError::Address(why)) if why.contains("--bind")));
+}

@@ -29,6 +29,17 @@ pub struct Counts {
     pub downloaded: u64,
 }
 
+impl Counts {
+    /// The greater number of each, where a tracker is asked twice.
+    pub fn most(self, other: Counts) -> Counts {
+        Counts {
+            complete: self.complete.max(other.complete),
+            incomplete: self.incomplete.max(other.incomplete),
+            downloaded: self.downloaded.max(other.downloaded),
+        }
+    }
+}
+
 /// A tracker's answer to a scrape.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scraped {
