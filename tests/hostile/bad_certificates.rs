@@ -88,6 +88,43 @@ fn a_certificate_that_has_expired_or_is_of_the_future_is_refused() {
     );
 }
 
+/// A server that answers every greeting with these bytes.
+fn answers(bytes: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let wait = Some(Duration::from_secs(30));
+            stream.set_read_timeout(wait).unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(&bytes);
+            // Until the other side has gone.
+            let _ = stream.read(&mut [0; 4096]);
+        }
+    });
+    format!("https://localhost:{port}/announce")
+}
+
+#[test]
+fn a_server_that_knows_only_old_tls_is_refused_in_plain_words() {
+    // What OpenSSL says that was told to go no further than TLS 1.0 or 1.1.
+    let alert = |minor| vec![21, 3, minor, 0, 2, 2, 70];
+    // Servers from before 2018 answer with the version that they have.
+    let hello = |minor| {
+        let mut body = vec![3, minor];
+        body.extend([7; 32]);
+        body.extend([0, 0, 0x2f, 0]);
+        let length = body.len() as u8;
+        let head = [22, 3, minor, 0, length + 4, 2, 0, 0, length];
+        [&head[..], &body].concat()
+    };
+    for bytes in [alert(1), alert(2), hello(1), hello(2)] {
+        let error = beside_an_honest_tracker(&answers(bytes.clone()));
+        let expected = "the server's TLS is too old: it must be version 1.2 or later";
+        assert_eq!(error, expected, "{bytes:?}");
+    }
+}
+
 #[test]
 fn what_speaks_no_tls_behind_https_is_refused() {
     let plain = crate::fake_tracker::tracker_saying(answer(&[]));
