@@ -1,13 +1,14 @@
 //! A folder to work in, and the binary run in it.
 
 use assert_cmd::Command;
+use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 use ropewalk::protocol::Digest;
 use ropewalk::protocol::metainfo::{Draft, FileEntry};
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Stdio};
-use std::time::Duration;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Nothing in this suite takes as long.
@@ -89,9 +90,12 @@ impl Desk {
         outcome(self.command(words).write_stdin(input))
     }
 
-    /// Starts the binary and goes on; what it tells as JSON lines can be waited for.
+    /// Starts the binary and goes on; what it tells as JSON lines can be waited for. Signals that are ignored
+    /// around us (`nohup`, a shell's background) would be ignored by it too, as they should.
     pub fn start(&self, words: &[&str]) -> Running {
-        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_ropewalk"))
+        let mut child = std::process::Command::new("env")
+            .arg("--default-signal=HUP,INT,TERM")
+            .arg(env!("CARGO_BIN_EXE_ropewalk"))
             .args(words)
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
@@ -99,7 +103,16 @@ impl Desk {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
+        let out = BufReader::new(child.stdout.take().unwrap());
+        // Bound: what one run says.
+        let (tell, lines) = unbounded();
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                if tell.send(line).is_err() {
+                    return;
+                }
+            }
+        });
         Running { child, lines }
     }
 }
@@ -116,31 +129,33 @@ fn outcome(command: &mut Command) -> Outcome {
 /// A run that is still going on. Killed when dropped.
 pub struct Running {
     child: Child,
-    lines: BufReader<ChildStdout>,
+    lines: Receiver<String>,
 }
 
 impl Running {
+    /// The next line; `None` where the output has ended.
+    fn line(&self, awaited: &str) -> Option<String> {
+        match self.lines.recv_timeout(DEADLINE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("waited {DEADLINE:?} for {awaited}"),
+        }
+    }
+
     /// The next JSON line with this event; panics where the output ends before.
     pub fn wait_for(&mut self, event: &str) -> serde_json::Value {
-        let mut line = String::new();
-        while self.lines.read_line(&mut line).unwrap() > 0 {
+        while let Some(line) = self.line(event) {
             let value: serde_json::Value = serde_json::from_str(&line).unwrap();
             if value["event"] == event {
                 return value;
             }
-            line.clear();
         }
         panic!("the output ended without the event {event}");
     }
 
     /// The next line, whatever it is; panics where the output ends before.
     pub fn wait_for_line(&mut self) -> String {
-        let mut line = String::new();
-        assert!(
-            self.lines.read_line(&mut line).unwrap() > 0,
-            "no more lines"
-        );
-        line.trim_end().to_owned()
+        self.line("a line").expect("no more lines")
     }
 
     pub fn pid(&self) -> rustix::process::Pid {
@@ -151,9 +166,12 @@ impl Running {
         rustix::process::kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Waits for the end.
+    /// Waits for the end; panics where it does not come.
     pub fn end(&mut self) -> std::process::ExitStatus {
-        std::io::copy(&mut self.lines, &mut std::io::sink()).unwrap();
+        let deadline = Instant::now() + DEADLINE;
+        while self.line("the end").is_some() {
+            assert!(Instant::now() < deadline, "it talks on and does not end");
+        }
         self.child.wait().unwrap()
     }
 }
