@@ -3,6 +3,7 @@
 use super::arguments::Create;
 use super::complaint::{Complaint, Reason};
 use super::progress::{Progress, Style};
+use super::show::Link;
 use super::shown::{shown, shown_path};
 use super::signals;
 use super::status::ExitStatus;
@@ -227,7 +228,7 @@ impl<'a> Created<'a> {
             files: metainfo.files.len(),
             hidden: left_out.hidden,
             excluded: left_out.excluded,
-            magnet: metainfo.magnet(),
+            magnet: Link::from(metainfo).magnet,
         }
     }
 }
@@ -254,7 +255,11 @@ fn page(path: Option<&Path>, metainfo: &Metainfo) -> String {
     );
     let length = figures::size(geometry.piece_length().into());
     row("pieces", &format!("{} of {length}", geometry.pieces()));
-    row("magnet", &shown(&metainfo.magnet()));
+    let Link { magnet, remark } = metainfo.into();
+    row("magnet", &shown(&magnet));
+    if let Some(remark) = remark {
+        row("", remark);
+    }
     page.truncate(page.trim_end().len());
     page
 }

@@ -5,6 +5,7 @@ use super::shown::shown;
 use super::status::ExitStatus;
 use super::torrent::Named;
 use super::{events, figures, output, torrent};
+use crate::announce::http::shown as without_secrets;
 use crate::protocol::magnet::Magnet;
 use crate::protocol::metainfo::{FileEntry, Metainfo};
 use serde::Serialize;
@@ -29,6 +30,26 @@ pub fn run(json: bool, torrent: &OsStr) -> Result<ExitStatus, Complaint> {
     };
     output::line(&text)?;
     Ok(ExitStatus::Done)
+}
+
+/// The magnet link to show. Links are passed on, and those of a private torrent must not carry the user's
+/// passkey: its trackers are left out where their addresses hold anything of the kind, and that is said.
+pub(super) struct Link {
+    pub(super) magnet: String,
+    pub(super) remark: Option<&'static str>,
+}
+
+impl From<&Metainfo> for Link {
+    fn from(metainfo: &Metainfo) -> Link {
+        let open = |url: &str| !metainfo.private || without_secrets(url) == url;
+        let whole = metainfo.tracker_addresses().all(open);
+        let remark =
+            "(without trackers: their addresses hold what is yours alone. Pass on the .torrent)";
+        Link {
+            magnet: metainfo.magnet_naming(open),
+            remark: (!whole).then_some(remark),
+        }
+    }
 }
 
 /// The keys of `show --json`. A magnet link knows few of them.
@@ -86,7 +107,10 @@ fn link_page(magnet: &Magnet) -> String {
         page.row("size", &figures::size(length));
     }
     for (number, tracker) in magnet.trackers.iter().enumerate() {
-        page.row(&format!("trackers {}", number + 1), tracker);
+        page.row(
+            &format!("trackers {}", number + 1),
+            &without_secrets(tracker),
+        );
     }
     for address in &magnet.webseeds {
         page.row("web seed", address);
@@ -132,7 +156,7 @@ impl<'a> From<&'a Metainfo> for Shown<'a> {
             comment: metainfo.comment.as_deref(),
             created_by: metainfo.created_by.as_deref(),
             creation_date: metainfo.creation_date,
-            magnet: metainfo.magnet(),
+            magnet: Link::from(metainfo).magnet,
         }
     }
 }
@@ -176,6 +200,7 @@ fn page(metainfo: &Metainfo) -> String {
         page.row("private", "yes: peers come from its trackers alone");
     }
     for (number, tier) in metainfo.trackers.iter().enumerate() {
+        let tier: Vec<String> = tier.iter().map(|url| without_secrets(url)).collect();
         page.row(&format!("trackers {}", number + 1), &tier.join("  "));
     }
     for address in &metainfo.webseeds {
@@ -194,7 +219,11 @@ fn page(metainfo: &Metainfo) -> String {
     if let Some(seconds) = metainfo.creation_date {
         page.row("created", &date(seconds));
     }
-    page.row("magnet", &metainfo.magnet());
+    let Link { magnet, remark } = metainfo.into();
+    page.row("magnet", &magnet);
+    if let Some(remark) = remark {
+        page.row("", remark);
+    }
     if !metainfo.single_file {
         page.0.push_str("\nfiles\n");
         for file in real {

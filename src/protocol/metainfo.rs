@@ -298,11 +298,17 @@ impl Metainfo {
 
     /// The magnet link (BEP 9) by which others find the same torrent.
     pub fn magnet(&self) -> String {
+        self.magnet_naming(|_| true)
+    }
+
+    /// The magnet link with the trackers that `names` picks.
+    pub fn magnet_naming(&self, names: impl Fn(&str) -> bool) -> String {
+        let trackers = self.tracker_addresses().filter(|it| names(it));
         let magnet = Magnet {
             info_hash: Some(self.info_hash),
             info_hash_v2: self.info_hash_v2,
             name: Some(self.name.clone()),
-            trackers: self.tracker_addresses().map(str::to_owned).collect(),
+            trackers: trackers.map(str::to_owned).collect(),
             ..Magnet::default()
         };
         magnet.to_string()

@@ -95,6 +95,38 @@ fn the_page_names_what_matters() {
 }
 
 #[test]
+fn a_passkey_is_not_on_the_page_nor_in_a_private_torrents_link() {
+    const KEY: &str = "5ecre7be571e1ef7";
+    let desk = Desk::new();
+    let secret = format!("http://t.example/{KEY}/announce");
+    let open = "http://t.example/announce";
+    for private in [true, false] {
+        let mut draft = single("book", b"x", 16384);
+        draft.trackers = vec![vec![secret.clone(), open.into()]];
+        draft.private = private;
+        desk.write("a.torrent", &draft.compose());
+        let page = desk.run(&["show", "a.torrent"]).expect(0).out;
+        assert!(page.contains("http://t.example/…/announce"), "{page}");
+        assert_eq!(page.contains(KEY), !private, "{page}");
+        assert_eq!(page.contains("yours alone"), private, "{page}");
+        let told = desk.run(&["show", "--json", "a.torrent"]).expect(0).json();
+        let magnet = told["magnet"].as_str().unwrap();
+        assert_eq!(magnet.contains(KEY), !private, "{magnet}");
+        assert!(magnet.contains("t.example%2Fannounce"), "{magnet}");
+        // What is in the file is for programs to read.
+        assert_eq!(told["trackers"][0][0], *secret);
+        let mut words = vec!["create", "--overwrite", "--tracker", &secret];
+        words.extend(private.then_some("--private"));
+        words.push("a.torrent");
+        let made = desk.run(&words).expect(0);
+        assert_eq!(made.out.contains(KEY), !private, "{made:?}");
+        words.push("--json");
+        let made = desk.run(&words).expect(0);
+        assert_eq!(made.out.contains(KEY), !private, "{made:?}");
+    }
+}
+
+#[test]
 fn standard_input_is_a_torrent_too() {
     let desk = Desk::new();
     let bytes = single("piped", b"x", 16384).compose();
