@@ -531,6 +531,18 @@ pub(super) mod fake {
         let _ = stream.write_all(&[head.as_bytes(), body].concat());
     }
 
+    /// Nobody accepts here and the kernel's queue is full: a connection hangs as long as these live.
+    pub fn deaf() -> ((socket2::Socket, TcpStream), String) {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        socket.bind(&any.into()).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let in_queue = TcpStream::connect(address).unwrap();
+        ((socket, in_queue), format!("http://{address}/announce"))
+    }
+
     /// Limits that do not depend on the environment's proxies.
     pub fn direct(total: Duration) -> Limits {
         Limits {
@@ -562,7 +574,7 @@ pub(super) mod fake {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::road::split;
-    use super::fake::{Tracker, direct, request, response};
+    use super::fake::{Tracker, deaf, direct, request, response};
     use super::*;
     use crate::protocol::tracker::http as wire;
     use crossbeam_channel::Receiver;
@@ -690,15 +702,7 @@ mod tests {
 
     #[test]
     fn who_leaves_waits_for_a_tracker_only_if_it_may_have_heard_of_us() {
-        // Nobody accepts, and the kernel's queue is full: a connection hangs.
-        let deaf =
-            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        deaf.bind(&any.into()).unwrap();
-        deaf.listen(0).unwrap();
-        let address = deaf.local_addr().unwrap().as_socket().unwrap();
-        let _in_queue = std::net::TcpStream::connect(address).unwrap();
-        let url = format!("http://{address}/announce");
+        let (_deaf, url) = deaf();
         let limits = direct(Duration::from_secs(60));
         let mut client = Client::default();
         let outcome = client.announce(&url, &request(), &limits, &|| true);

@@ -179,7 +179,7 @@ fn serve(jobs: &Receiver<Job>, answers: &Sender<Answered>, limits: impl Fn(Durat
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::http::fake::{Tracker, direct, request, response};
+    use super::http::fake::{Tracker, deaf, direct, request, response};
     use super::*;
 
     #[test]
@@ -203,6 +203,38 @@ mod tests {
         let answered = outbox.recv_timeout(Duration::from_secs(20)).unwrap();
         assert_eq!((answered.task, answered.tier), (3, 1));
         assert_eq!(answered.outcome, Ok(Answer::default()));
+        announcer.unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn a_tracker_that_was_never_reached_keeps_nobody_from_leaving() {
+        let (_deaf, url) = deaf();
+        // Bound: the two jobs of this test.
+        let (jobs, inbox) = crossbeam_channel::bounded(2);
+        // Bound: their answers.
+        let (answers, outbox) = crossbeam_channel::bounded(2);
+        for event in [Occasion::Started, Occasion::Stopped] {
+            let request = Request {
+                event: Some(event),
+                ..request()
+            };
+            let job = Job {
+                task: 0,
+                tier: 0,
+                url: url.clone(),
+                request,
+                sure: false,
+                limit: Duration::from_secs(60),
+            };
+            jobs.send(job).unwrap();
+        }
+        let announcer = Builder::new().spawn(move || serve(&inbox, &answers, direct));
+        for event in [Occasion::Started, Occasion::Stopped] {
+            let answered = outbox.recv_timeout(Duration::from_secs(40)).unwrap();
+            assert_eq!(answered.event, Some(event));
+            assert_eq!(answered.outcome, Err(AnnounceError::Interrupted));
+        }
+        drop(jobs);
         announcer.unwrap().join().unwrap();
     }
 }

@@ -14,6 +14,7 @@ mod disk;
 mod faults;
 mod lab_report;
 mod lane;
+mod lost_trackers;
 mod our_tracker;
 mod programs;
 mod resume;

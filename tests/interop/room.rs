@@ -10,10 +10,13 @@
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+/// What lies here in a folder of a namespace's name stands in for the same file of /etc (ip-netns(8)).
+const ETC: &str = "/etc/netns";
 
 /// Tells the rooms of one test run apart.
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -123,23 +126,15 @@ impl Drop for Room {
             let _ = Command::new("ip")
                 .args(["netns", "del", namespace])
                 .status();
-            let _ = std::fs::remove_dir_all(names_of(namespace));
+            let _ = std::fs::remove_dir_all(Path::new(ETC).join(namespace));
         }
     }
-}
-
-/// Where `ip netns exec` looks for files that a host has instead of those in /etc.
-fn names_of(namespace: &str) -> PathBuf {
-    Path::new("/etc/netns").join(namespace)
 }
 
 impl Host {
     /// From now on its programs know `name` by this address and no other.
     pub fn knows(&self, name: &str, address: IpAddr) {
-        let names = names_of(&self.namespace);
-        std::fs::create_dir_all(&names).expect("a folder can be made");
-        let line = format!("127.0.0.1 localhost\n{address} {name}\n");
-        std::fs::write(names.join("hosts"), line).expect("a file can be written");
+        self.etc("hosts", &format!("127.0.0.1 localhost\n{address} {name}\n"));
     }
 
     /// Where its programs listen, as it stands before a colon and a port.
@@ -173,10 +168,31 @@ impl Host {
         assert!(done.success(), "cannot cap {namespace}");
     }
 
+    /// Has a file of its own in the place of `/etc/NAME`.
+    pub fn etc(&self, name: &str, text: &str) {
+        let folder = Path::new(ETC).join(&self.namespace);
+        std::fs::create_dir_all(&folder).expect("a folder can be made");
+        std::fs::write(folder.join(name), text).expect("a file can be written");
+    }
+
     /// Throws away so many of a hundred packets that come in, by chance.
     pub fn lose(&self, percent: u32) {
+        self.filter(&format!("numgen random mod 100 < {percent} drop"));
+    }
+
+    /// Throws away every packet that comes in but the ones that look for the hardware's address.
+    pub fn hear_nothing(&self) {
+        self.filter("drop");
+    }
+
+    /// Answers every packet with a refusal.
+    pub fn refuse(&self) {
+        self.filter("reject with icmpx admin-prohibited");
+    }
+
+    fn filter(&self, rule: &str) {
         let rules = format!(
-            "table inet rain {{ chain input {{ type filter hook input priority 0; numgen random mod 100 < {percent} drop; }}; }}\n"
+            "table inet rain {{ chain input {{ type filter hook input priority 0; {rule}; }}; }}\n"
         );
         let namespace = &self.namespace;
         let mut nft = Command::new("ip")
