@@ -472,12 +472,12 @@ fn translate(error: ureq::Error, limits: &Limits) -> AnnounceError {
         ureq::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
             AnnounceError::TimedOut(limits.total)
         }
-        ureq::Error::Io(error) => unreachable(error.to_string()),
+        ureq::Error::Io(error) => unreachable(&error.to_string()),
         ureq::Error::Other(error) => match error.downcast::<AnnounceError>() {
             Ok(ours) => *ours,
-            Err(other) => unreachable(other.to_string()),
+            Err(other) => unreachable(&other.to_string()),
         },
-        other => unreachable(other.to_string()),
+        other => unreachable(&other.to_string()),
     }
 }
 

@@ -226,13 +226,15 @@ fn late(error: std::io::Error, timeout: NextTimeout) -> ureq::Error {
     }
 }
 
-/// No answer came, for this reason. rustls names its own in one word, and some are for its makers.
-pub(super) fn unreachable(reason: String) -> AnnounceError {
+/// No answer came, for this reason. rustls names its own in one word, and some are for its makers; the number
+/// that Rust puts behind the system's words is for nobody.
+pub(super) fn unreachable(reason: &str) -> AnnounceError {
     let too_old = ["ProtocolVersion", "ServerDoesNotSupportTls12Or13"];
     let too_old = too_old.iter().any(|name| reason.contains(name));
+    let words = reason.split(" (os error").next().unwrap_or_default();
     AnnounceError::Unreachable(match too_old {
         true => "the server's TLS is too old: it must be version 1.2 or later".into(),
-        false => reason,
+        false => words.to_owned(),
     })
 }
 

@@ -21,7 +21,7 @@
 
 use super::http::{AnnounceError, Limits};
 use super::lookup::{GLANCE, lookup};
-use super::road::fitting;
+use super::road::{self, fitting};
 use super::{GRACE, merged};
 use crate::protocol::InfoHash;
 use crate::protocol::tracker::http::{Answer, AnswerError, Request};
@@ -428,7 +428,7 @@ fn is_young((_, since): Connection, now: Instant) -> bool {
 }
 
 fn unreachable(error: std::io::Error) -> AnnounceError {
-    AnnounceError::Unreachable(error.to_string())
+    road::unreachable(&error.to_string())
 }
 
 #[cfg(test)]

@@ -146,7 +146,7 @@ impl Teller {
                 output::line(&figures::of(outcome))?;
                 output::line(figures::TO_READ_ON)
             }
-            Teller::Silent => output::line(figures::of(outcome).trim_start()),
+            Teller::Silent => output::line(figures::of(outcome).trim_start_matches('\n')),
         }
     }
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt::Write;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -40,7 +41,14 @@ pub fn run(json: bool, torrent: &OsStr) -> Result<ExitStatus, Complaint> {
         let hint = "peers can only be asked for where there is somebody to ask";
         return Err(Complaint::new(Reason::NoPeers, sentence, hint));
     }
-    let mut findings: Vec<Finding> = begin(&subject)?.iter().collect();
+    let begun = begin(&subject)?;
+    if std::io::stderr().is_terminal() {
+        let trackers = subject.trackers.iter().map(Vec::len).sum::<usize>() as u64;
+        let trackers = figures::count(trackers, "tracker");
+        let most = PATIENCE.as_secs();
+        output::say(&format!("asking {trackers}, for {most} s at most"));
+    }
+    let mut findings: Vec<Finding> = begun.iter().collect();
     findings.sort_by_key(|it| it.tier);
     let text = if json {
         events::json(&Report::new(&subject, &findings))
@@ -106,6 +114,14 @@ fn all(findings: &[Finding]) -> BTreeSet<SocketAddr> {
     findings.iter().flat_map(|it| it.peers.clone()).collect()
 }
 
+/// Most trackers answer within a blink.
+fn time(time: Duration) -> String {
+    match time.as_millis() {
+        under @ ..1000 => format!("{under} ms"),
+        _ => figures::duration(time),
+    }
+}
+
 /// The table, and below it the addresses.
 fn page(subject: &Subject, findings: &[Finding]) -> String {
     let mut page = format!("{}  {}\n", shown(&subject.name), subject.info_hash);
@@ -146,7 +162,7 @@ fn page(subject: &Subject, findings: &[Finding]) -> String {
             &count(|it| it.incomplete),
             &count(|it| it.downloaded),
             &peers,
-            &figures::duration(finding.time),
+            &time(finding.time),
             &tracker,
         ]);
     }

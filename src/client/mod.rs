@@ -37,7 +37,7 @@ use std::time::Duration;
 pub struct Settings {
     /// The port to listen on. `None`: the first free one of 6881 to 6889. `Some(0)`: any.
     pub port: Option<u16>,
-    /// Listen on and dial from this address only. `None`: all, IPv4 and IPv6.
+    /// Listen on, dial from and ask trackers from this address only. `None`: all, IPv4 and IPv6.
     pub bind: Option<IpAddr>,
     /// Connections at a time, over all torrents.
     pub max_peers: usize,

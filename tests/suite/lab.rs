@@ -211,7 +211,7 @@ fn the_report_is_one_page_and_names_are_text_in_it() {
         "lab", "-q", "--file", name, "--up", "1M", "--peers", "2", "--report", "lab.html",
     ];
     let outcome = desk.run(&words).expect(0);
-    assert!(outcome.out.starts_with("who "), "{outcome:?}");
+    assert!(outcome.out.starts_with(" who "), "{outcome:?}");
     let page = String::from_utf8(desk.read("lab.html")).unwrap();
     assert!(page.starts_with("<!DOCTYPE html>") && page.trim_end().ends_with("</html>"));
     assert!(page.contains("&lt;b&gt;&amp;&quot;book&quot;") && !page.contains("<b>&"));

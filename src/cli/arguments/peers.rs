@@ -11,7 +11,7 @@ use argh::FromArgs;
     help_triggers("-h", "--help"),
     usage = "[--json] TORRENT",
     note = "Counts are scraped. Addresses are given only to those who take part, so each tracker is",
-    note = "told that we do, and at once that we do not any more.",
+    note = "told that we do, and at once that we do not any more. All are asked at once; we are not counted.",
     note = "Exit status 0 if any tracker answered, otherwise 2."
 )]
 pub(super) struct PeersWords {

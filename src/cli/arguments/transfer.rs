@@ -111,7 +111,7 @@ pub(super) struct GetWords {
     /// read at most so many bytes a second, from all peers together; 0: no limit (default)
     #[argh(option, arg_name = "RATE")]
     down: Option<Word>,
-    /// listen on and dial from this address only
+    /// listen on, dial and ask trackers from this address only
     #[argh(option, arg_name = "ADDR")]
     bind: Option<Word>,
     /// fetch only files that fit this pattern, or lie in a folder that does (repeatable)
@@ -182,7 +182,7 @@ pub(super) struct SeedWords {
     /// read at most so many bytes a second, from all peers together; 0: no limit (default)
     #[argh(option, arg_name = "RATE")]
     down: Option<Word>,
-    /// listen on and dial from this address only
+    /// listen on, dial and ask trackers from this address only
     #[argh(option, arg_name = "ADDR")]
     bind: Option<Word>,
     /// hash all data, trust no record

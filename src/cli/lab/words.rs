@@ -6,8 +6,13 @@ use super::figures::seconds;
 use crate::client::Notice;
 use crate::lab::LabEvent;
 use crate::lab::cast::Role;
-use crate::lab::chronicle::{Arrival, Chronicle};
+use crate::lab::chronicle::{Arrival, Chronicle, Limits};
 use crate::swarm::event::Farewell;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Who has to wait longer, in seconds, is told so.
+const WORTH_SAYING: f64 = 60.0;
 
 /// What has been said already: ideas are told once.
 #[derive(Debug, Default)]
@@ -17,6 +22,7 @@ pub struct Words {
     copy_told: bool,
     choke_told: bool,
     wrong_told: bool,
+    lied_to: BTreeSet<usize>,
     complete: usize,
     compared: usize,
 }
@@ -109,9 +115,15 @@ impl Words {
             Notice::PeerLeft {
                 why: Farewell::Lied,
                 ..
-            } => vec![format!(
-                "{name} knows who sent it wrong bytes, and hangs up for good."
-            )],
+            } if self.lied_to.insert(who) => match self.lied_to.len() {
+                1 => vec![format!(
+                    "{name} knows who sent it wrong bytes, and hangs up for good."
+                )],
+                2 => vec![format!(
+                    "{name} has found out as well. Nobody takes another's word for it: each checks for itself."
+                )],
+                _ => Vec::new(),
+            },
             Notice::Complete { .. } if member.part.role.wants() => {
                 self.complete += 1;
                 let after = member.complete.unwrap_or_default();
@@ -186,6 +198,12 @@ fn readers(chronicle: &Chronicle) -> Vec<String> {
             figures::rate(up)
         ));
     }
+    let limits = Limits::of(&chronicle.plan, chronicle.book.bytes, 1);
+    if let Some(limits) = limits.filter(|it| it.fluid > WORTH_SAYING) {
+        let time = Duration::try_from_secs_f64(limits.fluid).unwrap_or(Duration::MAX);
+        let time = figures::duration(time);
+        lines.push(format!("So it takes {time} at the least; Ctrl-C ends it."));
+    }
     lines
 }
 
@@ -212,8 +230,13 @@ fn spread(chronicle: &Chronicle) -> String {
     let seeds = chronicle.members.iter().enumerate();
     let seeds = seeds.filter(|(_, member)| member.part.role == Role::Seed);
     let given: u64 = seeds.flat_map(|(who, _)| &chronicle.given[who]).sum();
+    let givers = if chronicle.plan.seeds == 1 {
+        "The seed"
+    } else {
+        "The seeds"
+    };
     format!(
-        "Every page is with some reader now. The seed gave {} for that, {:.2} books, and could leave: the \
+        "Every page is with some reader now. {givers} gave {} for that, {:.2} books, and could leave: the \
          rest is copied around the table.",
         figures::size(given),
         given as f64 / chronicle.book.bytes.max(1) as f64
