@@ -132,7 +132,9 @@ fn tell(clock: Instant, line: Line) -> Result<(), Complaint> {
 }
 
 fn figures(clock: Instant, counters: &Counters) -> BTreeMap<&'static str, u64> {
-    counters.figures(clock.elapsed()).collect()
+    let mut figures = BTreeMap::new();
+    figures.extend(counters.figures(clock.elapsed()));
+    figures
 }
 
 fn sentence(counters: &Counters) -> String {

@@ -137,7 +137,9 @@ fn messages(m: Dict<'_>) -> BTreeMap<String, u8> {
         let named = !name.is_empty() && name.len() <= NAME_MAX;
         (named && id != 0).then(|| (name.to_owned(), id))
     });
-    usable.take(MESSAGES_MAX).collect()
+    let mut messages = BTreeMap::new();
+    messages.extend(usable.take(MESSAGES_MAX));
+    messages
 }
 
 fn client(bytes: &[u8]) -> String {

@@ -131,8 +131,9 @@ pub(super) fn scraped(asked: &[InfoHash], swarms: &[Swarm]) -> Vec<u8> {
 pub(super) fn stats(json: bool, counters: &Counters, up: Duration) -> Vec<u8> {
     let figures = counters.figures(up);
     if json {
-        let pairs = figures.map(|(name, figure)| (name.to_owned(), figure.into()));
-        let object = serde_json::Value::Object(pairs.collect());
+        let mut pairs = serde_json::Map::new();
+        pairs.extend(figures.map(|(name, figure)| (name.to_owned(), figure.into())));
+        let object = serde_json::Value::Object(pairs);
         return response("200 OK", "application/json", object.to_string().as_bytes());
     }
     let lines: String = figures
