@@ -149,6 +149,7 @@ impl Coordinator {
         let whole = Allowance {
             peers: self.hands.peers_max,
             upload_slots: useful_slots(Limits::default().upload_slots, self.rates.0),
+            up_limited: self.rates.0.is_some(),
             down_rate: self.rates.1,
         };
         let shares = whole.divide(&self.needs);

@@ -118,6 +118,7 @@ impl Torrent {
             swarm.set_limits(Limits {
                 peers: share.peers,
                 upload_slots: share.upload_slots,
+                up_limited: share.up_limited,
                 down_rate: share.down_rate,
                 ..Limits::default()
             });

@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use ropewalk::swarm::allowance::{Allowance, Need};
-//! let all = Allowance { peers: 50, upload_slots: 8, down_rate: None };
+//! let all = Allowance { peers: 50, upload_slots: 8, up_limited: false, down_rate: None };
 //! let shares = all.divide(&[Need::Busy, Need::Idle]);
 //! assert_eq!(shares.iter().map(|share| share.peers).sum::<usize>(), 50);
 //! assert!(shares[0].peers > shares[1].peers);
@@ -17,6 +17,8 @@ pub struct Allowance {
     pub peers: usize,
     /// Peers served at a time.
     pub upload_slots: usize,
+    /// Whether there is a limit for bytes sent.
+    pub up_limited: bool,
     /// Bytes a second that may be fetched; `None`: no limit.
     pub down_rate: Option<u64>,
 }
@@ -56,6 +58,7 @@ impl Allowance {
             .map(|(peers, upload_slots)| Allowance {
                 peers,
                 upload_slots,
+                up_limited: self.up_limited,
                 down_rate,
             })
             .collect()

@@ -72,6 +72,9 @@ pub struct Limits {
     pub upload_slots: usize,
     /// How long a `have` waits for company.
     pub have_delay: Duration,
+    /// Whether there is a limit for bytes sent: threads are granted theirs in portions then, and need enough at hand
+    /// to use them.
+    pub up_limited: bool,
     /// Bytes a second that will be read at most; `None`: no limit. Holding to it is the peer threads' part, asking
     /// for no more than that the brain's.
     pub down_rate: Option<u64>,
@@ -83,6 +86,7 @@ impl Default for Limits {
             peers: 50,
             upload_slots: 8,
             have_delay: Duration::from_millis(250),
+            up_limited: false,
             down_rate: None,
         }
     }

@@ -95,7 +95,8 @@ impl Swarm {
         loop {
             let peers = &self.peers;
             let uploads = |key| peers.get(&key).map(|peer| &peer.uploads);
-            let Some(key) = self.turns.next(rate, now, uploads) else {
+            let limited = self.facts.limits.up_limited;
+            let Some(key) = self.turns.next(rate, limited, now, uploads) else {
                 break;
             };
             let peer = self.peers.get_mut(&key);

@@ -28,6 +28,8 @@ const LINE_FIRST: u64 = 128 * 1024;
 const LINE_MIN: u64 = 2 * BLOCK_LENGTH as u64;
 /// What the line carries in one part in so many of a second is with the threads.
 const LINE_PART: u64 = 20;
+/// With a limit the threads have grants for a tenth of a second, and need more than one at hand.
+const GRANTS_PART: u64 = 4;
 /// So many requests fill the line for as long as it takes to be asked for the next ones.
 const CROWD: usize = 8;
 /// A peer to which nothing moves for so long keeps nobody waiting; on a slow line, while so many blocks leave.
@@ -95,14 +97,15 @@ impl Turns {
     }
 
     /// Whose next block is to be handed over, if the threads have not enough of them yet. `rate`: bytes
-    /// a second that leave.
+    /// a second that leave; `limited`: no more may.
     pub fn next<'a>(
         &mut self,
         rate: u64,
+        limited: bool,
         now: Moment,
         uploads: impl Fn(PeerKey) -> Option<&'a Uploads>,
     ) -> Option<PeerKey> {
-        let next = self.choose(rate, now, uploads)?;
+        let next = self.choose(rate, limited, now, uploads)?;
         self.busy.insert(next);
         Some(next)
     }
@@ -110,6 +113,7 @@ impl Turns {
     fn choose<'a>(
         &mut self,
         rate: u64,
+        limited: bool,
         now: Moment,
         uploads: impl Fn(PeerKey) -> Option<&'a Uploads>,
     ) -> Option<PeerKey> {
@@ -123,12 +127,12 @@ impl Turns {
             ahead += uploads.map_or(0, |it| it.holds_up(now, patience));
             uploads.is_some()
         });
-        let line = if rate > 0 {
-            rate / LINE_PART
-        } else {
-            LINE_FIRST
+        let line = match (limited, rate) {
+            (true, _) => (rate / GRANTS_PART).max(LINE_FIRST),
+            (false, 0) => LINE_FIRST,
+            (false, _) => (rate / LINE_PART).max(LINE_MIN),
         };
-        if ahead >= line.max(LINE_MIN) {
+        if ahead >= line {
             return None;
         }
         if let Some((peer, piece)) = self.holder
@@ -337,7 +341,7 @@ mod tests {
             turns.stand_in_line(PeerKey(key as u64));
         }
         let mut hand_over = |now| {
-            let next = turns.next(64 * 1024, now, |key| waiting.get(key.0 as usize));
+            let next = turns.next(64 * 1024, false, now, |key| waiting.get(key.0 as usize));
             let block = next.and_then(|key| waiting[key.0 as usize].hand_over(now));
             block.and(next)
         };
@@ -346,6 +350,28 @@ mod tests {
         // A block takes a quarter of a second: nobody is stuck yet.
         assert_eq!(hand_over(Duration::from_millis(900)), None);
         assert_eq!(hand_over(Duration::from_millis(1_100)), Some(PeerKey(0)));
+    }
+
+    #[test]
+    fn with_a_limit_the_threads_have_more_at_hand_than_one_grant() {
+        let (mut uploads, all) = (Uploads::default(), blocks(100));
+        all.iter()
+            .for_each(|block| assert!(uploads.request(*block)));
+        let mut turns = Turns::default();
+        turns.stand_in_line(PeerKey(0));
+        let rate = 512 * 1024;
+        let mut at_hand = |limited| {
+            while turns
+                .next(rate, limited, Moment::ZERO, |_| Some(&uploads))
+                .is_some()
+            {
+                uploads.hand_over(Moment::ZERO);
+            }
+            uploads.ahead_bytes
+        };
+        assert_eq!(at_hand(false), 32 * 1024);
+        // A grant is for a tenth of a second.
+        assert!(at_hand(true) >= 2 * rate / 10);
     }
 
     #[test]
