@@ -212,7 +212,9 @@ impl Swarm {
 
     /// Our first messages to a newcomer.
     fn greet(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
-        let upload_only = !self.facts.downloads || self.is_complete();
+        // Who has nothing and wants nothing is of no use to anybody: libtorrent hangs up on it.
+        let hides = self.spread.as_mut().is_some_and(|it| it.arrive(key));
+        let upload_only = !hides && (!self.facts.downloads || self.is_complete());
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
@@ -222,8 +224,7 @@ impl Swarm {
             let ours = ExtensionHandshake::ours(self.facts.listen_port, upload_only, ip);
             say(ours.message());
         }
-        let spread = self.spread.as_mut();
-        if spread.is_some_and(|spread| spread.arrive(key)) {
+        if hides {
             if peer.greeting.fast {
                 say(Message::HaveNone);
             }

@@ -247,7 +247,7 @@ impl Swarm {
             hungry: BTreeSet::new(),
             ahead,
             choker: Choker::new(setup.limits.upload_slots),
-            turns: Turns::default(),
+            turns: Turns::new(geometry.piece_length()),
             suspects: Suspects::default(),
             addresses: Addresses::default(),
             news: News::new(setup.limits.have_delay),

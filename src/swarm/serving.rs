@@ -4,7 +4,7 @@ use super::Swarm;
 use super::choker::Candidate;
 use super::event::{Action, Moment, PeerKey};
 use super::peer::Peer;
-use super::spread::Spread;
+use super::spread::{Spread, Viewing};
 use super::uploads::patience;
 use crate::protocol::PieceIndex;
 use crate::protocol::bitfield::Bitfield;
@@ -119,13 +119,20 @@ impl Swarm {
         };
         let window = self.window(peer, now);
         let uploads = |key| self.peers.get(&key).map(|peer| &peer.uploads);
-        let others_wait = self.turns.others_wait(key, uploads);
+        let rate = self.ledger.up_rate(now);
+        let others_wait = self.turns.others_wait(key, rate, now, uploads);
         let Some(spread) = &mut self.spread else {
             return;
         };
         let peers = &self.peers;
-        let idle = |key| peers.get(&key).is_none_or(|it| it.choked || !it.wants_us);
-        while let Some(piece) = spread.next(key, window, others_wait, now, idle) {
+        let patience = patience(rate);
+        let viewing = |key| match peers.get(&key) {
+            Some(it) if it.choked || !it.wants_us => Viewing::Not,
+            Some(it) if it.uploads.waits(now, patience) => Viewing::InLine,
+            Some(_) => Viewing::Silent,
+            None => Viewing::Not,
+        };
+        while let Some(piece) = spread.next(key, window, others_wait, now, viewing) {
             actions.push(have(key, piece));
         }
         let looks = peer.wants_us && spread.waits(key, window);

@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! spread.arrive(peer, alone)               true: say have-none, show pieces one by one
-//! spread.next(peer, window, now, idle)     the piece to show it now, if it needs one
+//! spread.next(peer, window, ..)            the piece to show it now, if it needs one
 //! spread.served(..) ; spread.gained(..)    what was sent, what it announced
 //! spread.unveil()                          who is to be shown everything from now on
 //! ```
@@ -57,6 +57,17 @@ impl Viewer {
     fn keeps_too_much(&self) -> bool {
         self.keeps() >= KEPT_MAX + KEPT_MORE * self.passed
     }
+}
+
+/// What a peer makes of what it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Viewing {
+    /// It asks for it, and has its turn sooner or later: on a slow line after minutes.
+    InLine,
+    /// It could ask and does not, or does not take what it asked for.
+    Silent,
+    /// It is choked, not interested, or gone.
+    Not,
 }
 
 /// A piece that somebody was shown and nobody has announced.
@@ -199,7 +210,9 @@ impl Spread {
     pub fn requested(&mut self, peer: PeerKey, block: Block, now: Moment) {
         let piece = block.piece();
         let knows_all = self.viewers.get(&peer).is_some_and(|it| it.shown.is_none());
-        if knows_all && self.copies[piece.as_usize()] == 0 && !self.shows.contains_key(&piece) {
+        let show = self.shows.get(&piece);
+        let noted = show.is_some_and(|show| show.viewers.contains(&peer));
+        if knows_all && self.copies[piece.as_usize()] == 0 && !noted {
             self.show(peer, piece, now);
         }
     }
@@ -222,15 +235,15 @@ impl Spread {
     }
 
     /// The piece to show to `peer` now. `None`: it has enough to ask for, or knows all, or nothing is
-    /// left to be shown. `window`: bytes it may be shown ahead of what was sent; `idle`: whether a peer
-    /// is not being served at the moment.
+    /// left to be shown. `window`: bytes it may be shown ahead of what was sent; `viewing`: what a
+    /// peer makes of what it is shown.
     pub fn next(
         &mut self,
         peer: PeerKey,
         window: u64,
         others_wait: bool,
         now: Moment,
-        idle: impl Fn(PeerKey) -> bool,
+        viewing: impl Fn(PeerKey) -> Viewing,
     ) -> Option<PieceIndex> {
         let viewer = self.viewers.get(&peer)?;
         let shown = viewer.shown.as_ref()?;
@@ -250,7 +263,13 @@ impl Spread {
         let piece = fresh.or_else(|| {
             let left_lying = self.shows.iter().filter(|(piece, show)| {
                 let stalled = now >= show.touched + STALLED;
-                !shown.has(**piece) && (stalled || show.viewers.iter().all(|it| idle(*it)))
+                let left = |it: &PeerKey| match viewing(*it) {
+                    Viewing::Not => true,
+                    Viewing::Silent => stalled,
+                    // What it waits for in line is something else where all of this was sent.
+                    Viewing::InLine => stalled && self.was_sent(*it, **piece),
+                };
+                !shown.has(**piece) && show.viewers.iter().all(left)
             });
             left_lying
                 .min_by_key(|(_, show)| (show.viewers.len(), show.touched))
@@ -272,6 +291,11 @@ impl Spread {
                 shown.set(piece);
             }
         }
+    }
+
+    fn was_sent(&self, peer: PeerKey, piece: PieceIndex) -> bool {
+        let viewer = self.viewers.get(&peer);
+        viewer.is_some_and(|viewer| viewer.open.get(&piece) == Some(&0))
     }
 
     /// Pieces that `peer` has from us and nobody else has been seen with.
@@ -359,7 +383,7 @@ mod tests {
     /// Shows a peer the next piece and sends all of it.
     fn give(spread: &mut Spread, geometry: &Geometry, key: u64) -> Option<PieceIndex> {
         let (peer, now) = (PeerKey(key), Moment::ZERO);
-        let piece = spread.next(peer, 1, true, now, |_| false)?;
+        let piece = spread.next(peer, 1, true, now, |_| Viewing::Silent)?;
         for block in geometry.blocks(piece) {
             spread.served(peer, block, now);
         }
@@ -395,7 +419,9 @@ mod tests {
         for round in 0..10 {
             assert!(spread.is_on());
             let (peer, now) = (PeerKey(1 + round % 3), Moment::ZERO);
-            let piece = spread.next(peer, 1, false, now, |_| false).unwrap();
+            let piece = spread
+                .next(peer, 1, false, now, |_| Viewing::Silent)
+                .unwrap();
             let sent = geometry.blocks(piece);
             sent.for_each(|block| spread.served(peer, block, now));
         }

@@ -29,7 +29,9 @@ const MOVE_AGE: Duration = Duration::from_millis(200);
 const LEFT_ALONE: usize = 4;
 /// How much sooner a block has to come from the peer that takes it over: so many times, and more than
 /// this many seconds.
-const SOONER: (f64, f64) = (1.5, 0.15);
+const SOONER: (f64, f64) = (2.0, 0.25);
+/// In so many seconds a peer that has begun with a piece has sent it, or else it moves all the same.
+const SLOW: f64 = 3.0;
 /// Blocks that a peer may take over of which it is not known how fast it is.
 const UNTRIED: usize = 16;
 
@@ -102,7 +104,7 @@ impl Swarm {
                 let expected = peer.pipe.remaining(asked, before, now);
                 if expected > SOONER.1
                     && now.saturating_sub(asked.at) >= MOVE_AGE
-                    && self.may_move(asked.block, *key)
+                    && self.may_move(asked.block, *key, expected)
                 {
                     found.push(Late {
                         expected,
@@ -117,12 +119,12 @@ impl Swarm {
         found
     }
 
-    /// Whether `holder` has not begun with the block's piece, and nobody is under suspicion for it.
-    fn may_move(&self, block: Block, holder: PeerKey) -> bool {
+    /// Whether `holder` has not begun with the block's piece, or is slow, and nobody is under suspicion for it.
+    fn may_move(&self, block: Block, holder: PeerKey, expected: f64) -> bool {
         let begun = Where::Laid(Some(holder));
         !self.is_spared(block)
             && self.picker.may_spare(block)
-            && !self.picker.places(block.piece()).contains(&begun)
+            && (expected > SLOW || !self.picker.places(block.piece()).contains(&begun))
     }
 
     /// What `taker` has and would bring much sooner, as much as it can use: taken out of `late`.

@@ -49,17 +49,30 @@ pub fn patience(rate: u64) -> Duration {
 /// An uplink that serves twenty peers a block each in turn brings all of them their pieces at the end
 /// of a second, and none of them has anything to pass on before. One that serves them a piece each
 /// brings the first after a twentieth. So little is handed to the threads, and turns last a piece.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Turns {
+    /// Bytes in a turn.
+    piece_length: u32,
     /// Peers with requests, who waits longest in front.
     line: VecDeque<PeerKey>,
-    /// Whose piece is being sent.
-    holder: Option<(PeerKey, PieceIndex)>,
+    /// Whose piece is being sent, and how much of it may still be handed over in this turn: who asks for one piece
+    /// again and again has no longer a turn than others.
+    holder: Option<(PeerKey, PieceIndex, u32)>,
     /// Peers whose threads have blocks, and perhaps some whose have none any more.
     busy: BTreeSet<PeerKey>,
 }
 
 impl Turns {
+    /// Turns of so many bytes.
+    pub fn new(piece_length: u32) -> Turns {
+        Turns {
+            piece_length,
+            line: VecDeque::new(),
+            holder: None,
+            busy: BTreeSet::new(),
+        }
+    }
+
     /// A peer has requests.
     pub fn stand_in_line(&mut self, peer: PeerKey) {
         if !self.line.contains(&peer) {
@@ -70,7 +83,7 @@ impl Turns {
     /// A peer is gone.
     pub fn forget(&mut self, peer: PeerKey) {
         self.line.retain(|other| *other != peer);
-        self.holder.take_if(|(holder, _)| *holder == peer);
+        self.holder.take_if(|(holder, ..)| *holder == peer);
         self.busy.remove(&peer);
     }
 
@@ -85,10 +98,14 @@ impl Turns {
     pub fn others_wait<'a>(
         &self,
         me: PeerKey,
+        rate: u64,
+        now: Moment,
         uploads: impl Fn(PeerKey) -> Option<&'a Uploads>,
     ) -> bool {
+        let patience = patience(rate);
         let others = self.line.iter().filter(|key| **key != me);
-        let mut queues = others.filter_map(|key| uploads(*key).filter(|it| !it.last));
+        let others = others.filter_map(|key| uploads(*key));
+        let mut queues = others.filter(|it| !it.last && it.waits(now, patience));
         let mut left = CROWD;
         queues.any(|uploads| {
             left = left.saturating_sub(uploads.queue.len());
@@ -135,10 +152,13 @@ impl Turns {
         if ahead >= line {
             return None;
         }
-        if let Some((peer, piece)) = self.holder
-            && uploads(peer).and_then(Uploads::next) == Some(piece)
+        if let Some((peer, piece, left)) = &mut self.holder
+            && *left > 0
+            && let Some(next) = uploads(*peer).and_then(Uploads::next)
+            && next.piece() == *piece
         {
-            return Some(peer);
+            *left = left.saturating_sub(next.length());
+            return Some(*peer);
         }
         let mut last_resort = None;
         for _ in 0..self.line.len() {
@@ -147,18 +167,19 @@ impl Turns {
                 continue;
             };
             self.line.push_back(peer);
-            let Some(piece) = uploads.next() else {
+            let Some(next) = uploads.next() else {
                 continue;
             };
             if uploads.last {
-                last_resort = last_resort.or(Some((peer, piece)));
+                last_resort = last_resort.or(Some(peer));
                 continue;
             }
-            self.holder = Some((peer, piece));
+            let left = self.piece_length.saturating_sub(next.length());
+            self.holder = Some((peer, next.piece(), left));
             return Some(peer);
         }
         self.holder = None;
-        last_resort.map(|(peer, _)| peer)
+        last_resort
     }
 }
 
@@ -227,10 +248,15 @@ impl Uploads {
         self.ahead_bytes >= self.window.clamp(AHEAD_MIN, AHEAD_MAX)
     }
 
-    /// The piece of the next request that could be handed over now.
-    fn next(&self) -> Option<PieceIndex> {
-        let next = self.queue.front().filter(|_| !self.is_full());
-        next.map(|block| block.piece())
+    /// The next request that could be handed over now.
+    fn next(&self) -> Option<Block> {
+        self.queue.front().copied().filter(|_| !self.is_full())
+    }
+
+    /// Whether it waits for us and not we for it: it has requests, and what its thread has moves.
+    pub fn waits(&self, now: Moment, patience: Duration) -> bool {
+        let stuck = !self.ahead.is_empty() && now >= self.moved + patience;
+        !stuck && !self.is_idle()
     }
 
     /// Bytes with its thread that keep others waiting: none where nothing has moved for a while, as
@@ -334,7 +360,7 @@ mod tests {
         assert_eq!(patience(10_000_000), STUCK);
         let all = blocks(20);
         let mut waiting = [Uploads::default(), Uploads::default()];
-        let mut turns = Turns::default();
+        let mut turns = Turns::new(1 << 18);
         for (key, uploads) in waiting.iter_mut().enumerate() {
             all.iter()
                 .for_each(|block| assert!(uploads.request(*block)));
@@ -357,7 +383,7 @@ mod tests {
         let (mut uploads, all) = (Uploads::default(), blocks(100));
         all.iter()
             .for_each(|block| assert!(uploads.request(*block)));
-        let mut turns = Turns::default();
+        let mut turns = Turns::new(1 << 18);
         turns.stand_in_line(PeerKey(0));
         let rate = 512 * 1024;
         let mut at_hand = |limited| {
