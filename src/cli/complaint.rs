@@ -157,10 +157,16 @@ impl Complaint {
 
     /// A file named on the command line could not be written.
     pub fn writing(path: &Path, error: &std::io::Error) -> Complaint {
+        let hint = match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                "make room, or choose another place"
+            }
+            _ => "check that its folder exists and that you may write there",
+        };
         Complaint::new(
             Reason::File,
             format!("cannot write {}: {}", shown_path(path), plain(error)),
-            "check that its folder exists and that you may write there",
+            hint,
         )
     }
 

@@ -10,16 +10,15 @@ mod words;
 use super::arguments::Lab;
 use super::complaint::{Complaint, Reason};
 use super::events::{self, Event};
-use super::shown::shown;
+use super::shown::{shown, shown_path};
 use super::status::ExitStatus;
 use super::{output, signals};
+use crate::create::saving::Target;
 use crate::lab::chronicle::Chronicle;
 use crate::lab::{self, LabError, LabEvent, Outcome, Plan, Verdict, report};
 use crossbeam_channel::bounded;
 use json::Lines;
 use screen::Screen;
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use words::Words;
@@ -47,14 +46,9 @@ fn show(options: &Lab) -> Result<ExitStatus, Complaint> {
     if options.fitting_rate {
         plan.up = Some(fitting_rate(&plan));
     }
-    // Opened first: what cannot be written should be known before anybody waits for it.
+    // Looked at first: what cannot be written should be known before anybody waits for it.
     let report = options.report.as_deref();
-    let report = report
-        .map(|path| match File::create(path) {
-            Ok(file) => Ok((path, file)),
-            Err(error) => Err(Complaint::writing(path, &error)),
-        })
-        .transpose()?;
+    let report = report.map(|path| place(path, &plan)).transpose()?;
     // Bound: one, there is one end.
     let (stop, stopped) = bounded(1);
     let interrupt = stop.clone();
@@ -80,13 +74,16 @@ fn show(options: &Lab) -> Result<ExitStatus, Complaint> {
     }
     let outcome = outcome.map_err(|error| complaint(&error))?;
     teller.end(&outcome)?;
-    if let Some((path, file)) = report {
-        write(path, file, &outcome)?;
+    // Half a story does not replace the whole one of another day.
+    if let Some(target) = report
+        && outcome.verdict != Verdict::Stopped
+    {
+        let path = target.path();
+        target
+            .save(report::page(&outcome).as_bytes(), true)
+            .map_err(|error| Complaint::writing(path, &error))?;
         if !options.json && !options.quiet {
-            output::line(&format!(
-                "\nMore of it is in {}.",
-                super::shown::shown_path(path)
-            ))?;
+            output::line(&format!("\nMore of it is in {}.", shown_path(path)))?;
         }
     }
     status(&outcome, signal.try_recv().ok())
@@ -102,9 +99,20 @@ fn fitting_rate(plan: &Plan) -> u64 {
     bytes.div_ceil(SECONDS).max(RATE_LEAST)
 }
 
-fn write(path: &Path, mut file: File, outcome: &Outcome) -> Result<(), Complaint> {
-    file.write_all(report::page(outcome).as_bytes())
-        .map_err(|error| Complaint::writing(path, &error))
+/// Where the report goes, if it can go there.
+fn place(path: &Path, plan: &Plan) -> Result<Target, Complaint> {
+    let target = Target::new(path).map_err(|error| Complaint::writing(path, &error))?;
+    if plan.file.as_deref().is_some_and(|book| target.holds(book)) {
+        return Err(Complaint::new(
+            Reason::File,
+            format!(
+                "the report cannot go to {}: it is the book",
+                shown_path(path)
+            ),
+            "choose another place with --report",
+        ));
+    }
+    Ok(target)
 }
 
 /// Whoever is told.

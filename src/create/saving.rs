@@ -1,4 +1,4 @@
-//! Puts a finished .torrent in its place: all of it or nothing.
+//! Puts a finished file in its place, a .torrent or the report of a lab: all of it or nothing.
 //!
 //! ```text
 //! let target = Target::new(path)?;         // before the work: is there room for it?
@@ -32,7 +32,8 @@ enum There {
 }
 
 impl Target {
-    /// Looks at the place. An error if it is a folder, or its own folder is not there or takes no files.
+    /// Looks at the place. An error if it is a folder, if its own folder is not there or takes no files,
+    /// or if it is a device that may not be written to.
     pub fn new(path: &Path) -> io::Result<Target> {
         let found = match std::fs::metadata(path) {
             Ok(found) => Some(found),
@@ -51,8 +52,9 @@ impl Target {
         };
         let path = path.to_owned();
         let target = Target { path, real, there };
-        if there != There::Stream {
-            rustix::fs::access(target.folder(), Access::WRITE_OK | Access::EXEC_OK)?;
+        match there {
+            There::Stream => rustix::fs::access(&target.real, Access::WRITE_OK)?,
+            _ => rustix::fs::access(target.folder(), Access::WRITE_OK | Access::EXEC_OK)?,
         }
         Ok(target)
     }
@@ -68,6 +70,12 @@ impl Target {
             There::File(identity) => Some(identity),
             _ => None,
         }
+    }
+
+    /// Whether the file that is there already is the one at `path`, by whatever name.
+    pub fn holds(&self, path: &Path) -> bool {
+        let found = std::fs::metadata(path).ok();
+        found.is_some_and(|found| self.occupied() == Some(Identity::of(&found)))
     }
 
     /// Writes `bytes`. Where it fails, what was there before is there still, and nothing else. Without
@@ -128,7 +136,7 @@ impl Target {
 const DRAFTS: usize = 16;
 
 fn draft_name(number: u32) -> String {
-    format!(".{number:08x}.torrent.part")
+    format!(".{number:08x}.part")
 }
 
 fn write(mut file: File, bytes: &[u8]) -> io::Result<()> {

@@ -29,6 +29,15 @@ fn with_role<'a>(result: &'a Value, role: &str) -> Vec<&'a Value> {
     members.filter(|member| member["role"] == role).collect()
 }
 
+/// What lies on the desk.
+fn names(desk: &Desk) -> Vec<String> {
+    let entries = std::fs::read_dir(desk.path(".")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
 #[test]
 fn a_table_of_six_ends_with_six_equal_books_and_leaves_nothing_behind() {
     let desk = desk();
@@ -207,6 +216,7 @@ fn the_report_is_one_page_and_names_are_text_in_it() {
     let desk = Desk::new();
     let name = "<b>&\"book\"";
     desk.write(name, &noise(6, 50_000));
+    desk.write("lab.html", b"of yesterday");
     let words = [
         "lab", "-q", "--file", name, "--up", "1M", "--peers", "2", "--report", "lab.html",
     ];
@@ -218,14 +228,70 @@ fn the_report_is_one_page_and_names_are_text_in_it() {
     for way in ["<script", "http:", "https:", "src=", "href="] {
         assert!(!page.contains(way), "{way}");
     }
+    assert_eq!(names(&desk), [name, "lab.html"]);
+}
+
+#[test]
+fn a_report_goes_down_a_pipe_as_well() {
+    let desk = desk();
+    let words = ["lab", "-q", "--file", "little book.bin", "--up", "1M"];
+    let words = [&words[..], &["--report", "/dev/stdout"]].concat();
+    let outcome = desk.run(&words).expect(0);
+    assert!(outcome.out.contains("</html>"), "{outcome:?}");
+}
+
+#[test]
+fn the_report_never_takes_the_place_of_the_book() {
+    let desk = desk();
+    let book = desk.read("little book.bin");
+    std::os::unix::fs::symlink("little book.bin", desk.path("link")).unwrap();
+    std::fs::hard_link(desk.path("little book.bin"), desk.path("twin")).unwrap();
+    for report in ["little book.bin", "./little book.bin", "link", "twin"] {
+        let words = ["lab", "--file", "little book.bin", "--report", report];
+        let outcome = desk.run(&words).expect(2);
+        assert!(
+            outcome.err.contains("it is the book"),
+            "{report}: {outcome:?}"
+        );
+        assert!(outcome.out.is_empty(), "{report}: {outcome:?}");
+        assert_eq!(desk.read("little book.bin"), book, "{report}");
+    }
+}
+
+#[test]
+fn a_lab_that_never_begins_leaves_the_report_of_another_day() {
+    let desk = Desk::new();
+    desk.write("empty", b"");
+    desk.write("lab.html", b"of yesterday");
+    for file in ["none", "empty", "."] {
+        for report in ["lab.html", "new.html"] {
+            let words = ["lab", "--file", file, "--report", report];
+            desk.run(&words).expect(2);
+            assert_eq!(desk.read("lab.html"), b"of yesterday", "{file}");
+            assert_eq!(names(&desk), ["empty", "lab.html"], "{file} {report}");
+        }
+    }
+}
+
+#[test]
+fn a_full_disc_is_not_taken_for_a_missing_folder() {
+    let desk = desk();
+    let words = ["lab", "-q", "--file", "little book.bin", "--up", "1M"];
+    let words = [&words[..], &["--report", "/dev/full"]].concat();
+    let outcome = desk.run(&words).expect(2);
+    assert!(outcome.err.contains("No space left"), "{outcome:?}");
+    assert!(outcome.err.contains("make room"), "{outcome:?}");
+    assert!(!outcome.err.contains("folder exists"), "{outcome:?}");
 }
 
 #[test]
 fn an_interrupted_lab_says_so_and_cleans_up() {
     let desk = desk();
     std::fs::create_dir(desk.path("tmp")).unwrap();
+    desk.write("lab.html", b"of yesterday");
     let mut lab = std::process::Command::new(env!("CARGO_BIN_EXE_ropewalk"))
         .args(["lab", "--json", "--file", "little book.bin", "--up", "1K"])
+        .args(["--report", "lab.html"])
         .env("TMPDIR", desk.path("tmp"))
         .current_dir(desk.path("."))
         .stdout(std::process::Stdio::piped())
@@ -242,6 +308,8 @@ fn an_interrupted_lab_says_so_and_cleans_up() {
     assert_eq!(lab.wait().unwrap().code(), Some(130));
     assert!(began.elapsed() < Duration::from_secs(60));
     assert_eq!(std::fs::read_dir(desk.path("tmp")).unwrap().count(), 0);
+    assert_eq!(desk.read("lab.html"), b"of yesterday");
+    assert_eq!(names(&desk), ["lab.html", "little book.bin", "tmp"]);
 }
 
 #[test]
