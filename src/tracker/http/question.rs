@@ -71,7 +71,7 @@ impl Question {
         if head.method != Some("GET") {
             return Err(Bad::Method);
         }
-        let target = head.path.unwrap_or_default();
+        let target = origin_form(head.path.unwrap_or_default());
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         match path {
             "/announce" => announce(query, from).map(Some),
@@ -80,6 +80,17 @@ impl Question {
             "/stats.json" => Ok(Some(Question::Stats { json: true })),
             path => Ok(Some(Question::Page(path.to_owned()))),
         }
+    }
+}
+
+/// The path and query of a request target that names scheme and host as well, as one for a proxy does
+/// and every server has to take (RFC 9112, section 3.2.2).
+fn origin_form(target: &str) -> &str {
+    match target.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
+            rest.find(['/', '?']).map_or("/", |at| &rest[at..])
+        }
+        _ => target,
     }
 }
 
@@ -158,6 +169,21 @@ mod tests {
             (announce.want, announce.share, announce.key),
             (50, Share::Leecher, None)
         );
+    }
+
+    #[test]
+    fn a_target_with_scheme_and_host_is_its_path_and_query() {
+        for (target, same) in [
+            ("http://x/stats", "/stats"),
+            ("HTTP://[::1]:80/stats.json?a=http://y/", "/stats.json"),
+            ("http://x", "/"),
+            ("http://x?a/stats", "?a/stats"),
+        ] {
+            assert_eq!(get(target), get(same), "{target}");
+        }
+        let page = |path: &str| Ok(Some(Question::Page(path.into())));
+        assert_eq!(get("ftp://x/stats"), page("ftp://x/stats"));
+        assert_eq!(get("/stats/http://x/stats"), page("/stats/http://x/stats"));
     }
 
     #[test]
