@@ -34,8 +34,12 @@ const PATIENCE: u8 = 49;
 /// How many torrents are looked through for the silent in one turn; it takes some 100 µs.
 const SWEPT_A_TURN: usize = 512;
 
-/// How many torrents are drawn to find one that can spare a peer.
-const DRAWN: usize = 32;
+/// How many torrents are drawn to find a large one that can spare a peer. Each costs a cache miss or
+/// three; the largest known is kept, so the draws of many evictions add up.
+const DRAWN: usize = 8;
+
+/// So many times its size a torrent weighs in which one host was met twice in two draws.
+const CROWDED_WEIGHS: usize = 16;
 
 struct Torrent {
     info_hash: InfoHash,
@@ -52,6 +56,16 @@ impl Torrent {
 
     fn seeds(&self) -> usize {
         self.v4.seeds() + self.v6.as_ref().map_or(0, |v6| v6.seeds())
+    }
+
+    /// Its size, or a multiple of it where it seems to be of one host. Its larger family is looked at,
+    /// as that is the one that would give up a peer.
+    fn weight(&self, rules: &Rules, dice: &mut Rng) -> usize {
+        let crowded = match &self.v6 {
+            Some(v6) if v6.len() > self.v4.len() => v6.are_two_of_one_host(rules, dice),
+            _ => self.v4.are_two_of_one_host(rules, dice),
+        };
+        self.len() * if crowded { CROWDED_WEIGHS } else { 1 }
     }
 
     fn swarm(&self) -> Swarm {
@@ -103,7 +117,8 @@ pub struct Registry {
     torrents: Vec<Torrent>,
     index: Index,
     totals: Totals,
-    /// The place of a large torrent: the largest of those that were heard of lately.
+    /// The place of a large torrent: the largest of those that were heard of or drawn lately. It may
+    /// have shrunk since, or be gone.
     largest: usize,
     tick_length: Duration,
     ticks: u64,
@@ -398,29 +413,28 @@ impl Registry {
         (self.rules.key.hash(&bytes) as u32).max(1).to_be_bytes()
     }
 
-    /// Takes a peer from the largest torrent known, so that another can be let in at `own`.
+    /// Takes a peer from a torrent that weighs much now, so that another can be let in at `own`.
     fn make_room(&mut self, own: usize) {
-        let size = |at: usize| self.torrents.get(at).map_or(0, Torrent::len);
-        let mut from = if size(self.largest) > size(own) {
-            self.largest
-        } else {
-            own
-        };
-        if size(from) <= 1 {
-            let count = self.torrents.len();
-            let drawn = (0..DRAWN).map(|_| self.dice.usize(..count));
-            from = drawn.max_by_key(|&at| size(at)).unwrap_or(from);
-            if size(from) == 0 {
-                from = (0..count).find(|&at| size(at) > 0).unwrap_or(from);
-            }
+        let count = self.torrents.len();
+        let drawn: [usize; DRAWN] = std::array::from_fn(|_| self.dice.usize(..count));
+        let (mut largest, mut heaviest) = ((0, own), (0, own));
+        for at in drawn.into_iter().chain([self.largest, own]) {
+            let Some(torrent) = self.torrents.get(at) else {
+                continue;
+            };
+            largest = largest.max((torrent.len(), at));
+            heaviest = heaviest.max((torrent.weight(&self.rules, &mut self.dice), at));
+        }
+        self.largest = largest.1;
+        let (weight, mut from) = heaviest;
+        if weight == 0 {
+            let inhabited = self.torrents.iter().position(|torrent| torrent.len() > 0);
+            from = inhabited.unwrap_or(from);
         }
         let (tick, mut dice) = (self.tick(), self.dice.fork());
-        self.change(from, |torrent, rules| {
-            let chosen = dice.usize(..torrent.len().max(1));
-            match &mut torrent.v6 {
-                Some(v6) if chosen >= torrent.v4.len() => v6.give_up_one(rules, &mut dice, tick),
-                _ => torrent.v4.give_up_one(rules, &mut dice, tick),
-            }
+        self.change(from, |torrent, rules| match &mut torrent.v6 {
+            Some(v6) if v6.len() > torrent.v4.len() => v6.give_up_one(rules, &mut dice, tick),
+            _ => torrent.v4.give_up_one(rules, &mut dice, tick),
         });
     }
 

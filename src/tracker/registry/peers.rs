@@ -17,8 +17,8 @@ use std::ops::Range;
 /// Peers from which on a list has an index; it loses it at half as many.
 const INDEXED: usize = 128;
 
-/// How many are looked at to find one that has been silent for long.
-const STALEST_OF: usize = 8;
+/// How many are looked at to find one that has company of its own host, or was silent for long.
+const DRAWN: usize = 8;
 
 /// How far a peer has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,14 +258,33 @@ impl<const N: usize> Peers<N> {
         }
     }
 
-    /// Lets one go that has been silent for longer than some others.
+    /// Draws two peers and says whether they are of one host, where hosts are counted.
+    pub(super) fn are_two_of_one_host(&self, rules: &Rules, dice: &mut Rng) -> bool {
+        let length = self.list.len();
+        if length < 2 {
+            return false;
+        }
+        let one = dice.usize(..length);
+        let other = (one + dice.usize(1..length)) % length;
+        let [one, other] = [one, other].map(|at| rules.host(&self.list[at].address));
+        one.is_some() && one == other
+    }
+
+    /// Lets one go that has been silent for longer than some others; where several of one host are
+    /// met, one of those.
     pub(super) fn give_up_one(&mut self, rules: &Rules, dice: &mut Rng, tick: u8) {
         if self.list.is_empty() {
             return;
         }
-        let drawn = (0..STALEST_OF).map(|_| dice.usize(..self.list.len()));
-        let stalest = drawn.max_by_key(|&at| tick.wrapping_sub(self.list[at].tick));
-        if let Some(at) = stalest {
+        let drawn: [usize; DRAWN] = std::array::from_fn(|_| dice.usize(..self.list.len()));
+        let host = |at: usize| rules.host(&self.list[at].address);
+        let crowds = |at: usize| {
+            let mut others = drawn.iter().filter(|&&other| other != at);
+            host(at).is_some() && others.any(|&other| host(other) == host(at))
+        };
+        let age = |at: usize| tick.wrapping_sub(self.list[at].tick);
+        let chosen = drawn.into_iter().max_by_key(|&at| (crowds(at), age(at)));
+        if let Some(at) = chosen {
             self.remove(rules, at);
         }
     }

@@ -15,8 +15,10 @@ pub struct Limits {
     /// Torrents. When there are so many, a new one is refused, and those that are here are served on:
     /// a flood of invented torrents pushes nobody out.
     pub torrents: usize,
-    /// Peers of all torrents together. When there are so many, the largest torrent gives up one that
-    /// was silent for long, and the newcomer is let in: a small torrent loses nobody to a large one.
+    /// Peers of all torrents together. When there are so many, a torrent that is among the largest at
+    /// that moment gives up one that was silent for long, and the newcomer is let in. One that seems to
+    /// be of one host gives up peers long before others of its size do. Torrents without number shrink
+    /// a great one to their own size, but not below.
     pub peers: usize,
     /// Peers of one IP address (of one /64 in IPv6) in one torrent; 0: no limit. One more is answered
     /// like everybody, and not handed out. The loopback is exempt.

@@ -425,6 +425,102 @@ fn a_great_torrent_pays_for_the_small_ones_when_everything_is_full() {
     assert_eq!(registry.scrape(&hash(1)).leechers, 797);
 }
 
+/// A thousand peers of a thousand addresses in torrent 1, then somebody in as many others as it takes
+/// to push them out of room for ten thousand, three times over; how many of the thousand are left, and
+/// how many there are in the largest of the others.
+fn besieged(address: impl Fn(u32, u32) -> String) -> (usize, usize) {
+    let limits = Limits {
+        peers: 10_000,
+        ..WIDE
+    };
+    let mut registry = registry(limits);
+    for number in 0..1_000 {
+        hear(&mut registry, &from(&host(number)));
+    }
+    let torrents = 1_000..1_200;
+    for _ in 0..3 {
+        for torrent in torrents.clone() {
+            for port in 1..=64 {
+                let announce = Announce {
+                    info_hash: hash(torrent),
+                    want: 0,
+                    ..from(&address(torrent, port))
+                };
+                hear(&mut registry, &announce);
+            }
+        }
+    }
+    assert_eq!(registry.totals().peers, 10_000);
+    let others = torrents.map(|torrent| registry.scrape(&hash(torrent)).leechers);
+    let largest = others.max().unwrap_or(0);
+    (registry.scrape(&hash(1)).leechers, largest)
+}
+
+#[test]
+fn many_torrents_of_many_addresses_leave_a_swarm_as_large_as_theirs() {
+    let (left, largest) = besieged(|torrent, port| host(torrent * 64 + port));
+    // An even share is 10,000 / 201, so 49.
+    assert!(left >= 45 && left + 10 > largest, "{left}, {largest}");
+}
+
+#[test]
+fn many_torrents_of_one_address_pay_long_before_a_swarm_of_many() {
+    for address in ["6.6.6.6", "[2001:db8::6]"] {
+        let (left, largest) = besieged(|_, port| format!("{address}:{port}"));
+        assert!(left >= 600, "{address}: {left}, {largest}");
+    }
+}
+
+#[test]
+fn who_crowds_a_small_torrent_pays_for_it_alone() {
+    let limits = Limits {
+        peers: 1_000,
+        ..WIDE
+    };
+    let mut registry = registry(limits);
+    for number in 0..10 {
+        hear(&mut registry, &seed(&host(number)));
+    }
+    // Those who were here first are the ones that were silent for longest.
+    registry.turn(INTERVAL / 2);
+    for port in 1..=64 {
+        hear(&mut registry, &from(&format!("6.6.6.6:{port}")));
+    }
+    for number in 0..2_000 {
+        let great = Announce {
+            info_hash: hash(2),
+            ..from(&host(1_000 + number))
+        };
+        hear(&mut registry, &great);
+    }
+    let small = registry.scrape(&hash(1));
+    assert!(small.seeds == 10 && small.leechers < 64, "{small:?}");
+}
+
+#[test]
+fn a_torrent_that_was_drained_is_no_longer_the_largest() {
+    let limits = Limits { peers: 300, ..WIDE };
+    let mut registry = registry(limits);
+    let mut hosts = (0..).map(host);
+    let mut join = |registry: &mut Registry, torrent, count| {
+        for address in hosts.by_ref().take(count) {
+            let announce = Announce {
+                info_hash: hash(torrent),
+                ..from(&address)
+            };
+            hear(registry, &announce);
+        }
+    };
+    for (torrent, count) in [(2, 90), (3, 90), (1, 120)] {
+        join(&mut registry, torrent, count);
+    }
+    for torrent in 4..64 {
+        join(&mut registry, torrent, 1);
+    }
+    let left = [1, 2, 3].map(|torrent| registry.scrape(&hash(torrent)).leechers);
+    assert!(left.iter().all(|left| *left >= 70), "{left:?}");
+}
+
 #[test]
 fn where_every_torrent_has_one_peer_one_of_them_goes() {
     let limits = Limits { peers: 50, ..WIDE };
