@@ -118,7 +118,15 @@ impl Swarm {
             return;
         };
         let window = self.window(peer, now);
-        let uploads = |key| self.peers.get(&key).map(|peer| &peer.uploads);
+        // Only for those who pass on, or had too little to tell: one that asked for a piece again and again kept
+        // everybody else at two pieces.
+        let little = 2 * u64::from(self.facts.geometry.piece_length());
+        let passes_on = |key| self.spread.as_ref().is_some_and(|it| it.has_passed(key));
+        let uploads = |key| {
+            let peer = self.peers.get(&key);
+            let peer = peer.filter(|peer| peer.taken <= little || passes_on(key));
+            peer.map(|peer| &peer.uploads)
+        };
         let rate = self.ledger.up_rate(now);
         let others_wait = self.turns.others_wait(key, rate, now, uploads);
         let Some(spread) = &mut self.spread else {

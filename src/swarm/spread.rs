@@ -303,6 +303,11 @@ impl Spread {
         self.viewers.get(&peer).map_or(0, Viewer::keeps)
     }
 
+    /// Whether it has passed anything on.
+    pub fn has_passed(&self, peer: PeerKey) -> bool {
+        self.viewers.get(&peer).is_some_and(|it| it.passed > 0)
+    }
+
     /// Whether it has been given much and passes little of it on.
     pub fn keeps_too_much(&self, peer: PeerKey) -> bool {
         let viewer = self.viewers.get(&peer);

@@ -34,8 +34,8 @@ const GRANTS_PART: u64 = 4;
 const CROWD: usize = 8;
 /// A peer to which nothing moves for so long keeps nobody waiting; on a slow line, while so many blocks leave.
 const STUCK: Duration = Duration::from_millis(300);
-/// Slower than this is not believed to be the line.
-const STUCK_RATE: u64 = 8 * 1024;
+/// Slower than this is not believed to be the line, but somebody who does not take what is sent.
+const STUCK_RATE: u64 = 64 * 1024;
 const STUCK_BLOCKS: u64 = 4;
 
 /// How long a peer to which nothing moves keeps others waiting, where `rate` bytes a second leave.
@@ -355,7 +355,7 @@ mod tests {
 
     #[test]
     fn on_a_slow_line_a_turn_lasts_as_long_as_its_blocks_take() {
-        assert_eq!(patience(0), Duration::from_secs(8));
+        assert_eq!(patience(0), Duration::from_secs(1));
         assert_eq!(patience(64 * 1024), Duration::from_secs(1));
         assert_eq!(patience(10_000_000), STUCK);
         let all = blocks(20);
