@@ -458,6 +458,30 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_for_a_piece_again_and_again_does_not_keep_others_at_two_pieces() {
+        let mut scene = seed_at_work();
+        let (hog, block) = (PeerKey(1), scene.block(0, 0));
+        for _ in 0..40 {
+            scene.say(1, Message::Request(wire(0, 0, 16_384)));
+        }
+        for _ in 0..6 {
+            scene.event(Event::Served { peer: hog, block });
+        }
+        let mut next = shown(&scene.connect(2), 2);
+        next.extend(shown(&scene.say(2, Message::Interested), 2));
+        let mut seen = Vec::new();
+        while let Some(piece) = next.pop() {
+            seen.push(piece);
+            for number in 0..2 {
+                let (peer, block) = (PeerKey(2), scene.block(piece, number));
+                scene.say(2, Message::Request(block.into()));
+                next.extend(shown(&scene.event(Event::Served { peer, block }), 2));
+            }
+        }
+        assert!(seen.len() > 5, "{seen:?}");
+    }
+
+    #[test]
     fn what_somebody_is_shown_and_lets_lie_is_shown_to_those_who_wait_and_then_there_is_rest() {
         let mut scene = seed_at_work();
         let lies = shown(&scene.connect(2), 2);
