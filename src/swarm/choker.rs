@@ -1,8 +1,10 @@
-//! Whom to serve: a first choker, fair rotation. A later one looks at who gives.
+//! Whom to serve: tit for tat while we download, turns when we only share.
 //!
-//! A slot lets one peer download from us. Interested peers take turns: every ten seconds those who
-//! were served longest make room for those who waited longest. A free slot is filled at once, and a
-//! peer that holds one without asking for anything does not count.
+//! A slot lets one peer download from us. Every ten seconds, while we download, those who give least make
+//! room for those who give more, and one slot is for a peer drawn by chance; when we only share, those who
+//! were served longest make room for those who waited longest. A free slot is filled at once, a peer that
+//! holds one without asking for anything does not count, and who takes and does not give has a slot in
+//! sixteen.
 //!
 //! ```text
 //! let changes = choker.decide(candidates, now);   // whenever interest changes, and at choker.due()

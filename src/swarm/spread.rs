@@ -6,10 +6,13 @@
 //! have just asked for. So the seed hides: it tells a newcomer that it has nothing, then shows it one
 //! piece at a time, to each a different one, the next when the last is nearly sent (BEP 16). Any
 //! leecher can live with that, as a piece on show looks like a piece just fetched. When every piece
-//! has reached somebody, everything is shown to everybody.
+//! was sent to somebody, everything is shown to everybody.
+//!
+//! Who passes pieces on is told by others that have them: those we showed a piece need not announce it to
+//! us. Who keeps two of them to itself gets no more while others wait.
 //!
 //! ```text
-//! spread.arrive(peer, alone)               true: say have-none, show pieces one by one
+//! spread.arrive(peer)                      true: say have-none, show pieces one by one
 //! spread.next(peer, window, ..)            the piece to show it now, if it needs one
 //! spread.served(..) ; spread.gained(..)    what was sent, what it announced
 //! spread.unveil()                          who is to be shown everything from now on
@@ -98,8 +101,6 @@ pub struct Spread {
     /// All pieces by chance, and how many of them from the front are on show or out.
     order: Vec<PieceIndex>,
     next: usize,
-    /// When something was last shown to anybody.
-    shown_at: Moment,
     /// When a block was last sent to anybody.
     served_at: Option<Moment>,
 }
@@ -119,7 +120,6 @@ impl Spread {
             sole: BTreeMap::new(),
             order,
             next: 0,
-            shown_at: Moment::ZERO,
             served_at: None,
         }
     }
@@ -283,7 +283,6 @@ impl Spread {
         let show = self.shows.entry(piece).or_default();
         show.viewers.insert(peer);
         show.touched = now;
-        self.shown_at = now;
         if let Some(viewer) = self.viewers.get_mut(&peer) {
             viewer.open.insert(piece, self.geometry.piece_size(piece));
             viewer.shown_at = now;
@@ -352,7 +351,7 @@ impl Spread {
         viewer.shown.take()
     }
 
-    /// Whoever is to be shown everything from now on: all, once each piece has reached somebody; the
+    /// Whoever is to be shown everything from now on: all, once each piece was sent to somebody; the
     /// last one, when the others have left. With the pieces it was shown already.
     pub fn unveil(&mut self) -> Vec<(PeerKey, Bitfield)> {
         if self.is_on() {
