@@ -437,9 +437,9 @@ fn a_stop_before_the_end_leaves_nothing_and_has_the_signals_status() {
     // All holes: more than can be hashed before the signal comes.
     let file = fs::File::create(desk.path("huge")).unwrap();
     file.set_len(1 << 35).unwrap();
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_ropewalk"))
+    let mut child = desk
+        .signalled()
         .args(["create", "--piece-length=64K", "huge"])
-        .current_dir(desk.path(""))
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();

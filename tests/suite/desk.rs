@@ -82,6 +82,17 @@ impl Desk {
         command
     }
 
+    /// The binary, here, for a run that is sent signals. Those that are ignored around us (`nohup`, a shell's
+    /// background) would be ignored by it too, as they should.
+    pub fn signalled(&self) -> std::process::Command {
+        let mut command = std::process::Command::new("env");
+        command
+            .arg("--default-signal=HUP,INT,TERM")
+            .arg(env!("CARGO_BIN_EXE_ropewalk"))
+            .current_dir(self.folder.path());
+        command
+    }
+
     pub fn run<S: AsRef<OsStr>>(&self, words: &[S]) -> Outcome {
         outcome(&mut self.command(words))
     }
@@ -90,14 +101,11 @@ impl Desk {
         outcome(self.command(words).write_stdin(input))
     }
 
-    /// Starts the binary and goes on; what it tells as JSON lines can be waited for. Signals that are ignored
-    /// around us (`nohup`, a shell's background) would be ignored by it too, as they should.
+    /// Starts the binary and goes on; what it tells as JSON lines can be waited for.
     pub fn start(&self, words: &[&str]) -> Running {
-        let mut child = std::process::Command::new("env")
-            .arg("--default-signal=HUP,INT,TERM")
-            .arg(env!("CARGO_BIN_EXE_ropewalk"))
+        let mut child = self
+            .signalled()
             .args(words)
-            .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

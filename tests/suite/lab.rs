@@ -292,11 +292,11 @@ fn an_interrupted_lab_says_so_and_cleans_up() {
     let desk = desk();
     std::fs::create_dir(desk.path("tmp")).unwrap();
     desk.write("lab.html", b"of yesterday");
-    let mut lab = std::process::Command::new(env!("CARGO_BIN_EXE_ropewalk"))
+    let mut lab = desk
+        .signalled()
         .args(["lab", "--json", "--file", "little book.bin", "--up", "1K"])
         .args(["--report", "lab.html"])
         .env("TMPDIR", desk.path("tmp"))
-        .current_dir(desk.path("."))
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::null())
         .spawn()

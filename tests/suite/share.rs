@@ -284,10 +284,10 @@ fn a_stop_while_it_is_hashed_shares_nothing_and_has_the_signals_status() {
     // All holes: more than can be hashed before the signal comes.
     let file = std::fs::File::create(desk.path("huge")).unwrap();
     file.set_len(1 << 35).unwrap();
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_ropewalk"))
+    let mut child = desk
+        .signalled()
         .args(HERE)
         .args(["--piece-length=64K", "huge"])
-        .current_dir(desk.path(""))
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn()
