@@ -127,7 +127,7 @@ impl Torrent {
         let event = match happened {
             Happened::Knocked { .. }
             | Happened::Gone(_)
-            | Happened::Wants(_)
+            | Happened::Wants { .. }
             | Happened::Unused { .. } => return,
             Happened::Connected(greeting) => {
                 let (address, client) = (greeting.address, greeting.id.client_name());

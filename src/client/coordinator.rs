@@ -173,10 +173,10 @@ impl Coordinator {
             match happened {
                 Happened::Knocked { info_hash, id } => self.knocked(peer, info_hash, id),
                 Happened::Gone(why) => self.gone(peer, why, now),
-                Happened::Wants(flow) => {
+                Happened::Wants { flow, bytes } => {
                     let connection = self.hands.switchboard.get_mut(peer);
                     let torrent = connection.and_then(|it| it.torrent).unwrap_or(0);
-                    self.limiting.wants(peer, torrent, flow, now);
+                    self.limiting.wants(peer, torrent, flow, bytes, now);
                 }
                 Happened::Unused { flow, bytes } => self.limiting.unused(peer, flow, bytes, now),
                 happened => {

@@ -44,10 +44,17 @@ impl Limiting {
         }
     }
 
-    /// A peer's thread has used up what it had.
-    pub(super) fn wants(&mut self, peer: PeerKey, torrent: usize, flow: Flow, now: Moment) {
+    /// A peer's thread has used up what it had; `bytes` wait, as far as is known.
+    pub(super) fn wants(
+        &mut self,
+        peer: PeerKey,
+        torrent: usize,
+        flow: Flow,
+        bytes: u64,
+        now: Moment,
+    ) {
         if let Some(bucket) = self.bucket(flow) {
-            bucket.wants(peer, torrent, now);
+            bucket.wants(peer, torrent, bytes, now);
         }
     }
 
@@ -97,7 +104,7 @@ mod tests {
     #[test]
     fn without_a_limit_nothing_is_ever_due() {
         let mut limiting = Limiting::new(None, None);
-        limiting.wants(PeerKey(1), 0, Flow::Up, Moment::ZERO);
+        limiting.wants(PeerKey(1), 0, Flow::Up, 0, Moment::ZERO);
         assert_eq!(limiting.due(), None);
         assert_eq!(limiting.metered(), Metered::default());
     }

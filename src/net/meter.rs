@@ -8,7 +8,7 @@
 //! ```text
 //! let room = meter.room(Flow::Down);               // bytes that may be read now
 //! meter.spend(Flow::Down, got);
-//! if meter.room(Flow::Down) == 0 { meter.ask(Flow::Down, &mut batch) }
+//! if meter.room(Flow::Down) == 0 { meter.ask(Flow::Down, 0, &mut batch) }
 //! meter.expire(now, &mut batch);                   // at meter.next(), at the latest
 //! ```
 
@@ -103,12 +103,12 @@ impl Meter {
         }
     }
 
-    /// There is more to do and no room for it: asks for a grant, once.
-    pub(super) fn ask(&mut self, flow: Flow, told: &mut Vec<Happened>) {
+    /// There is more to do and no room for it: asks for a grant, once. `bytes`: how much waits, as far as is known.
+    pub(super) fn ask(&mut self, flow: Flow, bytes: u64, told: &mut Vec<Happened>) {
         let purse = self.purse(flow);
         if !std::mem::replace(&mut purse.asked, true) {
             purse.until = None;
-            told.push(Happened::Wants(flow));
+            told.push(Happened::Wants { flow, bytes });
         }
     }
 
@@ -190,9 +190,13 @@ mod tests {
     fn a_grant_is_asked_for_once_and_given_back_when_it_was_carried_too_long() {
         let (mut meter, now) = (Meter::new(BOTH), Instant::now());
         let mut told = Vec::new();
-        meter.ask(Flow::Up, &mut told);
-        meter.ask(Flow::Up, &mut told);
-        assert!(matches!(told[..], [Happened::Wants(Flow::Up)]), "{told:?}");
+        meter.ask(Flow::Up, 100, &mut told);
+        meter.ask(Flow::Up, 200, &mut told);
+        let wants = Happened::Wants {
+            flow: Flow::Up,
+            bytes: 100,
+        };
+        assert_eq!(format!("{told:?}"), format!("{:?}", [wants]));
         assert!(meter.is_waiting(Flow::Up) && !meter.is_waiting(Flow::Down));
         meter.granted(Flow::Up, 168, now);
         meter.spend(Flow::Up, 60);

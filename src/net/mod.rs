@@ -111,7 +111,12 @@ pub enum Happened {
     /// The last byte of this block was given to the kernel.
     Served(Block),
     /// What was granted is used up, and there is more to do: the thread waits for a grant.
-    Wants(Flow),
+    Wants {
+        /// Which way.
+        flow: Flow,
+        /// Bytes that wait to be sent; 0 where it has to be seen how much there is to read.
+        bytes: u64,
+    },
     /// A grant was carried for too long: so much of it was not used.
     Unused {
         /// Which way.

@@ -169,6 +169,17 @@ impl Outbox {
         self.sending.is_some() || self.left < self.words.len() || !self.serves.is_empty()
     }
 
+    /// Bytes that wait for the socket.
+    pub(super) fn waiting(&self) -> u64 {
+        let message = |block: Block| PIECE_HEAD as u64 + u64::from(block.length());
+        let begun = self.sending.as_ref().map_or(0, |sending| {
+            message(sending.block()).saturating_sub(sending.sent() as u64)
+        });
+        let words = (self.words.len() - self.left) as u64;
+        let serves = self.serves.iter().map(|source| message(source.block));
+        begun + words + serves.sum::<u64>()
+    }
+
     fn send_words(&mut self, socket: &TcpStream, room: usize) -> Result<usize, Interruption> {
         let more = if self.serves.is_empty() {
             SendFlags::empty()
@@ -237,6 +248,13 @@ impl Sending {
         match self {
             Sending::Plain { source, .. } => source.block,
             Sending::Copied { block, .. } => *block,
+        }
+    }
+
+    /// Bytes of the message that have left.
+    fn sent(&self) -> usize {
+        match self {
+            Sending::Plain { sent, .. } | Sending::Copied { sent, .. } => *sent,
         }
     }
 

@@ -335,7 +335,7 @@ impl Conversation<'_> {
         let spent = self.meter.room(Flow::Up) == 0;
         self.clogged = written.waits && !spent;
         if written.waits && spent {
-            self.meter.ask(Flow::Up, batch);
+            self.meter.ask(Flow::Up, self.outbox.waiting(), batch);
         }
         let (progress, waits) = (written.bytes > 0, written.waits);
         self.watch
@@ -379,7 +379,7 @@ impl Conversation<'_> {
             self.watch.heard(now, unfinished, heard.finished);
         }
         if self.meter.room(Flow::Down) == 0 {
-            self.meter.ask(Flow::Down, &mut self.reports.batch);
+            self.meter.ask(Flow::Down, 0, &mut self.reports.batch);
             self.watch.listen(now, false);
         }
         Ok(())

@@ -185,7 +185,7 @@ impl Table {
 
     fn wants(&mut self, flow: Flow) {
         match self.next() {
-            Happened::Wants(wants) => assert_eq!(wants, flow),
+            Happened::Wants { flow: wants, .. } => assert_eq!(wants, flow),
             other => panic!("{other:?} instead of Wants({flow:?})"),
         }
     }
@@ -866,7 +866,12 @@ fn no_more_is_sent_than_was_granted_wherever_a_grant_ends() {
         let mut next = grant + HANDSHAKE;
         while sent.len() < expected.len() {
             match table.next() {
-                Happened::Wants(Flow::Up) => {}
+                Happened::Wants {
+                    flow: Flow::Up,
+                    bytes,
+                } => {
+                    assert_eq!(bytes, (expected.len() - sent.len()) as u64);
+                }
                 Happened::Served(block) => {
                     served.push(block);
                     continue;
@@ -906,7 +911,10 @@ fn no_more_is_read_than_was_granted_wherever_a_grant_ends() {
         let mut next = grant + HANDSHAKE;
         while laid.len() < blocks.len() {
             match table.next() {
-                Happened::Wants(Flow::Down) => {
+                Happened::Wants {
+                    flow: Flow::Down,
+                    bytes: 0,
+                } => {
                     table.grant(Flow::Down, next);
                     granted += next;
                     next = if grant == 1 && granted > 200 {
@@ -926,7 +934,7 @@ fn no_more_is_read_than_was_granted_wherever_a_grant_ends() {
         }
         assert_eq!(laid, blocks);
         assert!(table.scratch.bytes() == table.scratch.expected(&blocks));
-        table.leave_after(|told| matches!(told, Happened::Wants(_) | Happened::Unused { .. }));
+        table.leave_after(|told| matches!(told, Happened::Wants { .. } | Happened::Unused { .. }));
     }
 }
 
@@ -949,7 +957,7 @@ fn a_grant_that_nobody_needs_comes_back() {
     table.wants(Flow::Down);
     table.grant(Flow::Down, 5);
     table.heard(Message::Unchoke);
-    table.leave_after(|told| matches!(told, Happened::Wants(_) | Happened::Unused { .. }));
+    table.leave_after(|told| matches!(told, Happened::Wants { .. } | Happened::Unused { .. }));
 }
 
 #[test]

@@ -11,7 +11,7 @@
 //! use std::time::Duration;
 //! let mut bucket = Bucket::new(20 * 1024);
 //! let now = Duration::from_secs(1);
-//! (1..=2).for_each(|peer| bucket.wants(PeerKey(peer), 0, now));
+//! (1..=2).for_each(|peer| bucket.wants(PeerKey(peer), 0, 0, now));
 //! let granted = bucket.hand_out(now);                           // by peer thread's commands
 //! assert_eq!(granted.len(), 2);
 //! bucket.returned(PeerKey(1), granted[0].1, now);               // it had no use for it
@@ -83,8 +83,9 @@ impl Bucket {
         self.worth(ROUND * BURST_ROUNDS).max(2 * CRUMB)
     }
 
-    /// A peer of this torrent has used up what it was granted and has more to send, or to read.
-    pub fn wants(&mut self, peer: PeerKey, torrent: usize, now: Moment) {
+    /// A peer of this torrent has used up what it was granted and has more to send, or to read: `bytes` at least,
+    /// 0 where that is not known.
+    pub fn wants(&mut self, peer: PeerKey, torrent: usize, bytes: u64, now: Moment) {
         self.fill(now);
         let taste = self.taste();
         let account = self.accounts.entry(peer).or_insert(Account {
@@ -97,6 +98,7 @@ impl Bucket {
             account.appetite = account.appetite.max(account.held).saturating_mul(2);
             self.out -= std::mem::take(&mut account.held);
         }
+        account.appetite = account.appetite.max(bytes);
         if account.ticket.is_none() {
             self.ticket += 1;
             account.ticket = Some(self.ticket);
@@ -258,13 +260,13 @@ mod tests {
                         supply[at] -= takes as f64;
                         held[at] = Some((left - takes, until)).filter(|it| it.0 > 0);
                         if held[at].is_none() && supply[at] >= 1.0 {
-                            bucket.wants(peer, at % 2, now);
+                            bucket.wants(peer, at % 2, 0, now);
                         } else if let Some((left, _)) = held[at].filter(|_| now >= until) {
                             bucket.returned(peer, left, now);
                             held[at] = None;
                         }
                     }
-                    None if supply[at] >= 1.0 => bucket.wants(peer, at % 2, now),
+                    None if supply[at] >= 1.0 => bucket.wants(peer, at % 2, 0, now),
                     None => {}
                 }
             }
@@ -327,13 +329,31 @@ mod tests {
     }
 
     #[test]
+    fn who_has_a_turn_now_and_then_is_granted_what_waits_at_once() {
+        let mut bucket = Bucket::new(100 << 20);
+        let turn = 512 << 10;
+        for round in 1..=40 {
+            let (peer, now) = (PeerKey(round % 20), ms(100 * round));
+            bucket.wants(peer, 0, turn, now);
+            let granted = bucket.hand_out(now);
+            let (to, bytes) = granted[0];
+            assert!(
+                to == peer && (turn..=turn + CRUMB).contains(&bytes),
+                "{granted:?}"
+            );
+            // It has used it, and nothing waits any more until its next turn.
+            bucket.returned(peer, 0, now);
+        }
+    }
+
+    #[test]
     fn torrents_share_equally_whatever_their_number_of_peers() {
         let mut bucket = Bucket::new(100_000);
         // Appetite comes with eating.
         let rounds = (0..10).map(|round| {
             // Each grant is used up at once.
             let used = ms(300 + 200 * round);
-            (0..10).for_each(|peer| bucket.wants(PeerKey(peer), usize::from(peer > 0), used));
+            (0..10).for_each(|peer| bucket.wants(PeerKey(peer), usize::from(peer > 0), 0, used));
             bucket.hand_out(ms(500 + 200 * round))
         });
         let granted = rounds.last().unwrap_or_default();
@@ -348,7 +368,7 @@ mod tests {
         let mut bucket = Bucket::new(50);
         let mut turns = [0; 5];
         for now in (0..600_000).step_by(100).map(ms) {
-            (0..5).for_each(|peer| bucket.wants(PeerKey(peer), 0, now));
+            (0..5).for_each(|peer| bucket.wants(PeerKey(peer), 0, 0, now));
             for (peer, bytes) in bucket.hand_out(now) {
                 turns[peer.0 as usize] += bytes;
             }
@@ -361,7 +381,7 @@ mod tests {
     #[test]
     fn time_that_passes_while_everything_is_granted_fills_nothing() {
         let mut bucket = Bucket::new(100_000);
-        bucket.wants(PeerKey(1), 0, ms(1_000));
+        bucket.wants(PeerKey(1), 0, 0, ms(1_000));
         // The first taste, and then more and more, until all is out.
         let mut now = ms(1_000);
         let mut held = 0;
@@ -369,12 +389,12 @@ mod tests {
             held = bucket.hand_out(now).iter().map(|grant| grant.1).sum();
             if bucket.level > 0 {
                 now += ms(100);
-                bucket.wants(PeerKey(1), 0, now);
+                bucket.wants(PeerKey(1), 0, 0, now);
             }
         }
         let full = held;
         now += ms(10_000);
-        bucket.wants(PeerKey(1), 0, now);
+        bucket.wants(PeerKey(1), 0, 0, now);
         assert_eq!(bucket.level, bucket.burst() - full);
     }
 
@@ -396,7 +416,7 @@ mod tests {
                 match deed {
                     0 | 1 => {
                         used += u128::from(std::mem::take(&mut held[at]));
-                        bucket.wants(key, at % 2, now);
+                        bucket.wants(key, at % 2, 0, now);
                     }
                     2 => {
                         let back = bytes.min(held[at]);
