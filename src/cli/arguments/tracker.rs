@@ -56,7 +56,8 @@ pub(super) struct TrackerWords {
     /// serve only the torrents whose info-hashes are listed in a file, one a line
     #[argh(option, arg_name = "FILE")]
     allow: Option<Word>,
-    /// torrents at a time; when there are so many, new ones are refused (default: 100000)
+    /// torrents at a time; when there are so many, a new one takes the place of one of an address that has
+    /// very many, or is refused (default: 100000)
     #[argh(option, arg_name = "N")]
     max_torrents: Option<Word>,
     /// peers at a time; when there are so many, the largest torrent gives one up (default: 1000000)

@@ -12,7 +12,9 @@
 
 mod index;
 mod peers;
+mod room;
 mod terms;
+mod torrent;
 
 use crate::protocol::InfoHash;
 use crate::protocol::tracker::compact;
@@ -24,6 +26,7 @@ use peers::{Peer, Peers, Rules, Standing};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 pub use terms::{Announce, Families, Found, Heard, Limits, Refusal, Setup, Swarm, Totals};
+use torrent::{Address, Torrent};
 
 /// Dates are kept in parts of an interval, so that a byte is enough for one.
 const TICKS_PER_INTERVAL: u32 = 32;
@@ -33,78 +36,6 @@ const PATIENCE: u8 = 49;
 
 /// How many torrents are looked through for the silent in one turn; it takes some 100 µs.
 const SWEPT_A_TURN: usize = 512;
-
-/// How many torrents are drawn to find a large one that can spare a peer. Each costs a cache miss or
-/// three; the largest known is kept, so the draws of many evictions add up.
-const DRAWN: usize = 8;
-
-/// So many times its size a torrent weighs in which one host was met twice in two draws.
-const CROWDED_WEIGHS: usize = 16;
-
-struct Torrent {
-    info_hash: InfoHash,
-    completed: u32,
-    v4: Peers<{ compact::V4 }>,
-    /// Rare enough to be elsewhere.
-    v6: Option<Box<Peers<{ compact::V6 }>>>,
-}
-
-impl Torrent {
-    fn len(&self) -> usize {
-        self.v4.len() + self.v6.as_ref().map_or(0, |v6| v6.len())
-    }
-
-    fn seeds(&self) -> usize {
-        self.v4.seeds() + self.v6.as_ref().map_or(0, |v6| v6.seeds())
-    }
-
-    /// Its size, or a multiple of it where it seems to be of one host. Its larger family is looked at,
-    /// as that is the one that would give up a peer.
-    fn weight(&self, rules: &Rules, dice: &mut Rng) -> usize {
-        let crowded = match &self.v6 {
-            Some(v6) if v6.len() > self.v4.len() => v6.are_two_of_one_host(rules, dice),
-            _ => self.v4.are_two_of_one_host(rules, dice),
-        };
-        self.len() * if crowded { CROWDED_WEIGHS } else { 1 }
-    }
-
-    fn swarm(&self) -> Swarm {
-        let seeds = self.seeds();
-        Swarm {
-            seeds,
-            leechers: self.len() - seeds,
-            downloaders: self.v4.leechers() + self.v6.as_ref().map_or(0, |v6| v6.leechers()),
-            completed: self.completed,
-        }
-    }
-}
-
-/// A compact address of either family.
-#[derive(Clone, Copy)]
-enum Address {
-    V4([u8; compact::V4]),
-    V6([u8; compact::V6]),
-}
-
-impl From<SocketAddr> for Address {
-    fn from(address: SocketAddr) -> Address {
-        let port = address.port().to_be_bytes();
-        match address.ip() {
-            IpAddr::V4(ip) => {
-                let mut bytes = [0; compact::V4];
-                bytes[..4].copy_from_slice(&ip.octets());
-                bytes[4..].copy_from_slice(&port);
-                Address::V4(bytes)
-            }
-            IpAddr::V6(ip) => {
-                let mut bytes = [0; compact::V6];
-                bytes[..16].copy_from_slice(&ip.octets());
-                bytes[16..].copy_from_slice(&port);
-                Address::V6(bytes)
-            }
-        }
-    }
-}
 
 /// See the module's head.
 pub struct Registry {
@@ -241,7 +172,7 @@ impl Registry {
         }
         let at = match here {
             Some(at) => at,
-            None => self.open(hash, announce.info_hash)?,
+            None => self.open(hash, announce.info_hash, address.into())?,
         };
         let own_first = match Address::from(address) {
             Address::V4(address) => {
@@ -285,11 +216,11 @@ impl Registry {
             .find(hash, |at| self.torrents[at].info_hash == *info_hash)
     }
 
-    fn open(&mut self, hash: u32, info_hash: InfoHash) -> Result<usize, Refusal> {
-        let at = self.torrents.len();
-        if at >= self.limits.torrents {
+    fn open(&mut self, hash: u32, info_hash: InfoHash, asker: Address) -> Result<usize, Refusal> {
+        if self.torrents.len() >= self.limits.torrents && !self.give_up_a_torrent(asker) {
             return Err(Refusal::Full);
         }
+        let at = self.torrents.len();
         self.torrents.push(Torrent {
             info_hash,
             completed: 0,
@@ -301,9 +232,11 @@ impl Registry {
         Ok(at)
     }
 
-    /// Forgets a torrent; the last one takes its place.
+    /// Forgets a torrent and who is in it; the last one takes its place.
     fn remove(&mut self, at: usize) {
         let gone = self.torrents.swap_remove(at);
+        self.totals.peers -= gone.len();
+        self.totals.seeds -= gone.seeds();
         let key = self.rules.key;
         self.index.remove(key.hash(&gone.info_hash.0) as u32, at);
         if let Some(moved) = self.torrents.get(at) {
@@ -411,31 +344,6 @@ impl Registry {
         bytes[..20].copy_from_slice(&announce.peer_id.0);
         bytes[20..].copy_from_slice(&key.to_be_bytes());
         (self.rules.key.hash(&bytes) as u32).max(1).to_be_bytes()
-    }
-
-    /// Takes a peer from a torrent that weighs much now, so that another can be let in at `own`.
-    fn make_room(&mut self, own: usize) {
-        let count = self.torrents.len();
-        let drawn: [usize; DRAWN] = std::array::from_fn(|_| self.dice.usize(..count));
-        let (mut largest, mut heaviest) = ((0, own), (0, own));
-        for at in drawn.into_iter().chain([self.largest, own]) {
-            let Some(torrent) = self.torrents.get(at) else {
-                continue;
-            };
-            largest = largest.max((torrent.len(), at));
-            heaviest = heaviest.max((torrent.weight(&self.rules, &mut self.dice), at));
-        }
-        self.largest = largest.1;
-        let (weight, mut from) = heaviest;
-        if weight == 0 {
-            let inhabited = self.torrents.iter().position(|torrent| torrent.len() > 0);
-            from = inhabited.unwrap_or(from);
-        }
-        let (tick, mut dice) = (self.tick(), self.dice.fork());
-        self.change(from, |torrent, rules| match &mut torrent.v6 {
-            Some(v6) if v6.len() > torrent.v4.len() => v6.give_up_one(rules, &mut dice, tick),
-            _ => torrent.v4.give_up_one(rules, &mut dice, tick),
-        });
     }
 
     fn hand_out(

@@ -44,7 +44,7 @@ pub(super) struct Rules {
 impl Rules {
     /// The part of a compact address that stands for one host: an IPv4 address, or the network of an
     /// IPv6 one, as who has one address there has 2^64. `None` where nobody counts.
-    fn host<'a>(&self, address: &'a [u8]) -> Option<&'a [u8]> {
+    pub(super) fn host<'a>(&self, address: &'a [u8]) -> Option<&'a [u8]> {
         if self.per_ip == 0 {
             return None;
         }
@@ -110,6 +110,11 @@ impl<const N: usize> Peers<N> {
     /// Those who lack something and want it.
     pub(super) fn leechers(&self) -> usize {
         self.leechers as usize
+    }
+
+    /// The host of one of them, where hosts are counted.
+    pub(super) fn host(&self, rules: &Rules, at: usize) -> Option<&[u8]> {
+        rules.host(&self.list.get(at)?.address)
     }
 
     pub(super) fn share(&self, at: usize) -> Share {

@@ -12,8 +12,9 @@ use std::time::Duration;
 /// What the registry holds at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Torrents. When there are so many, a new one is refused, and those that are here are served on:
-    /// a flood of invented torrents pushes nobody out.
+    /// Torrents. When there are so many, a new one takes the place of one whose host has very many (a host
+    /// is what `per_ip` counts, so nobody is one without that limit); who has very many itself, or where
+    /// nobody has, is refused, and those that are here are served on.
     pub torrents: usize,
     /// Peers of all torrents together. When there are so many, a torrent that is among the largest at
     /// that moment gives up one that was silent for long, and the newcomer is let in. One that seems to

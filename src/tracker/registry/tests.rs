@@ -360,36 +360,103 @@ fn what_is_not_on_the_list_is_refused_and_so_is_an_address_that_is_none() {
     }
 }
 
-#[test]
-fn a_flood_of_invented_torrents_pushes_nobody_out() {
-    let mut registry = registry(Limits {
-        torrents: 100,
-        ..WIDE
-    });
-    hear(&mut registry, &seed("1.1.1.1:1"));
-    for number in 10..10_000 {
-        let invented = Announce {
-            info_hash: hash(number),
-            ..from("6.6.6.6:6")
-        };
-        let outcome = registry.announce(&invented, &mut Found::default());
-        assert_eq!(outcome.is_ok(), number < 109, "{number}");
+/// A torrent that is new, shared by one.
+fn invented(number: u32, address: &str) -> Announce {
+    Announce {
+        info_hash: hash(number),
+        ..from(address)
     }
-    assert_eq!(registry.totals().torrents, 100);
-    assert_eq!(
-        hear(&mut registry, &from("2.2.2.2:2")).1,
-        addresses(&["1.1.1.1:1"])
-    );
+}
+
+fn is_let_in(registry: &mut Registry, announce: &Announce) -> bool {
+    registry.announce(announce, &mut Found::default()).is_ok()
+}
+
+const NARROW: Limits = Limits {
+    torrents: 100,
+    ..WIDE
+};
+
+#[test]
+fn who_fills_the_table_of_torrents_makes_room_for_others_and_gets_none() {
+    for flooder in ["6.6.6.6:6", "[2001:db8::6]:6"] {
+        let mut registry = registry(NARROW);
+        hear(&mut registry, &seed("1.1.1.1:1"));
+        for number in 10..1_000 {
+            let is_in = is_let_in(&mut registry, &invented(number, flooder));
+            assert_eq!(is_in, number < 109, "{flooder}: {number}");
+        }
+        assert_eq!(registry.totals().torrents, 100);
+        // Another address of the same network is the same host.
+        let neighbour = invented(1_000, "[2001:db8::7:7]:7");
+        assert_eq!(is_let_in(&mut registry, &neighbour), flooder == "6.6.6.6:6");
+        for number in 2_000..2_050 {
+            let honest = invented(number, &host(number));
+            assert!(is_let_in(&mut registry, &honest), "{flooder}: {number}");
+        }
+        let all = (2_000..2_050).map(|number| registry.scrape(&hash(number)).leechers);
+        assert_eq!(all.sum::<usize>(), 50);
+        let (_, found) = hear(&mut registry, &from("2.2.2.2:2"));
+        assert_eq!(found, addresses(&["1.1.1.1:1"]));
+        assert_eq!(registry.totals().torrents, 100);
+    }
+}
+
+#[test]
+fn a_table_full_of_many_addresses_torrents_takes_no_more_until_some_are_forgotten() {
+    let mut registry = registry(NARROW);
+    for number in 0..100 {
+        hear(&mut registry, &invented(number, &host(number)));
+    }
+    for number in 100..1_000 {
+        let announce = invented(number, &host(number));
+        let outcome = registry.announce(&announce, &mut Found::default());
+        assert_eq!(outcome, Err(Refusal::Full), "{number}");
+    }
+    assert!((0..100).all(|number| registry.scrape(&hash(number)).leechers == 1));
     // One and a half intervals later there is room again.
     let mut now = INTERVAL * 8 / 5;
     while let Some(due) = registry.turn(now).filter(|due| *due <= INTERVAL * 2) {
         now = due;
     }
-    let new = Announce {
-        info_hash: hash(77_777),
-        ..from("3.3.3.3:3")
+    assert!(is_let_in(&mut registry, &invented(77_777, "3.3.3.3:3")));
+}
+
+#[test]
+fn the_loopback_and_hosts_that_nobody_counts_keep_their_torrents() {
+    for (per_ip, address) in [(64, "127.0.0.1:1"), (0, "6.6.6.6:6")] {
+        let mut registry = registry(Limits { per_ip, ..NARROW });
+        for number in 0..100 {
+            hear(&mut registry, &invented(number, address));
+        }
+        assert!(!is_let_in(&mut registry, &invented(100, "1.1.1.1:1")));
+        assert!((0..100).all(|number| registry.scrape(&hash(number)).leechers == 1));
+    }
+}
+
+#[test]
+fn who_seeds_half_of_all_torrents_loses_those_that_nobody_else_is_in() {
+    let mut registry = registry(NARROW);
+    for number in 0..50 {
+        for other in 0..(number % 2) * 20 {
+            let address = host(10_000 + number * 100 + other);
+            hear(&mut registry, &invented(number, &address));
+        }
+        hear(&mut registry, &invented(number, "6.6.6.6:6"));
+    }
+    for number in 50..100 {
+        hear(&mut registry, &invented(number, &host(number)));
+    }
+    for number in 100..112 {
+        let _ = registry.announce(&invented(number, &host(number)), &mut Found::default());
+    }
+    assert!(registry.totals().torrents == 100);
+    let left = |odd| {
+        (0..50)
+            .filter(|it| it % 2 == odd && registry.scrape(&hash(*it)) != Swarm::default())
+            .count()
     };
-    assert!(registry.announce(&new, &mut Found::default()).is_ok());
+    assert!(left(0) < 20 && left(1) == 25, "{}, {}", left(0), left(1));
 }
 
 #[test]
