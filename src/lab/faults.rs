@@ -13,11 +13,13 @@ const RIDERS_PART: u64 = 32;
 /// And no less than this, in bytes a second: its own requests count as well.
 const RIDERS_LEAST: u64 = 4 * 1024;
 
-/// What a free rider sends in a second at most.
-pub(super) fn riders_rate(plan: &Plan) -> u64 {
-    plan.up.map_or(RIDERS_LEAST, |up| {
-        (up / RIDERS_PART).max(RIDERS_LEAST).min(up)
-    })
+impl Plan {
+    /// What a free rider sends in a second at most, in bytes.
+    pub fn riders_rate(&self) -> u64 {
+        self.up.map_or(RIDERS_LEAST, |up| {
+            (up / RIDERS_PART).max(RIDERS_LEAST).min(up)
+        })
+    }
 }
 
 /// Alters a byte in each block of a book, so that no piece of it is right.
@@ -60,10 +62,11 @@ mod tests {
     #[test]
     fn a_free_rider_gives_little_and_never_more_than_the_others() {
         let rate = |up| {
-            riders_rate(&Plan {
+            Plan {
                 up,
                 ..Plan::default()
-            })
+            }
+            .riders_rate()
         };
         assert_eq!(rate(Some(1 << 20)), 1 << 15);
         assert_eq!(rate(Some(1 << 16)), 4 << 10);

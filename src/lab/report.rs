@@ -123,9 +123,10 @@ fn head(page: &mut String, outcome: &Outcome) {
     );
     let _ = writeln!(
         page,
-        "<h1>One book, {} readers</h1>\n<p>{verdict}</p>\n<p class=\"note\">{}: {} MiB in {} pages \
+        "<h1>One book, {} reader{}</h1>\n<p>{verdict}</p>\n<p class=\"note\">{}: {} MiB in {} pages \
          (pieces) of {} KiB; {up}; story number {}.<br>info-hash {}</p>",
         plan.peers,
+        if plan.peers == 1 { "" } else { "s" },
         escaped(&book.name),
         mib(book.bytes),
         book.pieces,
@@ -139,10 +140,15 @@ fn limits(page: &mut String, chronicle: &Chronicle) {
     let Some(Limits { fluid, http }) = chronicle.limits() else {
         return;
     };
-    page.push_str(
-        "<h2>How long it took</h2>\n<p>The fluid limit is what no swarm on these lines can beat: the seed \
-         must send each page once, and all lines together must carry every copy. By HTTP the seed's line \
-         would carry every copy alone, and twice the readers would wait twice as long.</p>\n",
+    let (seeds, lines) = match chronicle.plan.seeds {
+        1 => ("the seed", "the seed's line"),
+        _ => ("the seeds", "the seeds' lines"),
+    };
+    let _ = writeln!(
+        page,
+        "<h2>How long it took</h2>\n<p>The fluid limit is what no swarm on these lines can beat: {seeds} \
+         must send each page once, and all lines together must carry every copy. By HTTP {lines} \
+         would carry every copy alone, and twice the readers would wait twice as long.</p>"
     );
     let time = chronicle.time().map(|time| time.as_secs_f64());
     let mut bars = Vec::new();
@@ -153,10 +159,15 @@ fn limits(page: &mut String, chronicle: &Chronicle) {
 }
 
 fn pages(page: &mut String, chronicle: &Chronicle) {
-    page.push_str(
+    let seeds_hand = match chronicle.plan.seeds {
+        1 => "The seed hands",
+        _ => "The seeds hand",
+    };
+    let _ = writeln!(
+        page,
         "<h2>The pages over time</h2>\n<p>For each reader, the pages of the book from top to bottom, and seconds from left to right; a bar \
-         begins when the page came, and its colour says from whom. The seed hands different pages to \
-         different people, and they copy them from each other.</p>\n",
+         begins when the page came, and its colour says from whom. {seeds_hand} different pages to \
+         different people, and they copy them from each other.</p>"
     );
     legend(page, chronicle);
     for (who, member) in chronicle.members.iter().enumerate() {

@@ -251,7 +251,7 @@ impl Table<'_> {
             bind: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             max_peers: 2 * self.seats.len() + 4,
             up: match role {
-                Role::FreeRider => Some(faults::riders_rate(plan)),
+                Role::FreeRider => Some(plan.riders_rate()),
                 _ => plan.up,
             },
             down: None,

@@ -316,6 +316,35 @@ fn an_interrupted_lab_says_so_and_cleans_up() {
 }
 
 #[test]
+fn several_seeds_and_one_reader_are_spoken_of_as_such() {
+    let desk = desk();
+    let small = ["--file", "little book.bin", "--up", "1M"];
+    let said = |more: &[&str]| {
+        let words = [&["lab"], &small[..], more].concat();
+        let out = desk.run(&words).expect(0).out;
+        // Lines are broken where they are full.
+        out.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let seeds = said(&["--seeds", "2", "--peers", "2", "--free-riders", "1"]);
+    for sentence in [
+        "Seed sits down with the book.",
+        "Seed 2 sits down with another copy.",
+        "the seeds' as well",
+        "giving 32.0 KiB/s at most",
+        "the seeds' lines alone carry",
+    ] {
+        assert!(seeds.contains(sentence), "{sentence}: {seeds}");
+    }
+    assert!(!seeds.contains("the seed's"), "{seeds}");
+    let one = said(&["--peers", "1"]);
+    assert!(one.contains("It asks the tracker who is here"), "{one}");
+    assert!(
+        !one.contains("Each asks") && !one.contains("some reader"),
+        "{one}"
+    );
+}
+
+#[test]
 fn plans_that_make_no_sense_are_told_before_anybody_sits_down() {
     let desk = desk();
     desk.write("empty", b"");

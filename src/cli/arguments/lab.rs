@@ -36,31 +36,31 @@ times and the order of what happens differ a little from run to run.",
     note = "Exit status 0 only if everybody who neither rides nor leaves has the book, byte for byte."
 )]
 pub(super) struct LabWords {
-    /// leechers at the table, free riders and leavers among them (default: 6)
+    /// leechers at the table, free riders and leavers among them, 1 to 50 (default: 6)
     #[argh(option, arg_name = "N")]
     peers: Option<Word>,
-    /// seeds (default: 1)
+    /// seeds, 1 to 16 (default: 1)
     #[argh(option, arg_name = "N")]
     seeds: Option<Word>,
     /// bytes a second that each sends at most; 0: no limit (default: what makes it last 6 seconds or more)
     #[argh(option, arg_name = "RATE")]
     up: Option<Word>,
-    /// the number of the story (default: 1)
+    /// the number of the story, from 0 (default: 1)
     #[argh(option, arg_name = "SEED")]
     rng: Option<Word>,
-    /// a file to share instead of the book
+    /// a file to share instead of the book, up to 256 MiB
     #[argh(option, arg_name = "PATH")]
     file: Option<Word>,
-    /// leechers that give next to nothing
+    /// leechers that give next to nothing; with those who leave, fewer than --peers (default: 0)
     #[argh(option, arg_name = "N")]
     free_riders: Option<Word>,
-    /// further peers that say they have the book and send wrong bytes
+    /// further peers that say they have the book and send wrong bytes, up to 16 (default: 0)
     #[argh(option, arg_name = "N")]
     liars: Option<Word>,
-    /// leechers that vanish half-way
+    /// leechers that vanish half-way (default: 0)
     #[argh(option, arg_name = "N")]
     leave: Option<Word>,
-    /// the seeds leave after so many seconds
+    /// the seeds leave after so many seconds, more than 0 (default: they stay)
     #[argh(option, arg_name = "SECS")]
     no_seed_after: Option<Word>,
     /// write a page about it, to be opened in a browser
@@ -106,7 +106,7 @@ impl LabWords {
         };
         if plan.free_riders + plan.leave >= plan.peers {
             let sentence = format!(
-                "of {} leechers, {} ride and {} leave: nobody stays who gives",
+                "with --peers {}, --free-riders {} and --leave {} nobody stays who gives",
                 plan.peers, plan.free_riders, plan.leave
             );
             let hint = "--free-riders and --leave together must be fewer than --peers";

@@ -69,7 +69,7 @@ fn times(outcome: &Outcome) -> Vec<String> {
         lines.push(format!(" {:>8}  this swarm", seconds(time.as_secs_f64())));
     }
     let Some(limits) = chronicle.limits() else {
-        lines.push(" Without --up there is no limit of rate to compare with.".into());
+        lines.push(" Without a limit of rate there is nothing to compare with.".into());
         return lines;
     };
     lines.push(format!(
@@ -81,21 +81,88 @@ fn times(outcome: &Outcome) -> Vec<String> {
         ))
     ));
     lines.push(format!(
-        " {:>8}  plain HTTP: the seed's line alone carries every copy, N*F/u_seed",
-        seconds(limits.http)
+        " {:>8}  plain HTTP: {} every copy, N*F/u_seed",
+        seconds(limits.http),
+        match plan.seeds {
+            1 => "the seed's line alone carries",
+            _ => "the seeds' lines alone carry",
+        }
     ));
-    if let Some(Limits { fluid, http }) = Limits::of(plan, chronicle.book.bytes, 2) {
-        lines.push(format!(
-            " With twice the readers: fluid limit {}, plain HTTP {}. The more take part the better, where HTTP \
-             gets worse.",
-            seconds(fluid),
-            seconds(http)
-        ));
+    if let Some(twice) = Limits::of(plan, chronicle.book.bytes, 2) {
+        lines.push(twice_the_readers(&limits, &twice));
     }
     lines
 }
 
-/// With a tenth at any length: the figures are to be compared.
+/// The idea of it all, in figures that bear it out.
+fn twice_the_readers(once: &Limits, twice: &Limits) -> String {
+    let [one, two] = [once, twice].map(|it| seconds(it.fluid));
+    let fluid = match one == two {
+        true => format!("stays at {one}"),
+        false => format!("grows from {one} to {two} and never doubles"),
+    };
+    format!(
+        " With twice the readers plain HTTP takes {}; the fluid limit {fluid}, for readers bring lines of \
+         their own.",
+        seconds(twice.http)
+    )
+}
+
+/// With a tenth, as the figures are to be compared; where nobody waits for the end, in days and hours.
 pub fn seconds(seconds: f64) -> String {
-    format!("{seconds:.1} s")
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(time) if seconds >= 3600.0 => figures::duration(time),
+        _ => format!("{seconds:.1} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::Plan;
+    use crate::lab::chronicle::small;
+
+    /// The last lines of a lab that was stopped.
+    fn end_of(plan: Plan) -> String {
+        let mut chronicle = small();
+        chronicle.plan = plan;
+        chronicle.book.bytes = 3 << 20;
+        let verdict = Verdict::Stopped;
+        times(&Outcome { chronicle, verdict }).join("\n")
+    }
+
+    #[test]
+    fn the_closing_sentence_agrees_with_its_figures() {
+        let few = end_of(Plan::default());
+        assert!(few.contains("the seed's line alone carries"), "{few}");
+        assert!(
+            few.contains("takes 72.0 s; the fluid limit stays at 6.0 s"),
+            "{few}"
+        );
+        let many = Plan {
+            peers: 3,
+            seeds: 5,
+            ..Plan::default()
+        };
+        let many = end_of(many);
+        assert!(many.contains("the seeds' lines alone carry"), "{many}");
+        assert!(
+            many.contains("grows from 2.2 s to 3.3 s and never doubles"),
+            "{many}"
+        );
+        assert!(
+            end_of(Plan {
+                up: None,
+                ..Plan::default()
+            })
+            .contains("nothing to compare with")
+        );
+    }
+
+    #[test]
+    fn a_time_that_nobody_waits_for_is_told_in_days() {
+        assert_eq!(seconds(3_145_728.0), "36 d 9 h");
+        assert_eq!(seconds(3_599.94), "3599.9 s");
+        assert_eq!(seconds(f64::INFINITY), "inf s");
+    }
 }

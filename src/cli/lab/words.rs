@@ -6,7 +6,7 @@ use super::figures::seconds;
 use crate::client::Notice;
 use crate::lab::LabEvent;
 use crate::lab::cast::Role;
-use crate::lab::chronicle::{Arrival, Chronicle, Limits};
+use crate::lab::chronicle::{Arrival, Chronicle, Limits, Member};
 use crate::swarm::event::Farewell;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,6 +17,8 @@ const WORTH_SAYING: f64 = 60.0;
 /// What has been said already: ideas are told once.
 #[derive(Debug, Default)]
 pub struct Words {
+    seed_told: bool,
+    liar_told: bool,
     readers_told: bool,
     first_told: bool,
     copy_told: bool,
@@ -45,6 +47,7 @@ impl Words {
                 )]
             }
             LabEvent::Left { who } => vec![left(chronicle, *who)],
+            LabEvent::Spread if readers(chronicle).len() == 1 => Vec::new(),
             LabEvent::Spread => vec![spread(chronicle)],
             LabEvent::Told { who, notice } => self.told(chronicle, *who, notice),
             LabEvent::Compared { who, equal } => {
@@ -61,18 +64,20 @@ impl Words {
     fn entered(&mut self, chronicle: &Chronicle, who: usize) -> Vec<String> {
         let part = &chronicle.members[who].part;
         match part.role {
-            Role::Seed => vec![format!(
-                "{} sits down. It has hashed its copy: all of it is right, and it wants nothing.",
+            Role::Seed if !std::mem::replace(&mut self.seed_told, true) => vec![format!(
+                "{} sits down with the book. It hashes its copy, all of it is right, and it wants nothing.",
                 part.name
             )],
-            Role::Liar => vec![format!(
+            Role::Seed => vec![format!("{} sits down with another copy.", part.name)],
+            Role::Liar if !std::mem::replace(&mut self.liar_told, true) => vec![format!(
                 "{} sits down and says it has the book. Every page of its copy is wrong.",
                 part.name
             )],
+            Role::Liar => vec![format!("{} sits down and says the same.", part.name)],
             _ if self.readers_told => Vec::new(),
             _ => {
                 self.readers_told = true;
-                readers(chronicle)
+                readers_sit_down(chronicle)
             }
         }
     }
@@ -85,9 +90,17 @@ impl Words {
         let (who, piece) = (&chronicle.members[arrival.who].part.name, arrival.piece);
         if giver.role == Role::Seed && !self.first_told {
             self.first_told = true;
+            let idea = match (readers(chronicle).len(), chronicle.plan.seeds) {
+                (1, _) => "",
+                (_, 1) => {
+                    " Each asks for the rarest pages, so the seed hands different pages to different people."
+                }
+                _ => {
+                    " Each asks for the rarest pages, so the seeds hand different pages to different people."
+                }
+            };
             return vec![format!(
-                "{who} has page {piece} from {}, and its SHA-1 is right. Each asks for the rarest pages, so \
-                 the seed hands different pages to different people.",
+                "{who} has page {piece} from {}, and its SHA-1 is right.{idea}",
                 giver.name
             )];
         }
@@ -162,30 +175,38 @@ fn opened(chronicle: &Chronicle, torrent: u64, tracker: &std::net::SocketAddr) -
     ]
 }
 
-fn readers(chronicle: &Chronicle) -> Vec<String> {
-    let names = |role: Option<Role>| -> Vec<&str> {
+/// Those who came for the book.
+fn readers(chronicle: &Chronicle) -> Vec<&str> {
+    let members = chronicle.members.iter().map(|member| &member.part);
+    let readers = members.filter(|part| part.role.wants());
+    readers.map(|part| part.name.as_str()).collect()
+}
+
+fn readers_sit_down(chronicle: &Chronicle) -> Vec<String> {
+    let with_role = |role: Role| -> Vec<&str> {
         let members = chronicle.members.iter().map(|member| &member.part);
-        let fits = members.filter(|part| role.map_or(part.role.wants(), |role| part.role == role));
+        let fits = members.filter(|part| part.role == role);
         fits.map(|part| part.name.as_str()).collect()
     };
-    let all = names(None);
+    let all = readers(chronicle);
+    let (sit, each) = match all.len() {
+        1 => ("A reader sits down".to_owned(), "It"),
+        count => (format!("{count} readers sit down"), "Each"),
+    };
     let mut lines = vec![format!(
-        "{} with the .torrent and no page: {}. Each asks the tracker who is here and calls them; from then \
-         on they talk to each other.",
-        match all.len() {
-            1 => "A reader sits down".to_owned(),
-            count => format!("{count} readers sit down"),
-        },
+        "{sit} with the .torrent and no page: {}. {each} asks the tracker who is here and calls them; from \
+         then on they talk to each other.",
         all.join(", ")
     )];
-    let riders = names(Some(Role::FreeRider));
+    let riders = with_role(Role::FreeRider);
     if !riders.is_empty() {
         lines.push(format!(
-            "Riding free, giving next to nothing: {}.",
+            "Riding free, giving {} at most: {}.",
+            figures::rate(chronicle.plan.riders_rate()),
             riders.join(", ")
         ));
     }
-    let leavers = names(Some(Role::Leaver));
+    let leavers = with_role(Role::Leaver);
     if !leavers.is_empty() {
         lines.push(format!(
             "To vanish with half a book: {}.",
@@ -194,8 +215,12 @@ fn readers(chronicle: &Chronicle) -> Vec<String> {
     }
     if let Some(up) = chronicle.plan.up {
         lines.push(format!(
-            "Everybody's line carries {} and no more, the seed's as well.",
-            figures::rate(up)
+            "Everybody's line carries {} and no more, {} as well.",
+            figures::rate(up),
+            match chronicle.plan.seeds {
+                1 => "the seed's",
+                _ => "the seeds'",
+            }
         ));
     }
     let limits = Limits::of(&chronicle.plan, chronicle.book.bytes, 1);
@@ -211,7 +236,14 @@ fn left(chronicle: &Chronicle, who: usize) -> String {
     let member = &chronicle.members[who];
     let name = &member.part.name;
     let lost = chronicle.lost().len();
+    let seeds = chronicle
+        .members
+        .iter()
+        .filter(|it| it.part.role == Role::Seed);
     match (member.part.role, lost) {
+        (Role::Seed, _) if seeds.clone().any(|seed| seed.left.is_none()) => {
+            format!("{name} leaves.")
+        }
         (Role::Seed, 0) => {
             format!("{name} leaves. All pages are still at the table: the readers need no seed.")
         }
@@ -235,9 +267,14 @@ fn spread(chronicle: &Chronicle) -> String {
     } else {
         "The seeds"
     };
+    let stays = |it: &&Member| it.part.role == Role::Seed && it.left.is_none();
+    let could = match chronicle.members.iter().find(stays) {
+        Some(_) => ", and could leave",
+        None => "",
+    };
     format!(
-        "Every page is with some reader now. {givers} gave {} for that, {:.2} books, and could leave: the \
-         rest is copied around the table.",
+        "Every page is with some reader now. {givers} gave {} for that, {:.2} books{could}: the rest is \
+         copied around the table.",
         figures::size(given),
         given as f64 / chronicle.book.bytes.max(1) as f64
     )
