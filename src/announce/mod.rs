@@ -60,7 +60,8 @@ impl Asker {
         self.udp.has_told(url) || self.http.has_told(url)
     }
 
-    /// Asks how many share a torrent; `None` where the tracker does not know it. UDP trackers say zeros then.
+    /// Asks how many share a torrent; `None` where the tracker does not know it, or says what cannot be. UDP
+    /// trackers that do not know it say zeros.
     pub fn scrape(
         &mut self,
         url: &str,
@@ -70,10 +71,11 @@ impl Asker {
         let asked = [info_hash];
         if is_udp(url) {
             let counts = self.udp.scrape(url, &asked, limits, &|| false)?;
-            return Ok(counts.first().copied());
+            return Ok(counts.first().copied().filter(Counts::are_possible));
         }
         let scraped = self.http.scrape(url, &asked, limits)?;
         let counts = scraped.iter().filter_map(|it| it.of(info_hash));
+        let counts = counts.filter(Counts::are_possible);
         Ok(counts.reduce(Counts::most))
     }
 }

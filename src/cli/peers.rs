@@ -8,6 +8,7 @@ use super::{events, figures, output, torrent};
 use crate::announce::http::{Limits, shown as without_secrets};
 use crate::announce::survey::{Finding, Inquiry, survey};
 use crate::protocol::InfoHash;
+use crate::protocol::metainfo::Unusable;
 use crate::protocol::peer::PeerId;
 use crossbeam_channel::Receiver;
 use serde::Serialize;
@@ -31,12 +32,13 @@ struct Subject {
     info_hash: InfoHash,
     left: u64,
     trackers: Vec<Vec<String>>,
+    unusable: Vec<Unusable>,
 }
 
 /// Runs `peers`.
 pub fn run(json: bool, torrent: &OsStr) -> Result<ExitStatus, Complaint> {
     let subject = Subject::of(torrent::load_or_link(torrent)?)?;
-    if subject.trackers.is_empty() {
+    if subject.trackers.is_empty() && subject.unusable.is_empty() {
         let sentence = format!("{} names no tracker", shown(&subject.name));
         let hint = "peers can only be asked for where there is somebody to ask";
         return Err(Complaint::new(Reason::NoPeers, sentence, hint));
@@ -60,7 +62,10 @@ pub fn run(json: bool, torrent: &OsStr) -> Result<ExitStatus, Complaint> {
         return Ok(ExitStatus::Done);
     }
     let sentence = format!("no tracker of {} answered", shown(&subject.name));
-    let hint = "each of them is listed with its reason; is the network up?";
+    let hint = match subject.trackers.is_empty() {
+        true => "none of its addresses is one of a tracker",
+        false => "each of them is listed with its reason; is the network up?",
+    };
     Err(Complaint::new(Reason::NoPeers, sentence, hint))
 }
 
@@ -72,6 +77,7 @@ impl Subject {
                     left: metainfo.geometry.total().max(1),
                     info_hash: metainfo.info_hash,
                     trackers: metainfo.trackers,
+                    unusable: metainfo.unusable_trackers,
                     name: metainfo.name,
                 });
             }
@@ -88,6 +94,7 @@ impl Subject {
             info_hash,
             left: magnet.length.unwrap_or(SOMETHING).max(1),
             trackers: magnet.trackers.into_iter().map(|it| vec![it]).collect(),
+            unusable: magnet.unusable_trackers,
         })
     }
 }
@@ -166,6 +173,10 @@ fn page(subject: &Subject, findings: &[Finding]) -> String {
             &tracker,
         ]);
     }
+    for address in &subject.unusable {
+        let tracker = format!("{}: {}", shown(&address.shown), address.why);
+        row(["-", "-", "-", "-", "-", &tracker]);
+    }
     let addresses = all(findings);
     let number = addresses.len() as u64;
     let es = if number == 1 { "" } else { "es" };
@@ -186,10 +197,10 @@ struct Report<'a> {
 }
 
 /// One tracker in it.
-#[derive(Serialize)]
+#[derive(Serialize, Default)]
 struct Asked<'a> {
     tracker: String,
-    tier: usize,
+    tier: Option<usize>,
     seeds: Option<u64>,
     leechers: Option<u64>,
     downloads: Option<u64>,
@@ -206,7 +217,7 @@ impl<'a> Report<'a> {
     fn new(subject: &'a Subject, findings: &'a [Finding]) -> Report<'a> {
         let asked = |it: &'a Finding| Asked {
             tracker: without_secrets(&it.url),
-            tier: it.tier,
+            tier: Some(it.tier),
             seeds: it.counts.map(|it| it.complete),
             leechers: it.counts.map(|it| it.incomplete),
             downloads: it.counts.map(|it| it.downloaded),
@@ -218,10 +229,15 @@ impl<'a> Report<'a> {
             seconds: events::seconds(it.time),
             error: it.error.as_ref().map(ToString::to_string),
         };
+        let unusable = subject.unusable.iter().map(|it| Asked {
+            tracker: it.shown.trim_matches('"').to_owned(),
+            error: Some(it.why.to_owned()),
+            ..Asked::default()
+        });
         Report {
             name: &subject.name,
             info_hash: subject.info_hash.to_string(),
-            trackers: findings.iter().map(asked).collect(),
+            trackers: findings.iter().map(asked).chain(unusable).collect(),
             addresses: all(findings),
         }
     }

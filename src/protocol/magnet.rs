@@ -12,7 +12,7 @@
 //! A link comes from anywhere: what cannot be used of it is left out, only the hash must be right.
 
 use super::InfoHash;
-use super::metainfo::{tracker_address, webseed_address};
+use super::metainfo::{Unusable, tracker_address, webseed_address};
 use super::tracker::http::{percent_decode, percent_encode};
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -40,6 +40,8 @@ pub struct Magnet {
     pub length: Option<u64>,
     /// Addresses of trackers, each a tier of its own.
     pub trackers: Vec<String>,
+    /// What stands among them and cannot be asked.
+    pub unusable_trackers: Vec<Unusable>,
     /// Addresses of web seeds.
     pub webseeds: Vec<String>,
     /// Peers, HOST:PORT. Names are not looked up.
@@ -125,7 +127,10 @@ impl Magnet {
         match kind {
             "dn" if self.name.is_none() => self.name = Some(text.to_owned()),
             "xl" if self.length.is_none() => self.length = text.parse().ok(),
-            "tr" => add(&mut self.trackers, tracker_address(text).ok()),
+            "tr" => match tracker_address(text) {
+                Ok(address) => add(&mut self.trackers, Some(address)),
+                Err(why) => Unusable::note(&mut self.unusable_trackers, text.as_bytes(), why),
+            },
             "ws" => add(&mut self.webseeds, webseed_address(text).ok()),
             "x.pe" => add(&mut self.peers, peer(text)),
             "so" => {
@@ -138,7 +143,7 @@ impl Magnet {
     }
 }
 
-/// The link. What is read from it again is the same.
+/// The link, without what cannot be used. What is read from it again is the same.
 impl fmt::Display for Magnet {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut joint = "magnet:?";
@@ -261,7 +266,7 @@ mod tests {
                 info_hash: Some(InfoHash(info_hash)), info_hash_v2: v2, name, length,
                 trackers: trackers.into_iter().collect(), peers: peers.into_iter().collect(),
                 only: only.into_iter().map(|(first, last)| first..=last).collect(),
-                webseeds: vec!["http://w/a%20b".into()],
+                webseeds: vec!["http://w/a%20b".into()], ..Magnet::default()
             };
             prop_assert_eq!(read(&one.to_string()), Ok(one));
         }

@@ -16,7 +16,7 @@ mod compose;
 mod files;
 mod hybrid;
 
-pub use addresses::{tracker_address, webseed_address};
+pub use addresses::{Unusable, tracker_address, webseed_address};
 pub use compose::Draft;
 
 use super::bencode::{self, DecodeError, Dict, Item, Limits};
@@ -60,6 +60,8 @@ pub struct Metainfo {
     pub private: bool,
     /// Tiers of tracker addresses (BEP 12): `announce-list`, else `announce` as the only one.
     pub trackers: Vec<Vec<String>>,
+    /// What stands among them and cannot be asked.
+    pub unusable_trackers: Vec<Unusable>,
     /// Web seeds (BEP 19).
     pub webseeds: Vec<String>,
     /// DHT nodes, as (host, port) (BEP 5).
@@ -242,6 +244,7 @@ impl Metainfo {
         let content = files::read(info, &name, &mut oddities)?;
         let geometry = Geometry::new(content.total, piece_length)?;
         let piece_digests = piece_digests(info, &geometry)?;
+        let (trackers, unusable_trackers) = addresses::trackers(root, &mut oddities);
         let is_hybrid = hybrid::check(info, piece_length, &mut oddities)?;
 
         Ok(Metainfo {
@@ -254,7 +257,8 @@ impl Metainfo {
             single_file: content.single_file,
             files: content.files,
             private: is_private(info, &mut oddities),
-            trackers: addresses::trackers(root, &mut oddities),
+            trackers,
+            unusable_trackers,
             webseeds: addresses::webseeds(root, &mut oddities),
             nodes: addresses::nodes(root, &mut oddities),
             comment: text(root, "comment.utf-8", &mut oddities)

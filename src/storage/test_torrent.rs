@@ -67,6 +67,7 @@ impl Author {
             files: self.files.clone(),
             private: false,
             trackers: Vec::new(),
+            unusable_trackers: Vec::new(),
             webseeds: Vec::new(),
             nodes: Vec::new(),
             comment: None,

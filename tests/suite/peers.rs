@@ -211,6 +211,109 @@ fn who_only_asks_is_not_counted() {
     }
 }
 
+/// An HTTP tracker that answers scrapes and announces with these figures.
+fn http_saying(number: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/announce", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let first = lines.next().unwrap().unwrap();
+            while lines.next().is_some_and(|it| !it.unwrap().is_empty()) {}
+            let counts =
+                format!("8:completei{number}e10:downloadedi{number}e10:incompletei{number}e");
+            let body = if first.contains("/announce") {
+                format!("d{counts}8:intervali{number}e5:peers0:e")
+            } else {
+                let hash = ropewalk::protocol::tracker::scrape::from_query(
+                    first.split(['?', ' ']).nth(2).unwrap(),
+                );
+                let hash = hash.unwrap()[0].0;
+                let mut body = b"d5:filesd20:".to_vec();
+                body.extend(hash);
+                body.extend(format!("d{counts}eee").as_bytes());
+                answer(&mut stream, &body);
+                continue;
+            };
+            answer(&mut stream, body.as_bytes());
+        }
+    });
+    url
+}
+
+fn answer(stream: &mut impl Write, body: &[u8]) {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
+}
+
+#[test]
+fn what_cannot_be_is_not_shown() {
+    use serde_json::Value::Null;
+    let endless = Counts {
+        complete: u32::MAX.into(),
+        ..COUNTS
+    };
+    let by_udp = udp_that_knows(endless, [u32::MAX, 1]);
+    for url in [
+        &http_saying("-5"),
+        &http_saying("9223372036854775807"),
+        &by_udp.url,
+    ] {
+        let desk = Desk::new();
+        torrent(&desk, &[url]);
+        let found = desk.run(&["peers", "--json", "it.torrent"]);
+        let found = found.expect(0).json();
+        let row = &found["trackers"][0];
+        for key in ["seeds", "leechers", "downloads", "error"] {
+            assert_eq!(row[key], Null, "{url}: {key}: {row}");
+        }
+        let interval = row["interval"].as_i64();
+        assert!(
+            interval == Some(1800) || !url.starts_with("udp") && interval.is_none(),
+            "{row}"
+        );
+        let page = desk.run(&["peers", "it.torrent"]).expect(0).out;
+        assert!(
+            page.contains("      -         -          -          "),
+            "{page}"
+        );
+    }
+}
+
+#[test]
+fn an_address_that_is_none_has_a_row_with_what_it_lacks() {
+    let desk = Desk::new();
+    let good = udp();
+    let bad = format!("wss://t.example/{KEY}");
+    torrent(&desk, &[&bad, &good.url, "http://"]);
+    let page = desk.run(&["peers", "it.torrent"]).expect(0).out;
+    for sentence in [
+        "\"wss://t.example\": its scheme is not supported",
+        "\"http://\": it has no host",
+        "2 addresses",
+    ] {
+        assert!(page.contains(sentence), "{sentence}: {page}");
+    }
+    assert!(!page.contains(KEY), "{page}");
+    let link = format!("magnet:?xt=urn:btih:MFRGCYTBMJQWEYLCMFRGCYTBMJQWEYLC&tr={bad}");
+    let found = desk.run(&["peers", "--json", &link]).expect(2);
+    assert!(found.err.contains("none of its addresses"), "{}", found.err);
+    let row = &found.json()["trackers"][0];
+    assert_eq!(
+        (
+            row["tracker"].as_str(),
+            row["error"].as_str(),
+            row["tier"].is_null()
+        ),
+        (
+            Some("wss://t.example"),
+            Some("its scheme is not supported"),
+            true
+        )
+    );
+}
+
 #[test]
 fn the_table_is_for_people_and_a_magnet_link_is_enough() {
     let desk = Desk::new();

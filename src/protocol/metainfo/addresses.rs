@@ -31,8 +31,34 @@ pub fn webseed_address(text: &str) -> Result<String, &'static str> {
     check(text.as_bytes(), WEBSEED_SCHEMES)
 }
 
+/// The most addresses without use that are named.
+const UNUSABLE_MAX: usize = 30;
+
+/// An address that is none, or of a kind that is not supported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unusable {
+    /// As much of it as may be shown, in quotation marks, not escaped.
+    pub shown: String,
+    /// What it lacks.
+    pub why: &'static str,
+}
+
+impl Unusable {
+    /// Adds one to a list that stays short; what is empty is none at all.
+    pub fn note(list: &mut Vec<Unusable>, raw: &[u8], why: &'static str) {
+        let shown = origin(raw);
+        let new = !raw.trim_ascii().is_empty() && list.iter().all(|it| it.shown != shown);
+        if new && list.len() < UNUSABLE_MAX {
+            list.push(Unusable { shown, why });
+        }
+    }
+}
+
 /// `announce-list`, or where that holds nothing of use, `announce`.
-pub(super) fn trackers(root: Dict<'_>, oddities: &mut Oddities) -> Vec<Vec<String>> {
+pub(super) fn trackers(
+    root: Dict<'_>,
+    oddities: &mut Oddities,
+) -> (Vec<Vec<String>>, Vec<Unusable>) {
     let mut collector = Collector::new("tracker", TRACKER_SCHEMES, TRACKERS_MAX);
     let mut tiers = Vec::new();
     let list = root.get(b"announce-list").and_then(|item| item.as_list());
@@ -50,7 +76,7 @@ pub(super) fn trackers(root: Dict<'_>, oddities: &mut Oddities) -> Vec<Vec<Strin
         let tier = announce.map(|item| collector.take(item, oddities));
         tiers.extend(tier.filter(|tier| !tier.is_empty()));
     }
-    tiers
+    (tiers, collector.unusable)
 }
 
 /// `url-list`: one address or a list of them.
@@ -89,6 +115,7 @@ struct Collector {
     max: usize,
     full: bool,
     seen: BTreeSet<String>,
+    unusable: Vec<Unusable>,
 }
 
 impl Collector {
@@ -99,6 +126,7 @@ impl Collector {
             max,
             full: false,
             seen: BTreeSet::new(),
+            unusable: Vec::new(),
         }
     }
 
@@ -124,6 +152,7 @@ impl Collector {
                     }
                 }
                 Err(why) => {
+                    Unusable::note(&mut self.unusable, raw, why);
                     let what = self.what;
                     oddities.add(|| format!("the {what} {} is left out: {why}", origin(raw)));
                 }

@@ -18,6 +18,10 @@ use crate::protocol::bencode::{self, Item, Limits, Value};
 /// How many torrents of one question or answer are kept. Whole trackers are not for us.
 pub const TORRENTS_MAX: usize = 1_000;
 
+/// The most that a count can be: what a signed number of 32 bits holds, as in a datagram (BEP 15), where
+/// more is somebody's -1.
+pub const COUNT_MAX: u64 = i32::MAX as u64;
+
 /// What a tracker knows of one torrent's swarm.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -30,6 +34,13 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Whether there can be so many.
+    pub fn are_possible(&self) -> bool {
+        [self.complete, self.incomplete, self.downloaded]
+            .iter()
+            .all(|&count| count <= COUNT_MAX)
+    }
+
     /// The greater number of each, where a tracker is asked twice.
     pub fn most(self, other: Counts) -> Counts {
         Counts {
