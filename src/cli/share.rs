@@ -141,6 +141,7 @@ struct Told {
     torrent: String,
     magnet: String,
     addresses: Addresses,
+    bind: Option<IpAddr>,
     json: bool,
 }
 
@@ -150,6 +151,7 @@ impl Told {
             torrent: share.torrent().to_owned(),
             magnet: share.magnet().to_owned(),
             addresses: share.addresses().clone(),
+            bind: options.seed.bind,
             json: options.seed.json,
         }
     }
@@ -167,14 +169,22 @@ impl Told {
             return events::write(session.elapsed(), session.subject(0), &event);
         }
         session.say(&format!("magnet link: {}", shown(&self.magnet)));
-        session.say(&match (others.is_empty(), chosen.is_loopback()) {
-            (_, true) => format!("{chosen}: only this machine can reach it"),
-            (true, _) => format!("{chosen} is the only address of this machine"),
-            (false, _) => {
-                let others = others.join(", ");
-                format!("this machine is also {others}; --bind ADDR tells another one")
+        let kind = match self.bind {
+            Some(every) if every.is_unspecified() && every.is_ipv4() => "IPv4 address",
+            _ => "address",
+        };
+        match (&others[..], self.bind.filter(|bind| !bind.is_unspecified())) {
+            _ if chosen.is_loopback() => {
+                session.say(&format!("{chosen}: only this machine can reach it"));
             }
-        });
+            ([], Some(_)) => {}
+            ([], None) => session.say(&format!("{chosen} is the only {kind} of this machine")),
+            (others, _) => {
+                let others = others.join(", ");
+                let also = format!("this machine is also {others}; --bind ADDR tells another one");
+                session.say(&also);
+            }
+        }
         session.say("on every other host:");
         session.print(&format!("ropewalk get {}", self.torrent))
     }

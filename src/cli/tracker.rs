@@ -179,6 +179,8 @@ fn read_list(path: &Path) -> Result<Vec<InfoHash>, Complaint> {
     let mut list = Vec::new();
     for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let line = String::from_utf8_lossy(line);
+        // Some editors begin a file with a mark of the order of its bytes.
+        let line = line.strip_prefix('\u{feff}').unwrap_or(&line);
         let hash = line.split('#').next().unwrap_or_default().trim();
         if hash.is_empty() {
             continue;
@@ -221,9 +223,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("list");
         let hash = "00112233445566778899aabbCCDDEEFF01234567";
-        fs::write(&path, format!("# mine\n\n {hash} # a book\r\n{hash}\n")).unwrap();
+        fs::write(
+            &path,
+            format!("\u{feff}{hash}\n# mine\n\n {hash} # a book\r\n{hash}\n"),
+        )
+        .unwrap();
         let list = read_list(&path).unwrap();
-        assert_eq!(list.len(), 2);
+        assert_eq!(list.len(), 3);
         assert_eq!(list[0].to_string(), hash.to_lowercase());
     }
 

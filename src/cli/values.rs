@@ -136,7 +136,35 @@ pub fn listen(option: &str, words: &[Word]) -> Result<Vec<SocketAddr>, Complaint
             .or_else(|| port.parse().ok().map(everywhere))
             .ok_or_else(|| wrong(option, word, "ADDRESS:PORT, [IPV6]:PORT or a port"))
     };
-    words.iter().map(address).collect()
+    let addresses: Vec<SocketAddr> = words.iter().map(address).collect::<Result<_, _>>()?;
+    for (number, one) in addresses.iter().enumerate() {
+        if let SocketAddr::V6(v6) = one
+            && v6.ip().is_unicast_link_local()
+            && v6.scope_id() == 0
+        {
+            let sentence = format!("{option} {one} does not say on which interface");
+            let hint =
+                "an address of one link has the number of an interface, [fe80::1%2]:80 (`ip link`)";
+            return Err(Complaint::usage(sentence, hint));
+        }
+        if let Some(other) = addresses[..number].iter().find(|it| are_one_place(it, one)) {
+            let sentence = format!("{option} {one} is served by {option} {other} already");
+            let hint =
+                "[::], or a port alone, is every address of this machine; name each place once";
+            return Err(Complaint::usage(sentence, hint));
+        }
+    }
+    Ok(addresses)
+}
+
+/// Whether a system refuses to serve both at once.
+fn are_one_place(one: &SocketAddr, other: &SocketAddr) -> bool {
+    let holds = |all: &SocketAddr, one: &SocketAddr| match all.ip() {
+        IpAddr::V4(ip) => ip.is_unspecified() && one.is_ipv4(),
+        IpAddr::V6(ip) => ip.is_unspecified(),
+    };
+    let same = one.ip() == other.ip() || holds(one, other) || holds(other, one);
+    same && one.port() == other.port() && one.port() != 0
 }
 
 /// `--up`, `--down`: bytes a second, or with K, M or G in powers of 1024; `None`, or 0: no limit.
@@ -178,10 +206,17 @@ fn wrong_rate(option: &str, word: &Word) -> Complaint {
 pub fn bind(word: Option<&Word>) -> Result<Option<IpAddr>, Complaint> {
     word.map(|word| {
         let text = word.text();
-        text.trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse()
-            .map_err(|_| wrong("--bind", word, "an IPv4 or IPv6 address of this machine"))
+        let text = text.trim_start_matches('[').trim_end_matches(']');
+        let (address, interface) = text.split_once('%').unwrap_or((text, ""));
+        let wrong = || wrong("--bind", word, "an IPv4 or IPv6 address of this machine");
+        match address.parse() {
+            Ok(IpAddr::V6(ip)) if ip.is_unicast_link_local() => Err(Complaint::usage(
+                format!("--bind {address}: an address of one link means nothing elsewhere"),
+                "name another address of this machine; `ip address` calls these `scope link`",
+            )),
+            Ok(ip) if interface.is_empty() => Ok(ip),
+            _ => Err(wrong()),
+        }
     })
     .transpose()
 }
@@ -448,12 +483,39 @@ mod tests {
 
     #[test]
     fn a_tracker_listens_on_an_address_and_a_port_or_on_a_port_everywhere() {
-        let words = ["127.0.0.1:80", "[::1]:0", "7000", ":7000"].map(word);
+        let words = ["127.0.0.1:80", "[::1]:0", "7000", ":7001"].map(word);
         let found = listen("--http", &words).unwrap();
         let texts: Vec<_> = found.iter().map(ToString::to_string).collect();
-        assert_eq!(texts, ["127.0.0.1:80", "[::1]:0", "[::]:7000", "[::]:7000"]);
+        assert_eq!(texts, ["127.0.0.1:80", "[::1]:0", "[::]:7000", "[::]:7001"]);
         for text in ["", ":", "127.0.0.1", "::1:1", "localhost:1", "65536", "-1"] {
             assert!(listen("--http", &[word(text)]).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_served_once_and_an_address_of_a_link_names_the_link() {
+        for (one, other, fine) in [
+            ("127.0.0.1:8000", "127.0.0.1:8000", false),
+            ("8000", "127.0.0.1:8000", false),
+            ("[::1]:8000", ":8000", false),
+            ("0.0.0.0:8000", "127.0.0.1:8000", false),
+            ("0.0.0.0:8000", "[::1]:8000", true),
+            ("127.0.0.1:8000", "127.0.0.2:8000", true),
+            ("127.0.0.1:8000", "127.0.0.1:8001", true),
+            ("127.0.0.1:0", "127.0.0.1:0", true),
+            ("[fe80::1%2]:80", "[fe80::2%2]:80", true),
+            ("[fe80::1]:80", "127.0.0.1:80", false),
+        ] {
+            let outcome = listen("--http", &[word(one), word(other)]);
+            assert_eq!(outcome.is_ok(), fine, "{one} {other}: {outcome:?}");
+        }
+        for (text, said) in [
+            ("fe80::1", "one link"),
+            ("[fe80::1%eth0]", "one link"),
+            ("::1%lo", "an IPv4 or IPv6 address"),
+        ] {
+            let complaint = bind(Some(&word(text))).unwrap_err();
+            assert!(complaint.sentence.contains(said), "{text}: {complaint:?}");
         }
     }
 

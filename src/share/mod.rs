@@ -80,10 +80,18 @@ impl Stall {
             ..*setup
         };
         let addresses = Addresses::of_this_machine(setup.bind);
-        let listener =
-            Listener::open(setup.port, setup.bind).map_err(|error| no_port(&setup, &error))?;
+        let listen =
+            || Listener::open(setup.port, setup.bind).map_err(|error| no_port(&setup, &error));
+        let track = || start_tracker(&setup, addresses.chosen);
+        // Who was given no port takes another than the one that the other was given.
+        let (listener, tracker) = if setup.port.is_none() && setup.tracker_port.is_some() {
+            let tracker = track()?;
+            (listen()?, tracker)
+        } else {
+            (listen()?, track()?)
+        };
         Ok(Stall {
-            tracker: start_tracker(&setup, addresses.chosen)?,
+            tracker,
             setup,
             addresses,
             listener,
@@ -261,6 +269,20 @@ mod tests {
     use super::*;
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn a_tracker_on_one_of_the_seeds_usual_ports_leaves_it_another() {
+        let free = |port| std::net::TcpListener::bind((HERE, port)).is_ok();
+        // Where another test or program has all of them, the seed takes any.
+        let port = (6881..=6889).find(|port| free(*port)).unwrap_or(0);
+        let setup = Setup {
+            bind: Some(HERE),
+            port: None,
+            tracker_port: Some(port),
+        };
+        let stall = Stall::open(&setup).unwrap();
+        assert_ne!(stall.listener.port(), stall.tracker.http()[0].port());
+    }
 
     #[test]
     fn a_port_that_is_taken_is_told_before_anything_is_hashed() {

@@ -257,7 +257,10 @@ impl Reception {
                 "431 Request Header Fields Too Large",
                 "The request is too long.\n",
             ),
-            Bad::Method => plain("405 Method Not Allowed", "There is only GET here.\n"),
+            Bad::Method => plain(
+                "405 Method Not Allowed",
+                "There are only GET and HEAD here, and no HEAD of an announce.\n",
+            ),
             Bad::Refused(reason) => {
                 let response = answers::bencoded(&refusal(reason));
                 (Counted::HttpRefused, response)

@@ -134,6 +134,12 @@ fn only_the_torrent_is_handed_out_whatever_is_asked_for() {
     let own = get(&path);
     assert!(own.starts_with(b"HTTP/1.1 200"));
     assert!(own.windows(24).any(|it| it == b"application/x-bittorrent"));
+    // Download managers ask for the size first.
+    let head = ask(server, format!("HEAD {path} HTTP/1.1\r\n\r\n").as_bytes());
+    let body = own.windows(4).position(|it| it == b"\r\n\r\n").unwrap() + 4;
+    assert_eq!(head, own[..body]);
+    let none = ask(server, b"HEAD /none HTTP/1.1\r\n\r\n");
+    assert!(none.starts_with(b"HTTP/1.1 404") && none.ends_with(b"\r\n\r\n"));
     let upper = path.to_uppercase();
     let long = format!("/{}", "a".repeat(100_000));
     for other in [

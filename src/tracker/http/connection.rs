@@ -55,6 +55,8 @@ pub(super) struct Connection {
     pub(super) from: SocketAddr,
     /// What has come so far of a head that did not come at once.
     head: Vec<u8>,
+    /// It asks with HEAD: what it is told has no body.
+    bodiless: bool,
     answer: Option<Answer>,
     pub(super) deadline: Instant,
     /// Whether `epoll` knows it.
@@ -67,6 +69,7 @@ impl Connection {
             stream,
             from,
             head: Vec::new(),
+            bodiless: false,
             answer: None,
             deadline: now + HEAD_TIME,
             watched: false,
@@ -87,12 +90,14 @@ impl Connection {
             Err(_) => return Heard::End,
         };
         // Most heads come at once, and are read where they are.
-        let outcome = if self.head.is_empty() {
-            Question::read(read, self.from)
+        let so_far = if self.head.is_empty() {
+            read
         } else {
             self.head.extend(read);
-            Question::read(&self.head, self.from)
+            &self.head
         };
+        self.bodiless = so_far.starts_with(b"HEAD ");
+        let outcome = Question::read(so_far, self.from);
         match outcome.transpose() {
             Some(whole) => Heard::Whole(whole),
             None => {
@@ -104,8 +109,13 @@ impl Connection {
         }
     }
 
-    /// This is to be said, and then the end.
-    pub(super) fn reply(&mut self, response: Vec<u8>, page: Option<Arc<Page>>) {
+    /// This is to be said, and then the end. Of `response` the head alone where no body is wanted.
+    pub(super) fn reply(&mut self, mut response: Vec<u8>, page: Option<Arc<Page>>) {
+        if self.bodiless {
+            let head = response.windows(4).position(|it| it == b"\r\n\r\n");
+            response.truncate(head.map_or(0, |at| at + 4));
+        }
+        let page = page.filter(|_| !self.bodiless);
         let now = Instant::now();
         self.deadline = now + PAUSE;
         self.answer = Some(Answer {

@@ -50,7 +50,7 @@ pub(super) enum Bad {
     NotHttp,
     /// The head is too long, or has too many lines.
     TooLong,
-    /// It is another method than GET.
+    /// It is another method than GET, or than HEAD where nobody announces or scrapes.
     Method,
     /// It is no announce or scrape; a tracker says so in its own way.
     Refused(String),
@@ -68,12 +68,15 @@ impl Question {
             Err(httparse::Error::TooManyHeaders) => return Err(Bad::TooLong),
             Err(_) => return Err(Bad::NotHttp),
         }
-        if head.method != Some("GET") {
-            return Err(Bad::Method);
-        }
+        let get = match head.method {
+            Some("GET") => true,
+            Some("HEAD") => false,
+            _ => return Err(Bad::Method),
+        };
         let target = origin_form(head.path.unwrap_or_default());
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         match path {
+            "/announce" | "/scrape" if !get => Err(Bad::Method),
             "/announce" => announce(query, from).map(Some),
             "/scrape" => scraped(query).map(Some),
             "/stats" => Ok(Some(Question::Stats { json: false })),
@@ -261,6 +264,7 @@ mod tests {
                 b"POST /announce HTTP/1.1\r\nContent-Length: 1073741824\r\n\r\nxxxx",
                 Bad::Method,
             ),
+            (b"HEAD /announce HTTP/1.1\r\n\r\n", Bad::Method),
             (&[b'a'; HEAD_MAX], Bad::TooLong),
         ] {
             assert_eq!(read(bytes), Err(bad), "{}", String::from_utf8_lossy(bytes));
