@@ -272,7 +272,10 @@ mod tests {
 
     #[test]
     fn a_tracker_on_one_of_the_seeds_usual_ports_leaves_it_another() {
-        let free = |port| std::net::TcpListener::bind((HERE, port)).is_ok();
+        let free = |port| {
+            let tcp = std::net::TcpListener::bind((HERE, port)).is_ok();
+            tcp && std::net::UdpSocket::bind((HERE, port)).is_ok()
+        };
         // Where another test or program has all of them, the seed takes any.
         let port = (6881..=6889).find(|port| free(*port)).unwrap_or(0);
         let setup = Setup {

@@ -41,30 +41,32 @@ impl Registry {
 
     /// Lets a torrent go, so that another can be let in for `asker`: one of a host that is met in
     /// several of those that are drawn, when one peer in each is asked who it is. In a swarm of many
-    /// hosts one of them is seldom met, so it is small swarms that go. Says whether there was one: who
-    /// has made too many gets no more.
+    /// hosts one of them is seldom met, so it is small swarms that go. Says whether there was one: the
+    /// asker gets nothing of who is met no more than twice as often as itself, or both would only take each
+    /// other's places.
     pub(super) fn give_up_a_torrent(&mut self, asker: Address) -> bool {
         let count = self.torrents.len();
-        if count == 0 {
-            return false;
+        let draw = || self.dice.usize(..count.max(1));
+        let mut drawn: Vec<usize> = std::iter::repeat_with(draw).take(TORRENTS_DRAWN).collect();
+        drawn.sort_unstable();
+        drawn.dedup();
+        let host = |&at: &usize| self.torrents.get(at)?.a_host(&self.rules, &mut self.dice);
+        let hosts: Vec<Option<&[u8]>> = drawn.iter().map(host).collect();
+        // Who is counted nowhere is never met.
+        let met = |host: Option<&[u8]>| {
+            let same = |it: &&Option<&[u8]>| host.is_some() && **it == host;
+            hosts.iter().filter(same).count()
+        };
+        let own = met(self.rules.host(asker.bytes()));
+        let chosen = drawn
+            .iter()
+            .zip(&hosts)
+            .filter(|(_, host)| met(**host) > (2 * own).max(1))
+            .max_by_key(|(at, host)| (met(**host), Reverse(self.torrents[**at].len())))
+            .map(|(at, _)| *at);
+        if let Some(at) = chosen {
+            self.remove(at);
         }
-        let drawn: [usize; TORRENTS_DRAWN] = std::array::from_fn(|_| self.dice.usize(..count));
-        let hosts = drawn.map(|at| self.torrents[at].a_host(&self.rules, &mut self.dice));
-        let askers = self.rules.host(asker.bytes());
-        let met = |one: usize| {
-            let others = drawn.iter().zip(&hosts);
-            let same =
-                |&(at, host): &(&usize, &Option<&[u8]>)| *at != drawn[one] && *host == hosts[one];
-            others.filter(same).count()
-        };
-        let size = |one: usize| self.torrents[drawn[one]].len();
-        let chosen = (0..TORRENTS_DRAWN)
-            .filter(|&one| hosts[one].is_some() && hosts[one] != askers && met(one) > 0)
-            .max_by_key(|&one| (met(one), Reverse(size(one))));
-        let Some(one) = chosen else {
-            return false;
-        };
-        self.remove(drawn[one]);
-        true
+        chosen.is_some()
     }
 }

@@ -403,6 +403,28 @@ fn who_fills_the_table_of_torrents_makes_room_for_others_and_gets_none() {
 }
 
 #[test]
+fn who_has_most_of_the_table_takes_nothing_from_who_has_less() {
+    let mut registry = registry(NARROW);
+    for number in 0..100 {
+        let address = ["6.6.6.6:6", "7.7.7.7:7"][usize::from(number >= 70)];
+        hear(&mut registry, &invented(number, address));
+    }
+    for number in 100..1_000 {
+        let _ = is_let_in(&mut registry, &invented(number, "6.6.6.6:6"));
+    }
+    let left = (70..100).filter(|number| registry.scrape(&hash(*number)).leechers == 1);
+    let left = left.count();
+    assert!(left >= 25, "{left}");
+    // Who has less gets more, as long as it is much less.
+    for number in 1_000..2_000 {
+        let _ = is_let_in(&mut registry, &invented(number, "7.7.7.7:7"));
+    }
+    let new = (1_000..2_000).filter(|number| registry.scrape(&hash(*number)).leechers == 1);
+    let new = new.count();
+    assert!((5..60).contains(&new), "{new}");
+}
+
+#[test]
 fn a_table_full_of_many_addresses_torrents_takes_no_more_until_some_are_forgotten() {
     let mut registry = registry(NARROW);
     for number in 0..100 {
