@@ -81,7 +81,7 @@ impl Subject {
                     name: metainfo.name,
                 });
             }
-            Named::Link(magnet) => magnet,
+            Named::Link(magnet) => *magnet,
         };
         let Some(info_hash) = magnet.info_hash else {
             return Err(Complaint::unsupported(

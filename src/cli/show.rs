@@ -25,8 +25,19 @@ pub fn run(json: bool, torrent: &OsStr) -> Result<ExitStatus, Complaint> {
                 page(&metainfo)
             }
         }
-        Named::Link(magnet) if json => events::json(&Shown::from(&magnet)),
-        Named::Link(magnet) => link_page(&magnet),
+        Named::Link(magnet) => {
+            for one in &magnet.unusable_trackers {
+                let (address, why) = (shown(&one.shown), one.why);
+                output::say(&format!(
+                    "warning: the tracker {address} is left out: {why}"
+                ));
+            }
+            if json {
+                events::json(&Shown::from(&*magnet))
+            } else {
+                link_page(&magnet)
+            }
+        }
     };
     output::line(&text)?;
     Ok(ExitStatus::Done)

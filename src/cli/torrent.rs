@@ -19,7 +19,7 @@ pub enum Named {
     /// A .torrent, read.
     Torrent(Box<Metainfo>),
     /// A magnet link: what there is to be fetched is not known.
-    Link(Magnet),
+    Link(Box<Magnet>),
 }
 
 /// Reads the torrent or the magnet link that `word` is or names.
@@ -28,11 +28,13 @@ pub fn load_or_link(word: &OsStr) -> Result<Named, Complaint> {
     if !is_magnet(&text) {
         return load(word, None).map(|metainfo| Named::Torrent(Box::new(metainfo)));
     }
-    text.parse().map(Named::Link).map_err(|error| {
-        let sentence = format!("cannot read the magnet link: {error}");
-        let hint = "quote it, or the shell takes its & for the end of the command";
-        Complaint::new(Reason::Metainfo, sentence, hint)
-    })
+    text.parse()
+        .map(|link| Named::Link(Box::new(link)))
+        .map_err(|error| {
+            let sentence = format!("cannot read the magnet link: {error}");
+            let hint = "quote it, or the shell takes its & for the end of the command";
+            Complaint::new(Reason::Metainfo, sentence, hint)
+        })
 }
 
 fn is_magnet(text: &str) -> bool {

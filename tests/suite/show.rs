@@ -274,3 +274,16 @@ fn a_magnet_link_shows_what_it_says() {
     let outcome = desk.run(&["show", "magnet:?xt=urn:btih:12"]).expect(2);
     assert!(outcome.err.contains("hint: quote it"), "{}", outcome.err);
 }
+
+#[test]
+fn what_is_no_tracker_in_a_magnet_link_is_warned_of() {
+    let desk = Desk::new();
+    let link =
+        "magnet:?xt=urn:btih:MFRGCYTBMJQWEYLCMFRGCYTBMJQWEYLC&tr=wss://t.example/key&tr=udp://u:1";
+    let outcome = desk.run(&["show", "--json", link]).expect(0);
+    assert_eq!(
+        outcome.err,
+        "warning: the tracker \"wss://t.example\" is left out: its scheme is not supported\n"
+    );
+    assert_eq!(outcome.json()["trackers"][0][0], "udp://u:1");
+}
