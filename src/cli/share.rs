@@ -185,7 +185,10 @@ impl Told {
                 session.say(&also);
             }
         }
-        session.say("on every other host:");
+        session.say(match chosen.is_loopback() {
+            true => "on this machine:",
+            false => "on every other host:",
+        });
         session.print(&format!("ropewalk get {}", self.torrent))
     }
 }

@@ -163,6 +163,9 @@ fn sentence(counters: &Counters) -> String {
     sentence
 }
 
+/// So much of a line that is none is shown, in characters: a list that is no list may have one line.
+const SHOWN_MAX: usize = 60;
+
 /// Reads a list of info-hashes: forty hex digits a line; empty lines and what follows a `#` do not
 /// count.
 fn read_list(path: &Path) -> Result<Vec<InfoHash>, Complaint> {
@@ -192,13 +195,20 @@ fn read_list(path: &Path) -> Result<Vec<InfoHash>, Complaint> {
                     "cannot read {}: line {}: {} is no info-hash",
                     shown_path(path),
                     number + 1,
-                    shown(hash)
+                    shown(&excerpt(hash))
                 ),
                 "an info-hash has 40 hex digits; `ropewalk show` prints that of a torrent",
             )
         })?);
     }
     Ok(list)
+}
+
+fn excerpt(line: &str) -> String {
+    match line.char_indices().nth(SHOWN_MAX) {
+        Some((cut, _)) => format!("{}…", &line[..cut]),
+        None => line.to_owned(),
+    }
 }
 
 fn info_hash(text: &str) -> Option<InfoHash> {
@@ -243,10 +253,12 @@ mod tests {
             &"0".repeat(41),
             &"é".repeat(20),
             &"+1".repeat(20),
+            &"é".repeat(9_000),
         ] {
             fs::write(&path, format!("#\n{bad}\n")).unwrap();
             let complaint = read_list(&path).unwrap_err();
             assert!(complaint.sentence.contains("line 2"), "{complaint:?}");
+            assert!(complaint.sentence.len() < 400, "{complaint:?}");
         }
         assert!(read_list(folder.path()).is_err());
         assert!(read_list(&folder.path().join("none")).is_err());

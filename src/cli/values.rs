@@ -134,7 +134,14 @@ pub fn listen(option: &str, words: &[Word]) -> Result<Vec<SocketAddr>, Complaint
         let address = text.parse().ok();
         address
             .or_else(|| port.parse().ok().map(everywhere))
-            .ok_or_else(|| wrong(option, word, "ADDRESS:PORT, [IPV6]:PORT or a port"))
+            .ok_or_else(|| {
+                let mut complaint = wrong(option, word, "ADDRESS:PORT, [IPV6]:PORT or a port");
+                if let Ok(ip) = text.trim_matches(['[', ']']).parse() {
+                    let usual = SocketAddr::new(ip, EVERYWHERE.port());
+                    complaint.hint = format!("with the usual port: {usual}");
+                }
+                complaint
+            })
     };
     let addresses: Vec<SocketAddr> = words.iter().map(address).collect::<Result<_, _>>()?;
     for (number, one) in addresses.iter().enumerate() {
@@ -509,6 +516,8 @@ mod tests {
             let outcome = listen("--http", &[word(one), word(other)]);
             assert_eq!(outcome.is_ok(), fine, "{one} {other}: {outcome:?}");
         }
+        let complaint = listen("--http", &[word("[::1]")]).unwrap_err();
+        assert_eq!(complaint.hint, "with the usual port: [::1]:6969");
         for (text, said) in [
             ("fe80::1", "one link"),
             ("[fe80::1%eth0]", "one link"),

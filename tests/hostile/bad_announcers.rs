@@ -81,7 +81,7 @@ fn what_is_no_request_is_answered_with_an_error_and_an_end() {
         (b"GET /stats\r\n".to_vec(), "400"),
         (b"GET /st\0ats HTTP/1.1\r\n\r\n".to_vec(), "400"),
         (b"\x13BitTorrent protocol".to_vec(), "400"),
-        (b"HEAD / HTTP/1.1\r\n\r\n".to_vec(), "405"),
+        (b"HEAD /announce HTTP/1.1\r\n\r\n".to_vec(), "405"),
         (b"GET /nothing HTTP/1.1\r\n\r\n".to_vec(), "404"),
     ] {
         let answer = say(http, &bytes);
