@@ -260,12 +260,17 @@ impl Limits {
 }
 
 /// A seed (0) and two leechers (1, 2) about a book of three pieces.
+/// A seed, two readers and three pages.
 #[cfg(test)]
 pub(crate) fn small() -> Chronicle {
-    let plan = Plan {
+    small_of(Plan {
         peers: 2,
         ..Plan::default()
-    };
+    })
+}
+
+#[cfg(test)]
+pub(crate) fn small_of(plan: Plan) -> Chronicle {
     let book = Book {
         name: "book".into(),
         bytes: 3 * 16384,
@@ -274,8 +279,9 @@ pub(crate) fn small() -> Chronicle {
         info_hash: InfoHash([7; 20]),
     };
     let cast = super::cast::of(&plan, &mut fastrand::Rng::with_seed(1));
+    let seeds = plan.seeds;
     let mut chronicle = Chronicle::new(plan, book, cast);
-    chronicle.complete(0, Duration::ZERO);
+    (0..seeds).for_each(|who| chronicle.complete(who, Duration::ZERO));
     chronicle
 }
 

@@ -47,7 +47,8 @@ impl Words {
                 )]
             }
             LabEvent::Left { who } => vec![left(chronicle, *who)],
-            LabEvent::Spread if readers(chronicle).len() == 1 => Vec::new(),
+            // With one reader left there is no table to copy around.
+            LabEvent::Spread if readers_here(chronicle) < 2 => Vec::new(),
             LabEvent::Spread => vec![spread(chronicle)],
             LabEvent::Told { who, notice } => self.told(chronicle, *who, notice),
             LabEvent::Compared { who, equal } => {
@@ -182,6 +183,12 @@ fn readers(chronicle: &Chronicle) -> Vec<&str> {
     readers.map(|part| part.name.as_str()).collect()
 }
 
+/// How many of them have not left.
+fn readers_here(chronicle: &Chronicle) -> usize {
+    let here = |it: &&Member| it.part.role.wants() && it.left.is_none();
+    chronicle.members.iter().filter(here).count()
+}
+
 fn readers_sit_down(chronicle: &Chronicle) -> Vec<String> {
     let with_role = |role: Role| -> Vec<&str> {
         let members = chronicle.members.iter().map(|member| &member.part);
@@ -278,4 +285,44 @@ fn spread(chronicle: &Chronicle) -> String {
         figures::size(given),
         given as f64 / chronicle.book.bytes.max(1) as f64
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::Plan;
+    use crate::lab::chronicle::small_of;
+
+    /// Two seeds, 0 and 1, who have everything, and two readers.
+    fn two_seeds() -> Chronicle {
+        small_of(Plan {
+            peers: 2,
+            seeds: 2,
+            ..Plan::default()
+        })
+    }
+
+    fn said(chronicle: &Chronicle, event: &LabEvent) -> String {
+        Words::default().of(chronicle, event).join("\n")
+    }
+
+    #[test]
+    fn only_the_last_seed_that_leaves_takes_pages_with_it() {
+        let mut chronicle = two_seeds();
+        chronicle.members[0].left = Some(Duration::ZERO);
+        let first = said(&chronicle, &LabEvent::Left { who: 0 });
+        assert_eq!(first, "Seed leaves.");
+        chronicle.members[1].left = Some(Duration::ZERO);
+        let last = said(&chronicle, &LabEvent::Left { who: 1 });
+        assert!(last.contains("and 3 pages with it"), "{last}");
+    }
+
+    #[test]
+    fn nobody_copies_around_a_table_with_one_reader_left() {
+        let mut chronicle = two_seeds();
+        let several = said(&chronicle, &LabEvent::Spread);
+        assert!(several.contains("The seeds gave 0 B for that, 0.00 books, and could leave"));
+        chronicle.members[3].left = Some(Duration::ZERO);
+        assert_eq!(said(&chronicle, &LabEvent::Spread), "");
+    }
 }
