@@ -50,7 +50,7 @@ pub(super) struct TrackerWords {
     /// serve UDP here (repeatable)
     #[argh(option, arg_name = "ADDR")]
     udp: Vec<Word>,
-    /// seconds between two announces of a peer (default: 1800)
+    /// seconds between two announces of a peer, 1 to 86400 (default: 1800)
     #[argh(option, arg_name = "SECS")]
     interval: Option<Word>,
     /// serve only the torrents whose info-hashes are listed in a file, one a line
@@ -63,7 +63,8 @@ pub(super) struct TrackerWords {
     /// peers at a time; when there are so many, the largest torrent gives one up (default: 1000000)
     #[argh(option, arg_name = "N")]
     max_peers: Option<Word>,
-    /// peers of one address listed in one torrent, the loopback exempt; 0: no limit (default: 64)
+    /// peers of one address listed in one torrent, the loopback exempt; 0: no limit, and no address is
+    /// told from another where there is no room (default: 64)
     #[argh(option, arg_name = "N")]
     max_per_ip: Option<Word>,
     /// events as JSON lines on standard output
