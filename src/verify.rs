@@ -26,6 +26,7 @@ use std::thread::JoinHandle;
 #[derive(Debug)]
 pub struct Verification {
     layout: Layout,
+    /// What is at the path of each file, as far as they were looked at.
     found: Vec<Found>,
     open_files: OpenFiles,
     next: u32,
@@ -188,7 +189,7 @@ impl Verification {
             }
         }
         Ok(Verification {
-            found: survey::look(&layout),
+            found: Vec::new(),
             open_files: OpenFiles::new(OPEN_FILES),
             next: 0,
             good: Bitfield::new(layout.geometry()),
@@ -207,7 +208,8 @@ impl Verification {
     }
 
     /// What was found. Pieces that were not looked at yet count as bad.
-    pub fn report(&self) -> Report {
+    pub fn report(&mut self) -> Report {
+        self.look_as_far_as(self.layout.files().len());
         let geometry = self.layout.geometry();
         let files = self.layout.files().iter().enumerate();
         let on_disk = files.filter(|(_, file)| !file.padding);
@@ -258,12 +260,13 @@ impl Verification {
 
     /// Hands out pieces until the threads have enough; what is missing needs no hashing and comes back.
     fn hand_out(&mut self) -> Option<Step> {
-        while let (Some(jobs), Some(piece)) = (&self.jobs, self.layout.geometry().piece(self.next))
-        {
-            if jobs.is_full() {
+        while let Some(piece) = self.layout.geometry().piece(self.next) {
+            if self.jobs.as_ref().is_some_and(Sender::is_full) {
                 return None;
             }
             self.next += 1;
+            let last = self.layout.runs_of_piece(piece).last();
+            self.look_as_far_as(last.map_or(0, |run| run.file + 1));
             if self.is_missing(piece) {
                 return Some(Step { piece, good: false });
             }
@@ -277,12 +280,22 @@ impl Verification {
                 // The queue ends with the last piece, so nobody waits in vain.
                 may_wait: true,
             };
-            if jobs.try_send(Asked::now(job)).is_ok() {
+            let jobs = self.jobs.as_ref();
+            if jobs.is_some_and(|jobs| jobs.try_send(Asked::now(job)).is_ok()) {
                 self.out += 1;
             }
         }
         self.jobs = None;
         None
+    }
+
+    /// Looks at the files before number `end`. With many files this takes a good part of the time, and
+    /// the threads hash the first pieces meanwhile.
+    fn look_as_far_as(&mut self, end: usize) {
+        let next = self.found.len();
+        for file in self.layout.files().iter().take(end).skip(next) {
+            self.found.push(survey::look_at(file));
+        }
     }
 
     fn is_missing(&self, piece: PieceIndex) -> bool {

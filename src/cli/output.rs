@@ -21,6 +21,29 @@ pub fn line(text: &str) -> Result<(), Complaint> {
         })
 }
 
+/// Writes many lines to standard output, many at a time: with a call for each, 20,000 files took longer to
+/// list than to look at.
+pub fn lines(lines: impl IntoIterator<Item = String>) -> Result<(), Complaint> {
+    let mut portion = String::new();
+    for text in lines {
+        if !portion.is_empty() {
+            portion.push('\n');
+        }
+        portion.push_str(&text);
+        if portion.len() >= PORTION {
+            line(&portion)?;
+            portion.clear();
+        }
+    }
+    if portion.is_empty() {
+        return Ok(());
+    }
+    line(&portion)
+}
+
+/// Bytes that are written in one piece, or a little more.
+const PORTION: usize = 32 * 1024;
+
 /// Writes `text` and a line's end to standard error.
 pub fn say(text: &str) {
     let mut whole = String::with_capacity(text.len() + 1);

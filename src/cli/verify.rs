@@ -30,13 +30,13 @@ pub fn run(
         hint.iter().for_each(|hint| output::say(hint));
         return Ok(status(&report));
     }
-    for file in &report.files {
-        if !(quiet && file.state == FileState::Complete) {
-            let (word, detail) = words(&file.state);
-            let path = shown_path(&file.path);
-            output::line(&format!("{word:<10}  {path}{}", behind_colon(&detail)))?;
-        }
-    }
+    let told = report.files.iter();
+    let told = told.filter(|file| !(quiet && file.state == FileState::Complete));
+    output::lines(told.map(|file| {
+        let (word, detail) = words(&file.state);
+        let path = shown_path(&file.path);
+        format!("{word:<10}  {path}{}", behind_colon(&detail))
+    }))?;
     if !quiet {
         output::say(&summary(&report));
     }

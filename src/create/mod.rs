@@ -246,7 +246,6 @@ impl Creation {
             piece_digests: vec![Digest([0; 20]); geometry.pieces() as usize],
             ..draft
         };
-        proven(draft.compose())?;
 
         // Bound: a job for each batch of pieces, all put in at once, then one for each FILES_A_LOOK files.
         let (jobs, queue) = crossbeam_channel::unbounded();
@@ -274,7 +273,7 @@ impl Creation {
                 Err(error) => return Err(CreateError::Thread(error)),
             }
         }
-        Ok(Creation {
+        let creation = Creation {
             tree,
             draft,
             geometry,
@@ -283,7 +282,10 @@ impl Creation {
             threads: started,
             stopper,
             left: geometry.pieces(),
-        })
+        };
+        // The threads are at work meanwhile: with many files this takes as long as a good part of the hashing.
+        proven(creation.draft.compose())?;
+        Ok(creation)
     }
 
     /// The torrent's name.
@@ -320,22 +322,28 @@ impl Creation {
         for step in &mut self {
             step?;
         }
-        self.look_again()?;
-        proven(self.draft.compose())
+        // The threads look while the torrent is written.
+        let looks = self.look_again()?;
+        let torrent = proven(self.draft.compose());
+        self.hear_of(looks)?;
+        torrent
     }
 
-    /// The threads do this too: it is a system call a file.
-    fn look_again(&mut self) -> Result<(), CreateError> {
+    /// Lets the threads look at all files: it is a system call a file. How many answers will come.
+    fn look_again(&mut self) -> Result<usize, CreateError> {
         let Some(jobs) = self.jobs.take() else {
             return Err(CreateError::Stopped);
         };
         let files = self.tree.files.len();
-        let mut looks = 0;
-        for first in (0..files).step_by(FILES_A_LOOK) {
+        let looks = (0..files).step_by(FILES_A_LOOK);
+        let answers = looks.len();
+        for first in looks {
             let _ = jobs.send(Job::Look(first..files.min(first + FILES_A_LOOK)));
-            looks += 1;
         }
-        drop(jobs);
+        Ok(answers)
+    }
+
+    fn hear_of(&self, looks: usize) -> Result<(), CreateError> {
         for _ in 0..looks {
             match self.done.recv() {
                 Ok(Done::Failed(error)) => return Err(error),

@@ -22,7 +22,7 @@ mod scan;
 mod value;
 
 use scan::{integer, string_end};
-pub use value::Value;
+pub use value::{Value, encode_int, encode_string};
 
 /// What a decoder may be made to do by its input. Both are checked while decoding, before memory grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,6 +22,7 @@
 use super::digest::Digest;
 use super::plain;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// The longest name most file systems take, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -221,28 +222,31 @@ impl Names {
     }
 
     /// A name for a file in `parent` that nothing else has.
-    fn file(&mut self, parent: FolderNumber, mut name: String) -> String {
-        let wanted: Place = (parent, name.as_str().into());
-        if let Some(mut tried) = self.taken.get(&wanted).map(|taken| taken.tried) {
-            let free = loop {
-                tried += 1;
-                let candidate = numbered(&name, tried);
-                if !self
-                    .taken
-                    .contains_key(&(parent, candidate.as_str().into()))
-                {
-                    break candidate;
-                }
-            };
-            if let Some(taken) = self.taken.get_mut(&wanted) {
-                taken.tried = tried;
+    fn file(&mut self, parent: FolderNumber, name: String) -> String {
+        let leaf = || Taken {
+            by: Owner::Leaf,
+            tried: 0,
+        };
+        let mut tried = match self.taken.entry((parent, name.as_str().into())) {
+            Entry::Vacant(place) => {
+                place.insert(leaf());
+                return name;
             }
-            name = free;
+            Entry::Occupied(taken) => taken.get().tried,
+        };
+        let (free, place) = loop {
+            tried += 1;
+            let candidate = numbered(&name, tried);
+            let place = (parent, candidate.as_str().into());
+            if !self.taken.contains_key(&place) {
+                break (candidate, place);
+            }
+        };
+        if let Some(taken) = self.taken.get_mut(&(parent, name.into())) {
+            taken.tried = tried;
         }
-        let by = Owner::Leaf;
-        let place = (parent, name.as_str().into());
-        self.taken.insert(place, Taken { by, tried: 0 });
-        name
+        self.taken.insert(place, leaf());
+        free
     }
 }
 

@@ -10,7 +10,7 @@
 //! the same ones. Times of change tell less: they move while other pieces are written. They count where
 //! nothing was written any more: after a clean end, and in files that were complete.
 
-use super::layout::{Access, Layout, LazyFile};
+use super::layout::{Access, LaidFile, Layout, LazyFile};
 use super::reach::{in_the_way, kind_of_thing, way_is_plain};
 use super::record::{FileFacts, LaidBlocks, Record};
 use super::slot::StorageError;
@@ -99,27 +99,26 @@ pub struct Rules {
     pub overwrite: bool,
 }
 
-/// What is at the path of each place, in the layout's order. Follows no link in the last part of a path.
+/// What is at the path of each place, in the layout's order.
 pub fn look(layout: &Layout) -> Vec<Found> {
-    let places = (0..layout.places()).map(|number| layout.place(number));
-    places
-        .map(|file| {
-            if file.padding {
-                return Found::Padding;
-            }
-            match rustix::fs::statat(CWD, &file.path, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::RegularFile => Found::File(facts(&stat)),
-                    kind => Found::Other(kind_of_thing(kind)),
-                },
-                Err(Errno::NOENT) => Found::Nothing,
-                Err(Errno::NOTDIR) => Found::Other("a file is where its folder should be"),
-                Err(errno) => {
-                    Found::Unknown(StorageError::from_io("look at", &file.path, &errno.into()))
-                }
-            }
-        })
-        .collect()
+    let places = 0..layout.places();
+    places.map(|number| look_at(layout.place(number))).collect()
+}
+
+/// What is at the path of one file. Follows no link in the last part of the path.
+pub fn look_at(file: &LaidFile) -> Found {
+    if file.padding {
+        return Found::Padding;
+    }
+    match rustix::fs::statat(CWD, &file.path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Found::File(facts(&stat)),
+            kind => Found::Other(kind_of_thing(kind)),
+        },
+        Err(Errno::NOENT) => Found::Nothing,
+        Err(Errno::NOTDIR) => Found::Other("a file is where its folder should be"),
+        Err(errno) => Found::Unknown(StorageError::from_io("look at", &file.path, &errno.into())),
+    }
 }
 
 /// By what the file of this `stat` is known again.

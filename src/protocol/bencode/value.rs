@@ -13,7 +13,7 @@ pub enum Value {
     List(Vec<Value>),
     /// `d…e`
     Dict(BTreeMap<Vec<u8>, Value>),
-    /// Bytes that [`encode`](Value::encode) made before: of a long list, whose values would take much memory.
+    /// A value that is encoded already, by [`encode_string`] and [`encode_int`]: a long list, whose values would take much memory.
     Encoded(Vec<u8>),
 }
 
@@ -31,16 +31,6 @@ impl Value {
         Value::List(values.into_iter().map(Into::into).collect())
     }
 
-    /// The same list as [`Value::list`] makes, already encoded: only one value is there at a time.
-    pub fn encoded_list(values: impl IntoIterator<Item = Value>) -> Value {
-        let mut out = vec![b'l'];
-        values
-            .into_iter()
-            .for_each(|value| value.encode_into(&mut out));
-        out.push(b'e');
-        Value::Encoded(out)
-    }
-
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -51,7 +41,7 @@ impl Value {
     /// Appends its bytes to `out`. Recurses as deep as the value, which is our own and not a stranger's.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         match self {
-            Value::Int(value) => out.extend_from_slice(format!("i{value}e").as_bytes()),
+            Value::Int(value) => encode_int(*value, out),
             Value::Bytes(bytes) => encode_string(bytes, out),
             Value::Encoded(bytes) => out.extend_from_slice(bytes),
             Value::List(values) => {
@@ -71,9 +61,35 @@ impl Value {
     }
 }
 
-fn encode_string(bytes: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(format!("{}:", bytes.len()).as_bytes());
+/// Appends the integer `value`.
+pub fn encode_int(value: i64, out: &mut Vec<u8>) {
+    out.push(b'i');
+    if value < 0 {
+        out.push(b'-');
+    }
+    encode_digits(value.unsigned_abs(), out);
+    out.push(b'e');
+}
+
+/// Appends the string of these bytes.
+pub fn encode_string(bytes: &[u8], out: &mut Vec<u8>) {
+    encode_digits(bytes.len() as u64, out);
+    out.push(b':');
     out.extend_from_slice(bytes);
+}
+
+fn encode_digits(mut value: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[first..]);
 }
 
 impl From<i64> for Value {

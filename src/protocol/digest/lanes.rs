@@ -34,7 +34,7 @@ use std::ops::Range;
 use vectors::Vector;
 
 /// Bytes of one message that are taken at a time.
-pub const CHUNK: usize = 16 * 1024;
+pub const CHUNK: usize = 32 * 1024;
 
 /// The padding that ends a message takes up to two blocks more than its bytes. It also keeps the chunks
 /// of different messages from lying at the same place of every 4 KiB, where they would push each other
@@ -130,7 +130,7 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Lanes of the given width. Takes 16 KiB of memory for each of [`Width::messages`].
+    /// Lanes of the given width. Takes 32 KiB of memory for each of [`Width::messages`].
     pub fn new(width: Width) -> Lanes {
         Lanes {
             width,

@@ -2,7 +2,7 @@
 
 use super::FileEntry;
 use crate::protocol::Digest;
-use crate::protocol::bencode::Value;
+use crate::protocol::bencode::{Value, encode_int, encode_string};
 use std::collections::BTreeMap;
 
 /// What goes into a .torrent file. Nothing is checked: [`super::Metainfo::from_bytes`] does that, and
@@ -89,10 +89,10 @@ impl Draft {
         let mut info = Entries::default();
         match self.files.as_slice() {
             [file] if self.single_file => {
-                info.put("attr", attributes(file));
-                info.put("length", Some(length(file)));
+                info.put("attr", attributes(file).map(Value::from));
+                info.put("length", Some(length(file).into()));
             }
-            files => info.put("files", Some(Value::encoded_list(files.iter().map(entry)))),
+            files => info.put("files", Some(list_of(files))),
         }
         info.put("name", Some(self.name.as_str().into()));
         info.put(
@@ -117,23 +117,38 @@ impl Entries {
     }
 }
 
-fn entry(file: &FileEntry) -> Value {
-    let mut entry = Entries::default();
-    entry.put("attr", attributes(file));
-    entry.put("length", Some(length(file)));
-    entry.put("path", Some(Value::list(file.path.split('/'))));
-    Value::Dict(entry.0)
+/// The list `files`, encoded as it goes: there may be a quarter of a million, and a tree of values for each
+/// costs more than all else about it.
+fn list_of(files: &[FileEntry]) -> Value {
+    let mut out = vec![b'l'];
+    for file in files {
+        out.push(b'd');
+        if let Some(letter) = attributes(file) {
+            encode_string(b"attr", &mut out);
+            encode_string(letter.as_bytes(), &mut out);
+        }
+        encode_string(b"length", &mut out);
+        encode_int(length(file), &mut out);
+        encode_string(b"path", &mut out);
+        out.push(b'l');
+        for element in file.path.split('/') {
+            encode_string(element.as_bytes(), &mut out);
+        }
+        out.extend_from_slice(b"ee");
+    }
+    out.push(b'e');
+    Value::Encoded(out)
 }
 
-fn attributes(file: &FileEntry) -> Option<Value> {
+fn attributes(file: &FileEntry) -> Option<&'static str> {
     let padding = file.padding.then_some("p");
     let executable = file.executable.then_some("x");
-    padding.or(executable).map(Value::from)
+    padding.or(executable)
 }
 
-fn length(file: &FileEntry) -> Value {
+fn length(file: &FileEntry) -> i64 {
     // Above 2^63 the notation ends; nothing on a disk is as long.
-    Value::Int(i64::try_from(file.length).unwrap_or(i64::MAX))
+    i64::try_from(file.length).unwrap_or(i64::MAX)
 }
 
 fn strings(texts: &[String]) -> Value {

@@ -152,11 +152,17 @@ const AHEAD: u64 = 2 * 1024 * 1024;
 /// The most that the kernel takes note of in one call may be less.
 const TOLD_AT_ONCE: u64 = 256 * 1024;
 
+/// Behind the first bytes of a file the kernel reads this far ahead without being told.
+const SMALL: u64 = 64 * 1024;
+
 /// Tells the disk which of the `left` bytes from `offset` on will be read soon, and returns the end of
 /// what it was told of. Sixteen pieces that are read in turns, 16 KiB of each, look like reading here and
 /// there, which the kernel does not read ahead for: a disk with a head would do nothing but move it.
 pub(crate) fn announce(file: impl AsFd, offset: u64, left: u64) -> u64 {
     let end = offset + AHEAD.min(left);
+    if offset == 0 && left <= SMALL {
+        return end;
+    }
     for from in (offset..end).step_by(TOLD_AT_ONCE as usize) {
         let length = NonZeroU64::new(TOLD_AT_ONCE.min(end - from));
         // A file system that cannot read ahead says so, and is read all the same.
