@@ -21,7 +21,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// Descriptors in use beside peers and data files: standard streams, listeners, record, trackers, and
-/// callers that wait or are let in above the limit.
+/// callers that wait or are let in above the limit. The pipes of threads that are just writing (`net::bundle`) have no
+/// share: one that cannot be had is done without.
 const DESCRIPTORS_BESIDE: u64 = 16 + (CALLERS_MAX + 2 * SPARE_CALLERS) as u64;
 
 /// Descriptors of one connection: its socket and its wake-up.

@@ -3,7 +3,7 @@
 //! [`peer_thread`] owns one socket and does what the coordinator's [`Command`]s say; what happened it
 //! tells in batches ([`Report`]). Inside it, in the order of a conversation: `dial` and [`listen`] are
 //! how connections begin, `greeting` exchanges handshakes, `mailbox` brings commands, `intake` reads,
-//! `outbox` writes, `deadlines` says how long anything may take, [`meter`] how much may pass where the rate is
+//! `outbox` writes, with `bundle` several blocks at once, `deadlines` says how long anything may take, [`meter`] how much may pass where the rate is
 //! limited. [`trace`] writes down what is said.
 //! Nothing here decides anything about the swarm.
 //!
@@ -12,6 +12,7 @@
 //! ```
 
 mod asked;
+mod bundle;
 mod deadlines;
 mod dial;
 mod greeting;

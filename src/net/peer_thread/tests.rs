@@ -715,6 +715,117 @@ fn a_block_with_padding_is_served_with_zeros() {
 }
 
 #[test]
+fn many_blocks_are_served_whole_and_in_order_wherever_they_lie() {
+    for lead in [0, 777] {
+        let mut table = Table::set(true, Deadlines::default());
+        let scratch = ScratchFile::new(geometry(), lead);
+        let mut all: Vec<Block> = geometry()
+            .all_pieces()
+            .flat_map(|piece| geometry().blocks(piece))
+            .collect();
+        std::fs::write(&scratch.path, scratch.expected(&all)).unwrap();
+        // So many that several go at once.
+        all = [&all[..], &all[..]].concat();
+        let mut batch = Vec::new();
+        for (number, block) in all.iter().enumerate() {
+            let mut source = scratch.source(*block);
+            if number == 7 {
+                source.places = scratch.places_with_padding(*block, 1000);
+            }
+            batch.push(Command::Serve(source));
+        }
+        table.line.send(batch).unwrap();
+        for (number, block) in all.into_iter().enumerate() {
+            table.other.expect(Message::Piece(WireBlock::from(block)));
+            let mut expected = payload(block);
+            if number == 7 {
+                expected[5..1005].fill(0);
+            }
+            assert!(table.other.read(block.length() as usize) == expected);
+            assert!(matches!(table.next(), Happened::Served(served) if served == block));
+        }
+        table.leave();
+    }
+}
+
+#[test]
+fn a_file_cut_short_among_many_blocks_costs_those_behind_the_cut() {
+    let mut table = Table::set(true, Deadlines::default());
+    let blocks: Vec<Block> = (0..4).map(|number| table.block(number)).collect();
+    let scratch = ScratchFile::new(geometry(), 0);
+    std::fs::write(&scratch.path, scratch.expected(&blocks)).unwrap();
+    scratch.truncate(2 * 16_384 + 1);
+    let source = |block: &Block| Command::Serve(scratch.source(*block));
+    // So many that several go at once.
+    let more = blocks[..2].repeat(15);
+    let batch = blocks.iter().chain(&more).map(source).collect();
+    table.line.send(batch).unwrap();
+    let served = |table: &mut Table, block: Block| {
+        table.other.expect(Message::Piece(WireBlock::from(block)));
+        assert!(table.other.read(block.length() as usize) == payload(block));
+        assert!(matches!(table.next(), Happened::Served(served) if served == block));
+    };
+    served(&mut table, blocks[0]);
+    served(&mut table, blocks[1]);
+    for block in &blocks[2..] {
+        assert!(matches!(table.next(), Happened::Failed(_)));
+        table.other.expect(Message::Reject(WireBlock::from(*block)));
+    }
+    for block in more {
+        served(&mut table, block);
+    }
+    table.leave();
+}
+
+#[test]
+fn what_a_full_socket_did_not_take_can_still_be_withheld() {
+    const BLOCKS: usize = 600;
+    let mut table = Table::set(true, Deadlines::default());
+    let blocks: Vec<Block> = (0..4).map(|number| table.block(number)).collect();
+    std::fs::write(&table.scratch.path, table.scratch.expected(&blocks)).unwrap();
+    let last = blocks[3];
+    let source = |block| Command::Serve(table.scratch.source(block));
+    let mut batch: Vec<Command> = (1..BLOCKS).map(|it| source(blocks[it % 3])).collect();
+    batch.push(source(last));
+    table.line.send(batch).unwrap();
+    let mut first = table.other.read(5);
+    // They are on their way, and there are more of them than a connection swallows.
+    table.tell(Command::Withhold(last));
+    let inbox = table.inbox.clone();
+    let told = std::thread::spawn(move || {
+        let mut served = 0;
+        while served < BLOCKS - 1 {
+            let report = inbox.recv_timeout(PATIENCE).expect("more are served");
+            let blocks = report.batch.iter();
+            served += blocks
+                .filter(|told| matches!(told, Happened::Served(_)))
+                .count();
+        }
+        served
+    });
+    let (mut came, mut rejected) = (0, 0);
+    while (came, rejected) != (BLOCKS - 1, 1) {
+        let head = match first.is_empty() {
+            true => table.other.read(5),
+            false => std::mem::take(&mut first),
+        };
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let body = table.other.read(length - 1);
+        if head[4] == 7 {
+            came += 1;
+            assert!(body[8..] == payload(blocks[came % 3]));
+        } else {
+            let mut reject = Vec::new();
+            Message::Reject(WireBlock::from(last)).encode(&mut reject);
+            assert_eq!([head, body].concat(), reject);
+            rejected += 1;
+        }
+    }
+    assert_eq!(told.join().unwrap(), BLOCKS - 1);
+    table.leave();
+}
+
+#[test]
 fn a_file_too_short_to_serve_from_is_our_fault_and_nothing_is_made_up() {
     let mut table = Table::set(true, Deadlines::default());
     table.scratch.truncate(1000);
