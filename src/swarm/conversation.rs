@@ -55,7 +55,7 @@ impl Swarm {
             Message::Choke => self.chokes_us(key, now, actions),
             Message::Unchoke => {
                 peer.chokes_us = false;
-                peer.resting = false;
+                peer.rest.lift();
                 peer.pipe.restart(now);
                 self.fill(key, now, actions);
             }
@@ -89,8 +89,10 @@ impl Swarm {
             Message::Cancel(wire) => self.cancelled(key, wire, now, actions),
             Message::Reject(wire) => {
                 // A slot's thread sends it home itself; a spare has no slot.
-                if let Some(block) = self.locate(wire) {
-                    self.refuse_spare(key, block);
+                if let Some(block) = self.locate(wire)
+                    && self.refuse_spare(key, block)
+                {
+                    self.leave_alone(key, block, false, now, actions);
                 }
             }
             Message::Suggest { piece } => self.suggested(key, piece, actions),

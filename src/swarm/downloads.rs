@@ -1,10 +1,10 @@
 //! A block's way: asked for, received, its piece checked, the piece ours. Each right to write that
 //! goes out with a `Request` comes back exactly once, as `Received` or `Returned`.
 
-use super::Swarm;
 use super::event::{Action, Farewell, Moment, PeerKey, Verdict};
 use super::peer::Holding;
 use super::picker::{Asker, Where};
+use super::{Swarm, TICK, TICK_IDLE};
 use crate::protocol::peer::Message;
 use crate::protocol::{Block, Digest, PieceIndex};
 use std::time::Duration;
@@ -85,7 +85,7 @@ impl Swarm {
             self.hungry.remove(&key);
             return;
         }
-        if peer.resting {
+        if peer.rest.lasts(now) {
             self.hungry.insert(key);
             return;
         }
@@ -158,7 +158,7 @@ impl Swarm {
             peer.down.add(block.length(), now);
             peer.given += u64::from(block.length());
             peer.useful = now;
-            peer.resting = false;
+            peer.rest.end();
         }
         let Some(last) = self.picker.lay(block, key) else {
             self.ledger.wasted(block.length());
@@ -187,10 +187,9 @@ impl Swarm {
         now: Moment,
         actions: &mut Vec<Action>,
     ) {
-        if let Some(peer) = self.peers.get_mut(&key) {
-            peer.pipe.returned(block);
-            peer.resting = true;
-        }
+        let peer = self.peers.get_mut(&key);
+        let asked = peer.and_then(|peer| peer.pipe.returned(block));
+        self.leave_alone(key, block, asked.is_none_or(|it| it.revoked), now, actions);
         if !self.picker.free(block, key) {
             self.refuse_spare(key, block);
             return;
@@ -199,6 +198,34 @@ impl Swarm {
         self.hand_on(block, now, actions);
         self.fill(key, now, actions);
         self.feed_the_hungry(now, actions);
+    }
+
+    /// A request to a peer came to nothing: it is not asked again at once. `ours`: we took it back.
+    pub(super) fn leave_alone(
+        &mut self,
+        key: PeerKey,
+        block: Block,
+        ours: bool,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if ours {
+            return peer.rest.pause(TICK_IDLE, now);
+        }
+        if !peer.greeting.fast {
+            // It choked us, or is about to be gone.
+            return peer.rest.pause(TICK, now);
+        }
+        // A gift that is refused is none (BEP 6).
+        peer.fast_from.retain(|piece| *piece != block.piece());
+        if peer.chokes_us {
+            peer.rest.pause(TICK, now);
+        } else if !peer.rest.refused(now) {
+            self.hang_up(key, Farewell::Useless, actions);
+        }
     }
 
     /// Payload was thrown away.
@@ -370,7 +397,6 @@ impl Swarm {
             let Some(peer) = self.peers.get_mut(&key) else {
                 continue;
             };
-            peer.resting = false;
             if peer.leaving || peer.pipe.is_idle() {
                 continue;
             }
@@ -686,13 +712,51 @@ mod tests {
     }
 
     #[test]
-    fn who_refuses_everything_is_asked_again_once_a_second_and_not_at_once() {
+    fn who_refuses_everything_is_asked_seldom_and_left_after_a_minute() {
+        let mut scene = Scene::of(1, &[], |_| {});
+        let mut asked = requests(&scene.connect_seed(1), 1);
+        // Another that brings nothing has us look for work ten times a second.
+        scene.connect(2);
+        let mut times = Vec::new();
+        let mut left = None;
+        for tenth in 0..1_000 {
+            for block in asked {
+                times.push(tenth);
+                left = left.or(farewell(&scene.give_back(1, block), 1).map(|_| tenth));
+            }
+            asked = requests(&scene.wait(SECOND / 10), 1);
+        }
+        assert!(times.len() <= 2 * 7, "{times:?}");
+        assert!(
+            left.is_some_and(|tenth| (600..700).contains(&tenth)),
+            "{left:?}"
+        );
+    }
+
+    #[test]
+    fn who_refuses_what_it_was_asked_before_it_choked_us_is_asked_anew_when_it_unchokes() {
         let mut scene = Scene::of(1, &[], |_| {});
         let asked = requests(&scene.connect_seed(1), 1);
-        for block in &asked {
-            assert_eq!(scene.give_back(1, *block), []);
+        for _ in 0..20 {
+            scene.say(1, Message::Choke);
+            for block in &asked {
+                assert_eq!(scene.give_back(1, *block), []);
+            }
+            assert_eq!(requests(&scene.say(1, Message::Unchoke), 1), asked);
         }
-        assert_eq!(requests(&scene.wait(SECOND), 1), asked);
+    }
+
+    #[test]
+    fn an_allowed_piece_that_is_refused_is_not_asked_for_again_while_we_are_choked() {
+        let mut scene = Scene::having(&[]);
+        scene.connect(1);
+        scene.say(1, Message::HaveAll);
+        let asked = requests(&scene.say(1, Message::AllowedFast { piece: 7 }), 1);
+        assert_eq!(asked.len(), 2);
+        for block in asked {
+            assert_eq!(scene.give_back(1, block), []);
+        }
+        assert_eq!(requests(&scene.wait(SECOND * 200), 1), []);
     }
 
     #[test]

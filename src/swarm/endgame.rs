@@ -85,7 +85,7 @@ impl Swarm {
 
     fn oldest_out(&mut self, key: PeerKey, now: Moment) -> Option<Block> {
         let peer = self.peers.get(&key)?;
-        if !may_help(peer) || peer.pipe.spares.len() >= SPARES_MAX || peer.pipe.room() == 0 {
+        if !may_help(peer, now) || peer.pipe.spares.len() >= SPARES_MAX || peer.pipe.room() == 0 {
             return None;
         }
         if self.endgame.listed.is_none_or(|at| now >= at + LIST_LASTS) {
@@ -265,8 +265,8 @@ impl Swarm {
 }
 
 /// Whether an idle peer may be trusted with what others are late with.
-pub(super) fn may_help(peer: &Peer) -> bool {
-    !peer.chokes_us && !peer.resting && peer.may_be_asked() && !peer.pipe.is_snubbed()
+pub(super) fn may_help(peer: &Peer, now: Moment) -> bool {
+    !peer.chokes_us && !peer.rest.lasts(now) && peer.may_be_asked() && !peer.pipe.is_snubbed()
 }
 
 #[cfg(test)]

@@ -16,6 +16,10 @@ const FLIPS_MAX: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(10);
 /// Haves for pieces that the peer was known to have: an honest peer sends none, or a few in a race.
 const IDLE_HAVES_MAX: u32 = 1_000;
+/// How long a peer that refuses a request is left alone at first.
+const REST: Duration = Duration::from_secs(1);
+/// Rests because of refusals, without a block between them, after which a peer is left: 63 seconds.
+const REFUSALS_MAX: u32 = 6;
 /// Blocks nobody asked for that are put up with.
 const UNASKED_MAX: u32 = 10;
 
@@ -115,6 +119,47 @@ impl Manners {
     }
 }
 
+/// Who refuses what it is asked for is left alone for a while: for a second at first, and for twice as long each
+/// time until it delivers something.
+#[derive(Debug, Default)]
+pub struct Rest {
+    until: Moment,
+    /// Rests because of refusals, one after the other.
+    refusals: u32,
+}
+
+impl Rest {
+    /// Whether it is not to be asked now.
+    pub fn lasts(&self, now: Moment) -> bool {
+        now < self.until
+    }
+
+    /// A slot came home for a reason that says nothing about the peer.
+    pub fn pause(&mut self, time: Duration, now: Moment) {
+        self.until = self.until.max(now + time);
+    }
+
+    /// It refused a request. What was asked for together is refused together, and counts once. False: it has
+    /// done nothing else for a minute.
+    pub fn refused(&mut self, now: Moment) -> bool {
+        if !self.lasts(now) {
+            self.until = now + REST * (1 << self.refusals.min(REFUSALS_MAX));
+            self.refusals += 1;
+        }
+        self.refusals <= REFUSALS_MAX
+    }
+
+    /// It unchoked us: what it refused while it choked us it may give now.
+    pub fn lift(&mut self) {
+        self.until = Moment::ZERO;
+    }
+
+    /// It delivered something.
+    pub fn end(&mut self) {
+        *self = Rest::default();
+    }
+}
+
 /// One connected peer.
 #[derive(Debug)]
 pub struct Peer {
@@ -169,8 +214,7 @@ pub struct Peer {
     /// When either side last had a use for the other.
     pub useful: Moment,
     /// A slot came home from it and nothing good since: it may be about to leave, or refuse everything.
-    /// It is asked again when it delivers, or a second later.
-    pub resting: bool,
+    pub rest: Rest,
     /// Hung up; only its slots are still awaited.
     pub leaving: bool,
 }
@@ -204,7 +248,7 @@ impl Peer {
             up: Rate::default(),
             served: None,
             useful: now,
-            resting: false,
+            rest: Rest::default(),
             leaving: false,
         }
     }
@@ -227,6 +271,19 @@ mod tests {
         assert!((0..1000).all(|n| manners.flip(Duration::from_millis(n * 200))));
         let at = Duration::from_secs(1000);
         assert!(!(0..1000).all(|_| manners.flip(at)));
+    }
+
+    #[test]
+    fn who_refuses_everything_is_asked_seven_times_in_a_minute_and_a_block_starts_the_count_anew() {
+        let second = Duration::from_secs(1);
+        let mut rest = Rest::default();
+        let asked = (0..64).filter(|n| !rest.lasts(second * *n) && rest.refused(second * *n));
+        assert_eq!(asked.collect::<Vec<_>>(), [0, 1, 3, 7, 15, 31]);
+        assert!(!rest.refused(second * 63));
+        rest.end();
+        assert!(!rest.lasts(second * 63) && rest.refused(second * 63));
+        assert!(rest.refused(second * 63) && rest.lasts(second * 63));
+        assert!(!rest.lasts(second * 64));
     }
 
     #[test]

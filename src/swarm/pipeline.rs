@@ -336,9 +336,9 @@ impl Pipe {
         before != self.spares.len()
     }
 
-    /// A slot came home unused; says whether it was out.
-    pub fn returned(&mut self, block: Block) -> bool {
-        self.remove(block).is_some()
+    /// A slot came home unused: the request it was for, if there was one.
+    pub fn returned(&mut self, block: Block) -> Option<Asked> {
+        self.remove(block)
     }
 
     fn remove(&mut self, block: Block) -> Option<Asked> {
@@ -563,7 +563,8 @@ mod tests {
         assert!(pipe.is_snubbed());
         assert_eq!(pipe.overdue(ms(31_000), |_| true), all[3..]);
         assert_eq!(pipe.depth(), 1);
-        all.iter().for_each(|block| assert!(pipe.returned(*block)));
+        all.iter()
+            .for_each(|block| assert!(pipe.returned(*block).is_some()));
         assert!(pipe.is_idle() && pipe.busy() == 0);
     }
 

@@ -49,7 +49,7 @@ pub(super) type Moves = BTreeMap<Block, PeerKey>;
 impl Swarm {
     /// Takes requests away from peers that would answer them long after an idle one could.
     pub(super) fn take_over(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let mut idle: Vec<_> = self.idle().collect();
+        let mut idle: Vec<_> = self.idle(now).collect();
         if idle.is_empty() {
             return;
         }
@@ -77,7 +77,11 @@ impl Swarm {
         let Some(taker) = self.moves.remove(&block) else {
             return;
         };
-        let Some(peer) = self.peers.get_mut(&taker).filter(|peer| may_help(peer)) else {
+        let Some(peer) = self
+            .peers
+            .get_mut(&taker)
+            .filter(|peer| may_help(peer, now))
+        else {
             return;
         };
         if self.picker.settle(block, taker) {
@@ -87,11 +91,11 @@ impl Swarm {
     }
 
     /// Peers that would bring at once what others bring later.
-    fn idle(&self) -> impl Iterator<Item = PeerKey> {
+    fn idle(&self, now: Moment) -> impl Iterator<Item = PeerKey> {
         let hungry = self.hungry.iter().copied();
-        hungry.filter(|key| {
+        hungry.filter(move |key| {
             let peer = self.peers.get(key);
-            peer.is_some_and(|peer| may_help(peer) && peer.pipe.busy() == 0)
+            peer.is_some_and(|peer| may_help(peer, now) && peer.pipe.busy() == 0)
         })
     }
 

@@ -414,7 +414,7 @@ fn many_peers_that_claim_everything_and_give_nothing_do_not_hold_the_download_up
 }
 
 #[test]
-fn a_peer_that_rejects_for_ever_does_not_keep_us_busy() {
+fn a_peer_that_rejects_for_ever_is_asked_a_few_times_in_three_seconds() {
     let rejected = beside_an_honest_seed(
         FAST,
         |line, _, (index, begin, length)| {
@@ -437,7 +437,11 @@ fn a_peer_that_rejects_for_ever_does_not_keep_us_busy() {
         },
         |_, _, _, _| {},
     );
-    assert!(rejected < 5_000, "asked {rejected} times in three seconds");
+    // At once, after a second, and after two more: as many as a pipe nothing is known of takes.
+    assert!(
+        rejected <= 4 * 32,
+        "asked {rejected} times in three seconds"
+    );
 }
 
 /// The ways in which a connection can end in the middle of a block.
