@@ -171,7 +171,7 @@ impl Coordinator {
         let peer = report.peer;
         for happened in report.batch {
             match happened {
-                Happened::Knocked { info_hash, id } => self.knocked(peer, info_hash, id),
+                Happened::Knocked { info_hash, id } => self.knocked(peer, info_hash, id, now),
                 Happened::Gone(why) => self.gone(peer, why, now),
                 Happened::Wants { flow, bytes } => {
                     let connection = self.hands.switchboard.get_mut(peer);
@@ -195,7 +195,7 @@ impl Coordinator {
     }
 
     /// A caller says which torrent it wants.
-    fn knocked(&mut self, peer: PeerKey, info_hash: InfoHash, id: PeerId) {
+    fn knocked(&mut self, peer: PeerKey, info_hash: InfoHash, id: PeerId, now: Moment) {
         let wanted = self
             .torrents
             .iter()
@@ -207,7 +207,10 @@ impl Coordinator {
         let answer = match wanted {
             None => Command::HangUp(Farewell::OtherTorrent),
             Some(torrent) if torrent.id == id => Command::HangUp(Farewell::Ourselves),
-            Some(_) if full => Command::HangUp(Farewell::NoRoom),
+            // Above the limit for as long as it takes the one that makes room to leave.
+            Some(torrent) if full && !torrent.would_replace(now) => {
+                Command::HangUp(Farewell::NoRoom)
+            }
             Some(torrent) => {
                 connection.torrent = Some(torrent.number);
                 Command::Admit(torrent.introduction())

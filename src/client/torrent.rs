@@ -96,6 +96,12 @@ impl Torrent {
         matches!(self.phase, Phase::Working)
     }
 
+    /// Whether it has as many connections as it may have, and one of them would make room for a caller.
+    pub(super) fn would_replace(&self, now: Moment) -> bool {
+        let swarm = self.swarm.as_ref();
+        swarm.is_some_and(|swarm| swarm.would_replace(now))
+    }
+
     /// Whether a stop from outside is no interruption: nothing more was to be fetched.
     pub(super) fn is_sharing(&self) -> bool {
         self.announced_complete || self.task.role == Role::Seed && self.takes_callers()

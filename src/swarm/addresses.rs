@@ -16,6 +16,8 @@ pub const ADDRESSES_MAX: usize = 1_000;
 pub const DIALS_MAX: usize = 24;
 /// Failures in a row after which a tracker's address is not tried again.
 const FAILURES_MAX: u32 = 6;
+/// The same where somebody is there and hangs up each time: half an hour, and a tracker tells of it again by then.
+const TURNED_AWAY_MAX: u32 = 30;
 /// How long a connection has to last for its address to start with a clean slate.
 const GOOD_VISIT: Duration = Duration::from_secs(60);
 
@@ -27,6 +29,8 @@ enum State {
     Dialling,
     /// Is a peer since then, whoever called.
     Joined(Moment),
+    /// Could not be reached again and again: is not called unless it is told again.
+    Lost,
     /// Is not to be called again.
     Never,
 }
@@ -63,6 +67,10 @@ impl Addresses {
         }
         if let Some(entry) = self.entries.get_mut(&address) {
             entry.origin = entry.origin.min(origin);
+            if entry.state == State::Lost {
+                entry.state = State::Waiting(now);
+                self.sooner(now);
+            }
             return false;
         }
         if self.entries.len() >= ADDRESSES_MAX && !self.make_room(origin) {
@@ -82,6 +90,7 @@ impl Addresses {
     fn make_room(&mut self, origin: Origin) -> bool {
         let spare = |entry: &Entry| match entry.state {
             State::Waiting(_) => origin == Origin::User || entry.failures > 0,
+            State::Lost => true,
             State::Never | State::Dialling | State::Joined(_) => false,
         };
         let worst = self
@@ -249,7 +258,11 @@ fn next_try(origin: Origin, failures: u32, why: &Farewell, now: Moment) -> State
         (_, Origin::User) => {
             State::Waiting(now + Duration::from_secs(u64::from(2 * doubling).min(30)))
         }
-        (_, Origin::Tracker) if failures >= FAILURES_MAX => State::Never,
+        // Somebody is there and has no room for us, now.
+        (Farewell::Closed, Origin::Tracker) if failures < TURNED_AWAY_MAX => {
+            State::Waiting(now + Duration::from_secs(u64::from(15 * doubling).min(60)))
+        }
+        (_, Origin::Tracker) if failures >= FAILURES_MAX => State::Lost,
         (_, Origin::Tracker) => {
             State::Waiting(now + Duration::from_secs(u64::from(15 * doubling).min(1800)))
         }
@@ -384,5 +397,30 @@ mod tests {
             now += seconds(301);
         }
         assert_eq!(book.due(now, 1, &mut rng), [address(1)]);
+    }
+
+    #[test]
+    fn who_has_no_room_is_called_once_a_minute_and_who_was_lost_when_it_is_told_again() {
+        let mut book = Addresses::default();
+        let mut rng = fastrand::Rng::with_seed(1);
+        let (full, lost) = (address(1), address(2));
+        let mut calls = [0, 0];
+        for second in 0..3_600 {
+            let now = Duration::from_secs(second);
+            if second == 0 || second == 3_500 {
+                book.found(full, Origin::Tracker, now);
+                book.found(lost, Origin::Tracker, now);
+            }
+            for address in book.due(now, 2, &mut rng) {
+                if address == full {
+                    book.joined(full, Origin::Tracker, now);
+                    book.left(full, &Farewell::Closed, now);
+                } else {
+                    book.failed(lost, &refused(), now);
+                }
+                calls[usize::from(address == lost)] += 1;
+            }
+        }
+        assert_eq!(calls, [31, 7]);
     }
 }

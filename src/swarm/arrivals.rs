@@ -15,13 +15,13 @@ pub(super) const ALLOWED_FAST: usize = 10;
 const ANNOUNCE_PAUSE: Duration = Duration::from_secs(60);
 /// How often a full table is looked through for a peer that can make room.
 const REPLACE_PAUSE: Duration = Duration::from_secs(30);
-/// Without use for either side for so long, a peer may have to make room.
-const USELESS: Duration = Duration::from_secs(60);
+/// A peer that wants nothing and has nothing for us for so long may have to make room,
+const USELESS: Duration = Duration::from_secs(20);
+/// and one that could be of use and is not, for so long.
+const FRUITLESS: Duration = Duration::from_secs(120);
 /// Connections one host may always have; half the table is the limit of larger ones (C17).
 const SAME_HOST_MIN: usize = 4;
 
-/// So many are called without keeping a place for callers.
-const CALLED_MIN: usize = 20;
 /// How often somebody is called once only the places kept for callers are left.
 const CALL_PAUSE: Duration = Duration::from_secs(2);
 
@@ -93,11 +93,11 @@ impl Swarm {
         free.max(usize::from(waited))
     }
 
-    /// Places for those who will call us, where there are many. Where the first fifty call each other until nobody
-    /// has a place left, the next fifty meet only one another, and all that reaches them goes through a few.
+    /// Places for those who will call us. Where the first fifty call each other until nobody has a place left, the next
+    /// fifty meet only one another, and all that reaches them goes through a few. With five places each the first six
+    /// are a table of their own, perhaps with the only seed.
     fn kept_open(&self) -> usize {
-        let peers = self.facts.limits.peers;
-        (peers / 2).min(peers.saturating_sub(CALLED_MIN))
+        self.facts.limits.peers * 3 / 5
     }
 
     fn room(&self) -> usize {
@@ -105,17 +105,27 @@ impl Swarm {
         self.facts.limits.peers.saturating_sub(taken)
     }
 
-    /// Hangs up the connection that has been of no use the longest; says whether there was one.
+    /// Whether the table is full and somebody would make room for a caller.
+    pub fn would_replace(&self, now: Moment) -> bool {
+        let here = self.peers.values().filter(|peer| !peer.leaving).count();
+        here >= self.facts.limits.peers
+            && now >= self.pace.replaced + CALL_PAUSE
+            && self.least_useful(now).is_some()
+    }
+
+    /// The connection that has been of no use the longest, and for long enough.
+    fn least_useful(&self, now: Moment) -> Option<PeerKey> {
+        let useless = self.peers.iter();
+        let useless = useless.filter(|(_, peer)| is_of_no_use(peer, now));
+        let least = useless.min_by_key(|(key, peer)| (peer.useful, **key));
+        least.map(|(key, _)| *key)
+    }
+
+    /// Hangs up the least useful connection; says whether there was one.
     fn make_room(&mut self, now: Moment, actions: &mut Vec<Action>) -> bool {
-        let useless = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| {
-                !peer.leaving && !peer.wanted && !peer.wants_us && now >= peer.useful + USELESS
-            })
-            .min_by_key(|(key, peer)| (peer.useful, **key))
-            .map(|(key, _)| *key);
+        let useless = self.least_useful(now);
         if let Some(key) = useless {
+            self.pace.replaced = now;
             self.hang_up(key, Farewell::Replaced, actions);
         }
         useless.is_some()
@@ -207,7 +217,8 @@ impl Swarm {
             return Some(Farewell::NoRoom);
         }
         let full = here().count() >= self.facts.limits.peers;
-        (full && !self.make_room(now, actions)).then_some(Farewell::NoRoom)
+        let stays = !full || self.would_replace(now) && self.make_room(now, actions);
+        (!stays).then_some(Farewell::NoRoom)
     }
 
     /// Our first messages to a newcomer.
@@ -341,6 +352,17 @@ impl Swarm {
     }
 }
 
+/// Whether a peer may have to make room for another.
+fn is_of_no_use(peer: &Peer, now: Moment) -> bool {
+    // Who waits in our line does so because of us.
+    let waits = peer.wants_us && (peer.choked || !peer.uploads.is_idle());
+    let patience = match peer.wanted || peer.wants_us {
+        true => FRUITLESS,
+        false => USELESS,
+    };
+    !peer.leaving && !waits && now >= peer.useful + patience
+}
+
 /// The address that a peer's allowed-fast set is made of. On the loopback each port is a host, as it is
 /// for bans: with one set for all of them, all would fetch the same pages first, each from the seed.
 fn host_of(address: SocketAddr) -> IpAddr {
@@ -385,7 +407,9 @@ mod tests {
         });
         let addresses = (1..=5).map(|key| greeting(key).address).collect();
         let origin = Origin::Tracker;
-        assert_eq!(dials(&scene.event(Event::Found { addresses, origin })), 2);
+        let mut actions = scene.event(Event::Found { addresses, origin });
+        actions.extend(scene.wait(Duration::from_secs(60)));
+        assert_eq!(dials(&actions), 2);
     }
 
     #[test]
@@ -495,22 +519,68 @@ mod tests {
         scene.connect(2);
         assert_eq!(farewell(&scene.connect(3), 3), Some(Farewell::NoRoom));
         scene.lose(3, Farewell::NoRoom);
-        scene.now += Duration::from_secs(61);
+        scene.now += USELESS;
         let actions = scene.connect(4);
         assert_eq!(farewell(&actions, 2), Some(Farewell::Replaced));
         assert_eq!(farewell(&actions, 4), None);
     }
 
     #[test]
-    fn of_many_places_some_are_for_callers_and_filled_slowly_where_nobody_calls() {
-        let some = |setup: &mut super::super::Setup| setup.limits.peers = 22;
+    fn who_gives_nothing_for_two_minutes_makes_room_and_who_waits_in_our_line_stays() {
+        let few = |setup: &mut super::super::Setup| setup.limits.peers = 2;
+        let mut scene = Scene::of(10, &[0], few);
+        // One that chokes us for ever, and one that wants something of ours.
+        scene.connect(1);
+        scene.say(1, Message::HaveAll);
+        scene.connect(2);
+        scene.say(2, Message::Interested);
+        scene.say(2, Message::Request(wire(0, 0, 16_384)));
+        scene.now += FRUITLESS - Duration::from_secs(1);
+        assert_eq!(farewell(&scene.connect(3), 3), Some(Farewell::NoRoom));
+        scene.lose(3, Farewell::NoRoom);
+        scene.now += Duration::from_secs(1);
+        let actions = scene.connect(4);
+        assert_eq!(farewell(&actions, 1), Some(Farewell::Replaced));
+        scene.lose(1, Farewell::Replaced);
+        scene.now += FRUITLESS;
+        let actions = scene.connect(5);
+        assert_eq!(farewell(&actions, 4), Some(Farewell::Replaced));
+    }
+
+    #[test]
+    fn a_crowd_of_callers_turns_a_full_table_over_one_every_two_seconds() {
+        let few = |setup: &mut super::super::Setup| setup.limits.peers = 10;
+        let mut scene = Scene::of(10, &[], few);
+        (1..=10).for_each(|key| drop(scene.connect(key)));
+        let mut replaced = 0;
+        for key in 11..211 {
+            let actions = scene.connect(key);
+            let mut left = (1..=key).filter(|old| farewell(&actions, *old).is_some());
+            let left = left.next().unwrap();
+            replaced += usize::from(left != key);
+            scene.lose(left, Farewell::Replaced);
+            scene.wait(Duration::from_millis(200));
+        }
+        // The first ten, one every two seconds from the twentieth on; then those who came after them.
+        assert!((8..=11).contains(&replaced), "{replaced}");
+    }
+
+    #[test]
+    fn of_five_places_three_are_for_callers_and_filled_slowly_where_nobody_calls() {
+        let some = |setup: &mut super::super::Setup| setup.limits.peers = 5;
         let mut scene = Scene::of(10, &[], some);
         let addresses = (10..90).map(|key| greeting(key).address).collect();
         let origin = Origin::Tracker;
-        assert_eq!(dials(&scene.event(Event::Found { addresses, origin })), 20);
-        let waits = [CALL_PAUSE / 2, CALL_PAUSE, CALL_PAUSE, CALL_PAUSE];
+        assert_eq!(dials(&scene.event(Event::Found { addresses, origin })), 2);
+        let waits = [
+            CALL_PAUSE / 2,
+            CALL_PAUSE,
+            CALL_PAUSE,
+            CALL_PAUSE,
+            CALL_PAUSE,
+        ];
         let dialled = waits.map(|wait| dials(&scene.wait(wait)));
-        assert_eq!(dialled, [0, 1, 1, 0]);
+        assert_eq!(dialled, [0, 1, 1, 1, 0]);
     }
 
     #[test]
@@ -520,7 +590,9 @@ mod tests {
         scene.connect_seed(1);
         let addresses = (10..30).map(|key| greeting(key).address).collect();
         let origin = Origin::Tracker;
-        assert_eq!(dials(&scene.event(Event::Found { addresses, origin })), 4);
+        let mut actions = scene.event(Event::Found { addresses, origin });
+        actions.extend(scene.wait(Duration::from_secs(60)));
+        assert_eq!(dials(&actions), 4);
         let why = Farewell::Unreachable("refused".into());
         let address = greeting(99).address;
         assert_eq!(dials(&scene.event(Event::Unreached { address, why })), 0);

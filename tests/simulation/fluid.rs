@@ -140,7 +140,8 @@ impl Plan {
     /// The same, and keeps the history.
     pub fn run_with(&self, timeline: Option<Timeline>) -> (Outcome, Network) {
         let (mut network, seed) = self.begin(timeline);
-        let end = Duration::from_secs_f64(self.limit() * 20.0 + 60.0);
+        // Longer than an address that was turned away is called again.
+        let end = Duration::from_secs_f64(self.limit() * 20.0 + 2000.0);
         network.run_until(end, Network::contributors_complete);
         let outcome = self.outcome(&network, seed);
         (outcome, network)

@@ -132,6 +132,35 @@ fn a_third_that_vanishes_and_newcomers_that_come_late_keep_nobody_from_the_end()
     }
 }
 
+#[test]
+fn with_one_to_three_connections_each_everybody_finishes() {
+    for (connections, seed) in (1..=3).flat_map(|it| [(it, 1), (it, 2), (it, 3)]) {
+        let few = Plan {
+            connections,
+            seed,
+            pieces: 32,
+            ..plan(40)
+        };
+        let (outcome, network) = few.run();
+        assert!(
+            outcome.last().is_finite(),
+            "{connections} {seed}: {outcome:?} {:?}",
+            network.farewells
+        );
+    }
+}
+
+#[test]
+#[ignore = "large: for a release build"]
+fn forty_leechers_with_ten_connections_each_make_one_table() {
+    let few = Plan {
+        connections: 10,
+        ..plan(40)
+    };
+    let ratio = worst(&few);
+    assert!(ratio <= 1.45, "{ratio}");
+}
+
 /// 32 MiB.
 const BOOK: u64 = 32 << 20;
 
