@@ -181,7 +181,7 @@ impl Swarm {
             Some(Where::Out(holder)) => {
                 let holding = self.peers.get_mut(&holder);
                 // One that is leaving sends its slots home anyway.
-                if holding.is_some_and(|it| !it.leaving && it.pipe.revoke(block)) {
+                if holding.is_some_and(|it| !it.leaving && it.pipe.revoke(block, now)) {
                     let peer = holder;
                     actions.push(Action::Revoke { peer, block });
                 }

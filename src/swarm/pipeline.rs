@@ -13,6 +13,7 @@
 //! ```
 
 use super::event::Moment;
+use super::ledger::Rate;
 use crate::protocol::Block;
 use crate::protocol::geometry::BLOCK_LENGTH;
 use std::collections::VecDeque;
@@ -47,6 +48,8 @@ const PATIENCE_MAX: Duration = Duration::from_secs(60);
 const FORGOTTEN: Duration = Duration::from_secs(120);
 /// So much longer than twice the usual time an answer may take before we stop believing in it.
 const OVERDUE: Duration = Duration::from_millis(500);
+/// Who has delivered nothing and is left for another after so long is not taken for fast any more.
+const SLOW: Duration = Duration::from_secs(3);
 /// Copies that may be asked of a peer in the endgame: what its thread keeps in memory.
 pub const SPARES_MAX: usize = 2;
 
@@ -92,6 +95,8 @@ pub struct Pipe {
     /// What the depth has grown by since the first block, and whether that has come to its end.
     grown: usize,
     opened: bool,
+    /// What it brings.
+    lately: Rate,
     /// How long its answers take, lately and on average: a peer that serves one of many in turn takes long.
     usual: Duration,
     /// Nothing was under way when the last request left.
@@ -157,7 +162,8 @@ impl Pipe {
     }
 
     /// When the block that has `before` others before it will be here, in seconds from now. A peer that
-    /// has been silent for a while is believed to need as long again for each block.
+    /// has been silent for a while is believed to need as long again for each block, one that has delivered nothing
+    /// to be fast, until it has disappointed.
     pub fn expected(&self, before: usize, now: Moment) -> f64 {
         let silent = if self.busy() > 0 {
             now.saturating_sub(self.heard).as_secs_f64()
@@ -170,7 +176,7 @@ impl Pipe {
         } else {
             0.0
         };
-        let line = self.delay.unwrap_or_default().as_secs_f64();
+        let line = self.delay.unwrap_or(self.usual).as_secs_f64();
         line + (before + 1) as f64 * usual.max(silent)
     }
 
@@ -207,6 +213,11 @@ impl Pipe {
     /// Whether nothing is under way, not even on its way home.
     pub fn is_idle(&self) -> bool {
         self.asked.is_empty() && self.spares.is_empty()
+    }
+
+    /// Whether nothing but copies is under way that was not taken back.
+    pub fn is_dry(&self) -> bool {
+        self.asked.len() == self.revoked
     }
 
     /// Whether the peer has left us waiting.
@@ -269,6 +280,7 @@ impl Pipe {
     fn measure(&mut self, block: Block, at: Moment, now: Moment) {
         self.heard = now;
         self.snubbed = false;
+        self.lately.add(block.length(), now);
         let took = now.saturating_sub(at).max(Duration::from_micros(1));
         // The shortest answer is the line itself, the others waited behind their like. Only after a
         // pause can a longer one mean that the line got longer.
@@ -379,11 +391,15 @@ impl Pipe {
             self.snubbed = true;
         }
         let forgotten = silence >= FORGOTTEN;
+        // A long queue that moves is none of a peer's faults.
+        let pace = self.lately.per_second(now) as f64;
+        let soon = (pace * PATIENCE_MAX.as_secs_f64() / f64::from(BLOCK_LENGTH)) as usize;
         let mut late = Vec::new();
-        for asked in &mut self.asked {
+        for (before, asked) in self.asked.iter_mut().enumerate() {
             let overdue = now.saturating_sub(asked.at) >= patience;
             let lost = asked.passed || forgotten;
-            if overdue && !asked.revoked && (lost || others(asked.block)) {
+            let slow = before >= soon && others(asked.block);
+            if overdue && !asked.revoked && (lost || slow) {
                 asked.revoked = true;
                 self.revoked += 1;
                 late.push(asked.block);
@@ -393,7 +409,7 @@ impl Pipe {
     }
 
     /// Marks one request as taken back; says whether it was under way and not taken back before.
-    pub fn revoke(&mut self, block: Block) -> bool {
+    pub fn revoke(&mut self, block: Block, now: Moment) -> bool {
         let asked = self
             .asked
             .iter_mut()
@@ -401,6 +417,10 @@ impl Pipe {
         let Some(asked) = asked else { return false };
         asked.revoked = true;
         self.revoked += 1;
+        let age = now.saturating_sub(asked.at);
+        if self.delay.is_none() && age > SLOW {
+            self.usual = self.usual.max(age);
+        }
         true
     }
 
@@ -566,6 +586,21 @@ mod tests {
         all.iter()
             .for_each(|block| assert!(pipe.returned(*block).is_some()));
         assert!(pipe.is_idle() && pipe.busy() == 0);
+    }
+
+    #[test]
+    fn a_long_queue_that_moves_is_not_late_and_one_that_drips_is() {
+        let all = blocks(700);
+        for (pause, late) in [(80, 0), (20_000, 696)] {
+            let mut pipe = Pipe::default();
+            all.iter().for_each(|block| pipe.ask(*block, ms(0)));
+            let answers = (62_000 / pause).min(600);
+            for number in 0..answers {
+                pipe.received(all[number as usize], ms(pause * (number + 1)));
+            }
+            let overdue = pipe.overdue(ms(62_000), |_| true).len();
+            assert_eq!(overdue, late, "one in {pause} ms");
+        }
     }
 
     #[test]

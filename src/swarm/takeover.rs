@@ -61,7 +61,7 @@ impl Swarm {
         for taker in idle {
             for Late { holder, block, .. } in self.best_for(taker, &mut late, now) {
                 if let Some(peer) = self.peers.get_mut(&holder)
-                    && peer.pipe.revoke(block)
+                    && peer.pipe.revoke(block, now)
                 {
                     self.moves.insert(block, taker);
                     let peer = holder;
@@ -95,7 +95,7 @@ impl Swarm {
         let hungry = self.hungry.iter().copied();
         hungry.filter(move |key| {
             let peer = self.peers.get(key);
-            peer.is_some_and(|peer| may_help(peer, now) && peer.pipe.busy() == 0)
+            peer.is_some_and(|peer| may_help(peer, now) && peer.pipe.is_dry())
         })
     }
 
@@ -141,15 +141,14 @@ impl Swarm {
             true => peer.pipe.room(),
             false => UNTRIED,
         };
-        let mut room = room.saturating_sub(coming);
+        let mut before = coming;
         let (times, seconds) = SOONER;
-        let enough = peer.pipe.expected(0, now) * times + seconds;
         late.extract_if(.., |late| {
-            let takes = room > 0
-                && late.expected > enough
+            let takes = before < room
+                && late.expected > peer.pipe.expected(before, now) * times + seconds
                 && late.holder != taker
                 && peer.holds.has(late.block.piece());
-            room -= usize::from(takes);
+            before += usize::from(takes);
             takes
         })
         .collect()

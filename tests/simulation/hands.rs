@@ -72,6 +72,8 @@ pub struct Hand {
     pub unsent: VecDeque<Parcel>,
     /// How much that is.
     pub unsent_bytes: u64,
+    /// How much of the first of it has been sent.
+    pub begun: u64,
     /// It waits for its turn at the member's uplink.
     pub in_line: bool,
     /// When the last thing sent from here will have arrived: nothing overtakes anything.
@@ -96,6 +98,7 @@ impl Hand {
             to_serve: VecDeque::new(),
             unsent: VecDeque::new(),
             unsent_bytes: 0,
+            begun: 0,
             in_line: false,
             last_arrival: std::time::Duration::ZERO,
             batch: Vec::new(),
@@ -120,11 +123,17 @@ impl Hand {
         }
     }
 
-    /// The kernel sends its next parcel.
-    pub fn send(&mut self) -> Option<Parcel> {
+    /// The kernel sends at most so many bytes of its next parcel: how many, and the parcel where they are its last.
+    pub fn send(&mut self, most: u64) -> Option<(u64, Option<Parcel>)> {
+        let left = self.unsent.front()?.bytes() - self.begun;
+        if left > most {
+            self.begun += most;
+            return Some((most, None));
+        }
         let parcel = self.unsent.pop_front()?;
+        self.begun = 0;
         self.unsent_bytes -= parcel.bytes();
-        Some(parcel)
+        Some((left, Some(parcel)))
     }
 
     /// Takes all slots out, to be sent home. What was asked for and has not come is forgotten; a copy that has

@@ -133,6 +133,28 @@ fn a_third_that_vanishes_and_newcomers_that_come_late_keep_nobody_from_the_end()
 }
 
 #[test]
+#[ignore = "large: for a release build"]
+fn a_fast_seed_beside_slow_peers_has_work_as_long_as_anything_is_missing() {
+    let slow = |leechers, pieces, uplink| Plan {
+        pieces,
+        uplink,
+        ..plan(leechers)
+    };
+    // The smaller the book, the more the blocks weigh that each slow line has begun to send.
+    let bounds = [
+        (slow(8, 32, 20_000), 2.7),
+        (slow(8, 64, 20_000), 1.8),
+        (slow(8, 32, 100_000), 1.3),
+        (slow(24, 64, 20_000), 1.55),
+        (slow(24, 256, 200_000), 1.07),
+    ];
+    for (plan, bound) in bounds {
+        let ratio = worst(&plan);
+        assert!(ratio <= bound, "{plan:?}: {ratio}");
+    }
+}
+
+#[test]
 fn with_one_to_three_connections_each_everybody_finishes() {
     for (connections, seed) in (1..=3).flat_map(|it| [(it, 1), (it, 2), (it, 3)]) {
         let few = Plan {

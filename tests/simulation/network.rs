@@ -1,7 +1,7 @@
 //! A network without sockets, in virtual time, from a seed: any number of brains, each with an
 //! uplink, a distance and a character. Messages on a connection arrive in order. An uplink sends one
-//! parcel at a time, a block or messages that were written together, its connections in turn, as TCP
-//! shares it; a message overtakes the blocks of its connection that the kernel has not been given yet
+//! parcel at a time, a block or messages that were written together, and on a slow line a segment of it, its
+//! connections in turn, as TCP shares it; a message overtakes the blocks of its connection that the kernel has not been given yet
 //! and no others.
 //!
 //! ```text
@@ -28,6 +28,11 @@ pub use crate::member::{Character, Has, Member};
 /// How long a piece is hashed.
 const CHECK_TIME: Duration = Duration::from_millis(2);
 
+/// A connection sends so many bytes in its turn at least, and as many as make so many turns a second: on fast
+/// lines a block at a time.
+const SEGMENT: u64 = 1_448;
+const TURNS_A_SECOND: u64 = 200;
+
 /// How long a peer's thread takes to tell what a command brought about.
 const TURN: Duration = Duration::from_micros(300);
 
@@ -42,8 +47,8 @@ struct Seat {
     here: bool,
     /// Connections that wait for the uplink, in turn.
     line: VecDeque<usize>,
-    /// What the uplink is sending, and from which connection.
-    sending: Option<(usize, Parcel)>,
+    /// What the uplink is sending, and from which connection; without a parcel it is not the parcel's last part.
+    sending: Option<(usize, Option<Parcel>)>,
     /// Bytes of payload that have left.
     sent: u64,
     hands: Vec<usize>,
@@ -659,10 +664,12 @@ impl Network {
             if self.hands[hand].closed {
                 continue;
             }
-            let Some(parcel) = self.hands[hand].send() else {
+            let uplink = self.seats[member].plan.uplink;
+            let turn = (uplink / TURNS_A_SECOND).max(SEGMENT);
+            let Some((bytes, parcel)) = self.hands[hand].send(turn) else {
                 continue;
             };
-            let nanos = parcel.bytes() * 1_000_000_000 / self.seats[member].plan.uplink;
+            let nanos = bytes * 1_000_000_000 / uplink;
             self.seats[member].sending = Some((hand, parcel));
             let at = self.now + Duration::from_nanos(nanos);
             self.schedule(at, Happening::Sent(member));
@@ -674,6 +681,15 @@ impl Network {
         let Some((hand, parcel)) = self.seats[member].sending.take() else {
             return;
         };
+        if let Some(parcel) = parcel {
+            self.send_on(member, hand, parcel);
+        }
+        // Behind those that wait already.
+        self.write(hand);
+        self.use_uplink(member);
+    }
+
+    fn send_on(&mut self, member: usize, hand: usize, parcel: Parcel) {
         let mut good = true;
         if let Parcel::Payload(block) = &parcel {
             self.seats[member].sent += u64::from(block.length());
@@ -693,9 +709,6 @@ impl Network {
             let hand = self.hands[hand].other;
             self.schedule(at, Happening::Arrive { hand, parcel, good });
         }
-        // Behind those that wait already.
-        self.write(hand);
-        self.use_uplink(member);
     }
 
     fn arrive(&mut self, hand: usize, message: Message) {
