@@ -590,16 +590,16 @@ mod tests {
 
     #[test]
     fn a_long_queue_that_moves_is_not_late_and_one_that_drips_is() {
-        let all = blocks(700);
-        for (pause, late) in [(80, 0), (20_000, 696)] {
+        let all = blocks(900);
+        for (pause, late) in [(80, 0..=0), (20_000, 880..=897)] {
             let mut pipe = Pipe::default();
             all.iter().for_each(|block| pipe.ask(*block, ms(0)));
-            let answers = (62_000 / pause).min(600);
+            let answers = 62_000 / pause;
             for number in 0..answers {
                 pipe.received(all[number as usize], ms(pause * (number + 1)));
             }
             let overdue = pipe.overdue(ms(62_000), |_| true).len();
-            assert_eq!(overdue, late, "one in {pause} ms");
+            assert!(late.contains(&overdue), "{overdue}: one in {pause} ms");
         }
     }
 

@@ -60,7 +60,10 @@ impl Swarm {
         let slots = self.slots(now);
         self.choker.set_slots(slots);
         let changes = self.choker.decide(&candidates, gives, now, &mut self.rng);
-        for peer in &changes.choke {
+        // Half a piece is nothing that could be passed on.
+        let spreads = self.spread.as_ref().is_some_and(Spread::is_on);
+        let in_turn = self.turns.holder().filter(|_| spreads);
+        for peer in changes.choke.iter().filter(|it| Some(**it) != in_turn) {
             self.choke(*peer, actions);
         }
         for peer in &changes.unchoke {

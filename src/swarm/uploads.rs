@@ -35,7 +35,7 @@ const CROWD: usize = 8;
 /// A peer to which nothing moves for so long keeps nobody waiting; on a slow line, while so many blocks leave.
 const STUCK: Duration = Duration::from_millis(300);
 /// Slower than this is not believed to be the line, but somebody who does not take what is sent.
-const STUCK_RATE: u64 = 64 * 1024;
+const STUCK_RATE: u64 = 16 * 1024;
 const STUCK_BLOCKS: u64 = 4;
 
 /// How long a peer to which nothing moves keeps others waiting, where `rate` bytes a second leave.
@@ -85,6 +85,12 @@ impl Turns {
         self.line.retain(|other| *other != peer);
         self.holder.take_if(|(holder, ..)| *holder == peer);
         self.busy.remove(&peer);
+    }
+
+    /// Who is in the middle of a piece.
+    pub fn holder(&self) -> Option<PeerKey> {
+        let holder = self.holder.filter(|(_, _, left)| *left > 0);
+        holder.map(|(peer, ..)| peer)
     }
 
     /// Whether anybody waits whose thread would take more.
@@ -355,7 +361,7 @@ mod tests {
 
     #[test]
     fn on_a_slow_line_a_turn_lasts_as_long_as_its_blocks_take() {
-        assert_eq!(patience(0), Duration::from_secs(1));
+        assert_eq!(patience(0), Duration::from_secs(4));
         assert_eq!(patience(64 * 1024), Duration::from_secs(1));
         assert_eq!(patience(10_000_000), STUCK);
         let all = blocks(20);

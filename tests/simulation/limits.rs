@@ -134,6 +134,19 @@ fn a_third_that_vanishes_and_newcomers_that_come_late_keep_nobody_from_the_end()
 
 #[test]
 #[ignore = "large: for a release build"]
+fn a_slow_seed_sends_each_piece_to_the_end_before_it_turns_to_others() {
+    for (pieces, bound) in [(16, 1.35), (64, 1.12)] {
+        let ratio = worst(&Plan {
+            seed_uplink: 20_000,
+            pieces,
+            ..plan(24)
+        });
+        assert!(ratio <= bound, "{pieces} pieces: {ratio}");
+    }
+}
+
+#[test]
+#[ignore = "large: for a release build"]
 fn a_fast_seed_beside_slow_peers_has_work_as_long_as_anything_is_missing() {
     let slow = |leechers, pieces, uplink| Plan {
         pieces,
