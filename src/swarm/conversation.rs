@@ -28,22 +28,10 @@ impl Swarm {
         if is_fast(&message) && !peer.greeting.fast {
             return self.senseless(key, "it speaks the fast extension unannounced", actions);
         }
-        let tiresome = matches!(
-            message,
-            Message::KeepAlive
-                | Message::Choke
-                | Message::Unchoke
-                | Message::Interested
-                | Message::NotInterested
-                | Message::Extended { .. }
-        ) || matches!(
-            message,
-            Message::Bitfield(_) | Message::HaveAll | Message::HaveNone
-        ) && peer.settled_in;
-        if tiresome && !peer.manners.flip(now) {
+        let late = peer.settled_in;
+        if is_tiresome(&message, late) && !peer.manners.flip(now) {
             return self.senseless(key, "it changes its mind too often", actions);
         }
-        let late = peer.settled_in;
         // What belongs to no moment may come before the bitfield; everything else ends its time.
         peer.settled_in |= !matches!(
             message,
@@ -53,24 +41,18 @@ impl Swarm {
             Message::KeepAlive => self.show_to_all(now, actions),
             Message::Port { .. } | Message::Piece(_) => {}
             Message::Choke => self.chokes_us(key, now, actions),
-            Message::Unchoke => {
-                peer.chokes_us = false;
-                peer.rest.lift();
-                peer.pipe.restart(now);
-                self.fill(key, now, actions);
-            }
+            Message::Unchoke => self.unchokes_us(key, now, actions),
             Message::Interested => {
                 self.wants_us(key, true);
                 self.show_more(key, now, actions);
             }
             Message::NotInterested => self.wants_us(key, false),
             Message::Have { piece } => self.got(key, piece, now, actions),
-            Message::Bitfield(bits) if late => {
-                match Bitfield::from_bytes(&bits, &self.facts.geometry) {
-                    Ok(field) => self.repeats_itself(key, &field, now, actions),
-                    Err(error) => self.senseless(key, &error.to_string(), actions),
-                }
-            }
+            Message::Bitfield(bits) => match Bitfield::from_bytes(&bits, &self.facts.geometry) {
+                Ok(field) if late => self.repeats_itself(key, &field, now, actions),
+                Ok(field) => self.holds(key, Holding::Some(field), now, actions),
+                Err(error) => self.senseless(key, &error.to_string(), actions),
+            },
             Message::HaveAll if late => {
                 let all = Bitfield::full(&self.facts.geometry);
                 self.repeats_itself(key, &all, now, actions);
@@ -81,10 +63,6 @@ impl Swarm {
             }
             Message::HaveAll => self.holds(key, Holding::Everything, now, actions),
             Message::HaveNone => {}
-            Message::Bitfield(bits) => match Bitfield::from_bytes(&bits, &self.facts.geometry) {
-                Ok(field) => self.holds(key, Holding::Some(field), now, actions),
-                Err(error) => self.senseless(key, &error.to_string(), actions),
-            },
             Message::Request(wire) => self.requested(key, wire, now, actions),
             Message::Cancel(wire) => self.cancelled(key, wire, now, actions),
             Message::Reject(wire) => {
@@ -122,6 +100,15 @@ impl Swarm {
         self.drop_spares(key, None, actions);
         // What it was working on is anybody's now; pieces it still gives are asked of it (BEP 6).
         self.feed_the_hungry(now, actions);
+        self.fill(key, now, actions);
+    }
+
+    fn unchokes_us(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.chokes_us = false;
+            peer.rest.lift();
+            peer.pipe.restart(now);
+        }
         self.fill(key, now, actions);
     }
 
@@ -230,6 +217,13 @@ impl Swarm {
         let gift =
             peer.fast_to.contains(&block.piece()) && peer.holds.count(pieces) < ALLOWED_FAST as u32;
         let ours = self.have.has(block.piece());
+        if peer.uploads.has(block) {
+            // One answer is on its way, and is enough.
+            if !peer.uploads.refuse() {
+                self.senseless(key, "it keeps asking for what it is about to get", actions);
+            }
+            return;
+        }
         if ours && (!peer.choked || gift) && peer.uploads.request(block) {
             if let Some(spread) = &mut self.spread {
                 spread.requested(key, block, now);
@@ -388,6 +382,20 @@ impl Swarm {
 fn remember(pieces: &mut Vec<PieceIndex>, piece: PieceIndex, wanted: bool) {
     if wanted && pieces.len() < FAST_PIECES_MAX && !pieces.contains(&piece) {
         pieces.push(piece);
+    }
+}
+
+/// Cheap to say and not free to hear. `late`: the time for the bitfield is over.
+fn is_tiresome(message: &Message, late: bool) -> bool {
+    match message {
+        Message::KeepAlive
+        | Message::Choke
+        | Message::Unchoke
+        | Message::Interested
+        | Message::NotInterested
+        | Message::Extended { .. } => true,
+        Message::Bitfield(_) | Message::HaveAll | Message::HaveNone => late,
+        _ => false,
     }
 }
 
@@ -617,13 +625,31 @@ mod tests {
 
     #[test]
     fn a_hundred_thousand_requests_are_two_thousand_and_a_farewell() {
+        let pieces: Vec<_> = (0..4_000).collect();
+        let mut scene = Scene::of(4_000, &pieces, |_| {});
+        scene.connect(1);
+        scene.say(1, Message::Interested);
+        let ask = |n| Message::Request(wire(n / 2, n % 2 * 16_384, 16_384));
+        let said = (0..100_000u32).map(|n| scene.say(1, ask(n % 8_000)));
+        let at = said.enumerate().find(|(_, actions)| senseless(actions, 1));
+        assert_eq!(at.map(|(n, _)| n), Some(6_000));
+    }
+
+    #[test]
+    fn a_block_asked_for_again_while_it_is_waited_for_is_served_once_and_a_flood_ends_it() {
         let mut scene = Scene::complete();
         scene.connect(1);
         scene.say(1, Message::Interested);
         let ask = || Message::Request(wire(0, 0, 16_384));
+        let (peer, block) = (PeerKey(1), scene.block(0, 0));
+        for _ in 0..3 {
+            assert_eq!(scene.say(1, ask()), [Action::Serve { peer, block }]);
+            assert_eq!(scene.say(1, ask()), []);
+            scene.event(Event::Served { peer, block });
+        }
         let said = (0..100_000).map(|_| scene.say(1, ask()));
         let at = said.enumerate().find(|(_, actions)| senseless(actions, 1));
-        assert_eq!(at.map(|(n, _)| n), Some(6_000));
+        assert_eq!(at.map(|(n, _)| n), Some(4_001));
     }
 
     #[test]
@@ -657,10 +683,11 @@ mod tests {
             .collect();
         assert_eq!(allowed.len(), 10);
         let ask = Message::Request(wire(allowed[3], 0, 16_384));
-        assert!(matches!(
-            scene.say(1, ask.clone())[..],
-            [Action::Serve { .. }]
-        ));
+        let served = scene.say(1, ask.clone());
+        let [Action::Serve { peer, block }] = served[..] else {
+            panic!("{served:?}");
+        };
+        scene.event(Event::Served { peer, block });
         for piece in (0..100).filter(|piece| !allowed.contains(piece)).take(10) {
             scene.say(1, Message::Have { piece });
         }

@@ -31,6 +31,7 @@ impl Swarm {
     pub(super) fn take_turns(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let gives = self.facts.downloads && !self.have.is_full();
         let credit = self.credit();
+        let twice = self.facts.geometry.total().saturating_mul(2) + credit;
         let candidates: Vec<_> = self
             .peers
             .iter()
@@ -46,7 +47,8 @@ impl Swarm {
                     let kept = self.spread.as_ref().map_or(0, |spread| spread.kept(*key));
                     u64::from(u32::MAX - kept)
                 },
-                gives: !gives || peer.taken <= credit + peer.given * FAIR,
+                // Who has had everything twice asks for the sake of asking.
+                gives: peer.taken <= twice && (!gives || peer.taken <= credit + peer.given * FAIR),
                 since: peer.since,
             })
             .collect();
@@ -217,4 +219,33 @@ impl Swarm {
 fn have(peer: PeerKey, piece: PieceIndex) -> Action {
     let message = Message::Have { piece: piece.get() };
     Action::Say { peer, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::Event;
+    use super::super::scene::*;
+    use super::*;
+
+    #[test]
+    fn who_has_taken_everything_twice_is_served_when_nobody_else_waits() {
+        let mut scene = Scene::complete();
+        scene.connect(1);
+        scene.say(1, Message::Interested);
+        // Nothing is spread any more.
+        scene.connect(20);
+        (0..9).for_each(|piece| drop(scene.say(20, Message::Have { piece })));
+        let mut last = Vec::new();
+        for round in 0..4 {
+            for (piece, number) in (0..10).flat_map(|piece| [(piece, 0), (piece, 1)]) {
+                let (peer, block) = (PeerKey(1), scene.block(piece, number));
+                scene.say(1, Message::Request(block.into()));
+                scene.event(Event::Served { peer, block });
+            }
+            scene.connect(2 + round);
+            scene.say(2 + round, Message::Interested);
+            last.extend(scene.swarm.peers().next().map(|it| it.1.uploads.last));
+        }
+        assert_eq!(last, [false, false, true, true]);
+    }
 }

@@ -219,6 +219,11 @@ impl Uploads {
         true
     }
 
+    /// Whether the peer waits for this block.
+    pub fn has(&self, block: Block) -> bool {
+        self.ahead.contains(&block) || self.queue.contains(&block)
+    }
+
     /// A request was refused. False: too many in a row.
     pub fn refuse(&mut self) -> bool {
         self.cancels_left = self.cancels_left.saturating_add(1);

@@ -96,12 +96,20 @@ impl Plan {
             text.and_then(|text| text.parse().ok()).unwrap_or(default)
         }
         let usual = Plan::default();
+        let line = |name, default| {
+            let rate: u64 = var(name, default);
+            assert!(
+                rate > 0,
+                "SWARM_{name} has to be more than 0 bytes a second; free riders are SWARM_RIDERS"
+            );
+            rate
+        };
         Plan {
             leechers: var("LEECHERS", usual.leechers),
             riders: var("RIDERS", usual.riders),
             pieces: var("PIECES", usual.pieces),
-            seed_uplink: var("SEED_UPLINK", usual.seed_uplink),
-            uplink: var("UPLINK", usual.uplink),
+            seed_uplink: line("SEED_UPLINK", usual.seed_uplink),
+            uplink: line("UPLINK", usual.uplink),
             connections: var("CONNECTIONS", usual.connections),
             seed: var("RNG", usual.seed),
             ..usual
