@@ -108,6 +108,9 @@ impl Swarm {
             let Some(block) = peer.and_then(|peer| peer.uploads.hand_over(now)) else {
                 break;
             };
+            if let Some(spread) = &mut self.spread {
+                spread.begun(key, block, now);
+            }
             actions.push(Action::Serve { peer: key, block });
         }
         // Who could be handed something waits for others, to which perhaps nothing moves any more.
@@ -145,10 +148,16 @@ impl Swarm {
             Some(_) => Viewing::Silent,
             None => Viewing::Not,
         };
+        let mut shown = Vec::new();
         while let Some(piece) = spread.next(key, window, others_wait, now, viewing) {
             actions.push(have(key, piece));
+            shown.push(piece);
         }
         let looks = peer.wants_us && spread.waits(key, window);
+        // Who knows all asked for this one, too, and has it of others soon.
+        for (_, peer) in (self.peers.iter_mut()).filter(|(other, _)| spread.knows_all(**other)) {
+            shown.iter().for_each(|piece| peer.uploads.defer(*piece));
+        }
         if looks || spread.is_lively(now) {
             self.pace.show.get_or_insert(now + SHOW_AGAIN);
         }
@@ -200,7 +209,12 @@ impl Swarm {
         let Some(spread) = &mut self.spread else {
             return;
         };
-        for (key, shown) in spread.unveil() {
+        let unveiled = spread.unveil();
+        if !spread.is_on() {
+            let peers = self.peers.values_mut();
+            peers.for_each(|peer| peer.uploads.defer_nothing());
+        }
+        for (key, shown) in unveiled {
             self.show_rest(key, &shown, actions);
         }
     }

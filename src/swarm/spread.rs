@@ -8,13 +8,16 @@
 //! leecher can live with that, as a piece on show looks like a piece just fetched. When every piece
 //! was sent to somebody, everything is shown to everybody.
 //!
+//! Who was here first knows all, and may have asked for all. What others are shown it is sent after everything else.
+//!
 //! Who passes pieces on is told by others that have them: those we showed a piece need not announce it to
 //! us. Who keeps two of them to itself gets no more while others wait.
 //!
 //! ```text
 //! spread.arrive(peer)                      true: say have-none, show pieces one by one
 //! spread.next(peer, window, ..)            the piece to show it now, if it needs one
-//! spread.served(..) ; spread.gained(..)    what was sent, what it announced
+//! spread.begun(..) ; spread.served(..)     what is being sent and was
+//! spread.gained(..)                        what it announced
 //! spread.unveil()                          who is to be shown everything from now on
 //! ```
 //!
@@ -206,13 +209,17 @@ impl Spread {
         }
     }
 
-    /// A peer that knows all asks for a piece: others need not be shown it.
-    pub fn requested(&mut self, peer: PeerKey, block: Block, now: Moment) {
+    /// Whether a peer was told of everything.
+    pub fn knows_all(&self, peer: PeerKey) -> bool {
+        self.viewers.get(&peer).is_some_and(|it| it.shown.is_none())
+    }
+
+    /// A peer that knows all is sent a piece: others need not be shown it.
+    pub fn begun(&mut self, peer: PeerKey, block: Block, now: Moment) {
         let piece = block.piece();
-        let knows_all = self.viewers.get(&peer).is_some_and(|it| it.shown.is_none());
         let show = self.shows.get(&piece);
         let noted = show.is_some_and(|show| show.viewers.contains(&peer));
-        if knows_all && self.copies[piece.as_usize()] == 0 && !noted {
+        if self.knows_all(peer) && self.copies[piece.as_usize()] == 0 && !noted {
             self.show(peer, piece, now);
         }
     }
@@ -478,6 +485,36 @@ mod tests {
             }
         }
         assert!(seen.len() > 5, "{seen:?}");
+    }
+
+    #[test]
+    fn who_knows_all_and_asked_for_all_is_sent_last_what_others_are_shown() {
+        let mut scene = Scene::complete();
+        scene.connect(1);
+        scene.say(1, Message::Interested);
+        let mut queue = Vec::new();
+        let serves = |actions: &[Action]| -> Vec<_> {
+            let served = actions.iter().filter_map(|action| match action {
+                Action::Serve { peer, block } => Some((*peer, *block)),
+                _ => None,
+            });
+            served.collect()
+        };
+        for (piece, number) in (0..10).flat_map(|piece| [(piece, 0), (piece, 1)]) {
+            let ask = Message::Request(scene.block(piece, number).into());
+            queue.extend(serves(&scene.say(1, ask)));
+        }
+        let shown = shown(&scene.connect(2), 2);
+        assert_eq!(shown.len(), 1);
+        assert!(queue.iter().all(|(_, it)| it.piece().get() != shown[0]));
+        let mut next = 0;
+        while let Some((peer, block)) = queue.get(next).copied() {
+            queue.extend(serves(&scene.event(Event::Served { peer, block })));
+            next += 1;
+        }
+        let last = queue.iter().rev().map(|(_, block)| block.piece().get());
+        assert_eq!(queue.len(), 20);
+        assert_eq!(last.take(2).collect::<Vec<_>>(), [shown[0]; 2]);
     }
 
     #[test]

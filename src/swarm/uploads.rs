@@ -111,7 +111,7 @@ impl Turns {
         let patience = patience(rate);
         let others = self.line.iter().filter(|key| **key != me);
         let others = others.filter_map(|key| uploads(*key));
-        let mut queues = others.filter(|it| !it.last && it.waits(now, patience));
+        let mut queues = others.filter(|it| !it.is_last() && it.waits(now, patience));
         let mut left = CROWD;
         queues.any(|uploads| {
             left = left.saturating_sub(uploads.queue.len());
@@ -176,7 +176,7 @@ impl Turns {
             let Some(next) = uploads.next() else {
                 continue;
             };
-            if uploads.last {
+            if uploads.is_last() {
                 last_resort = last_resort.or(Some(peer));
                 continue;
             }
@@ -200,6 +200,8 @@ pub struct Uploads {
     moved: Moment,
     /// It is served when nobody else waits.
     pub last: bool,
+    /// Pieces it is served after all others.
+    deferred: BTreeSet<PieceIndex>,
     /// Bytes the thread may have ahead, after the line's rate.
     window: u64,
     refused_in_a_row: u32,
@@ -217,6 +219,30 @@ impl Uploads {
         self.queue.push_back(block);
         self.refused_in_a_row = 0;
         true
+    }
+
+    /// Serves a piece after all others.
+    pub fn defer(&mut self, piece: PieceIndex) {
+        let (later, first): (Vec<_>, Vec<_>) = self
+            .queue
+            .drain(..)
+            .partition(|block| block.piece() == piece);
+        if !later.is_empty() {
+            self.deferred.insert(piece);
+        }
+        self.queue.extend(first);
+        self.queue.extend(later);
+    }
+
+    /// No piece is served after others any more.
+    pub fn defer_nothing(&mut self) {
+        self.deferred.clear();
+    }
+
+    /// Whether it is served when nobody else waits.
+    fn is_last(&self) -> bool {
+        let next = self.queue.front();
+        self.last || next.is_some_and(|block| self.deferred.contains(&block.piece()))
     }
 
     /// Whether the peer waits for this block.

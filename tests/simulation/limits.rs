@@ -146,6 +146,14 @@ fn a_slow_seed_sends_each_piece_to_the_end_before_it_turns_to_others() {
 }
 
 #[test]
+fn small_books_are_spread_by_all_and_not_by_the_first_alone() {
+    for (pieces, bound) in [(16, 2.1), (32, 1.55), (64, 1.22)] {
+        let ratio = worst(&Plan { pieces, ..plan(8) });
+        assert!(ratio <= bound, "{pieces} pieces: {ratio}");
+    }
+}
+
+#[test]
 #[ignore = "large: for a release build"]
 fn a_fast_seed_beside_slow_peers_has_work_as_long_as_anything_is_missing() {
     let slow = |leechers, pieces, uplink| Plan {
