@@ -225,6 +225,9 @@ impl Swarm {
             return;
         }
         if ours && (!peer.choked || gift) && peer.uploads.request(block) {
+            if let Some(spread) = &mut self.spread {
+                spread.requested(key, block, now);
+            }
             self.turns.stand_in_line(key);
             return self.pump(now, actions);
         }

@@ -37,6 +37,9 @@ const STALLED: Duration = Duration::from_secs(5);
 const KEPT_MAX: u32 = 2;
 const KEPT_MORE: u32 = 2;
 
+/// One part in so many of the book is kept for a peer that knows all and has asked for it.
+const ASKED_PART: usize = 16;
+
 /// What one peer was shown.
 #[derive(Debug)]
 struct Viewer {
@@ -212,6 +215,18 @@ impl Spread {
     /// Whether a peer was told of everything.
     pub fn knows_all(&self, peer: PeerKey) -> bool {
         self.viewers.get(&peer).is_some_and(|it| it.shown.is_none())
+    }
+
+    /// A peer that knows all asks for a piece: others need not be shown it, as long as it does not ask for all.
+    pub fn requested(&mut self, peer: PeerKey, block: Block, now: Moment) {
+        let most = self.order.len() / ASKED_PART;
+        if self
+            .viewers
+            .get(&peer)
+            .is_some_and(|it| it.open.len() < most)
+        {
+            self.begun(peer, block, now);
+        }
     }
 
     /// A peer that knows all is sent a piece: others need not be shown it.

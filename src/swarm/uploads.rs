@@ -111,7 +111,7 @@ impl Turns {
         let patience = patience(rate);
         let others = self.line.iter().filter(|key| **key != me);
         let others = others.filter_map(|key| uploads(*key));
-        let mut queues = others.filter(|it| !it.is_last() && it.waits(now, patience));
+        let mut queues = others.filter(|it| !it.last && it.waits(now, patience));
         let mut left = CROWD;
         queues.any(|uploads| {
             left = left.saturating_sub(uploads.queue.len());
