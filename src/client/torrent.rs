@@ -227,7 +227,8 @@ impl Torrent {
         if swarm.is_stuck() {
             return Some(Ending::BadPieces(swarm.failed_pieces()));
         }
-        let lonely = swarm.hopeless() && self.announcing.is_hopeless();
+        // Until the ground is ready it has not been told whom to ask.
+        let lonely = self.prepared && swarm.hopeless() && self.announcing.is_hopeless();
         self.lonely_since = lonely.then(|| self.lonely_since.unwrap_or(now));
         self.lonely_since
             .filter(|since| *since + WAIT_FOR_CALLERS <= now)
