@@ -50,7 +50,8 @@ pub(super) struct TrackerWords {
     /// serve UDP here (repeatable)
     #[argh(option, arg_name = "ADDR")]
     udp: Vec<Word>,
-    /// seconds between two announces of a peer, 1 to 86400 (default: 1800)
+    /// seconds between two announces of a peer, 1 to 86400; who is silent for half as long again, and for 10
+    /// minutes at least, is forgotten (default: 1800)
     #[argh(option, arg_name = "SECS")]
     interval: Option<Word>,
     /// serve only the torrents whose info-hashes are listed in a file, one a line

@@ -28,11 +28,15 @@ use std::time::Duration;
 pub use terms::{Announce, Families, Found, Heard, Limits, Refusal, Setup, Swarm, Totals};
 use torrent::{Address, Torrent};
 
-/// Dates are kept in parts of an interval, so that a byte is enough for one.
+/// Dates are kept in parts of an interval, or of [`PATIENCE_MIN`], so that a byte is enough for one.
 const TICKS_PER_INTERVAL: u32 = 32;
 
 /// Who was silent for more ticks has left without a word: a bit more than an interval and a half.
 const PATIENCE: u8 = 49;
+
+/// Nobody is forgotten sooner, however short the interval: clients raise what they find too short, ours to a
+/// minute, libtorrent to five.
+const PATIENCE_MIN: Duration = Duration::from_secs(600);
 
 /// How many torrents are looked through for the silent in one turn; it takes some 100 µs.
 const SWEPT_A_TURN: usize = 512;
@@ -79,7 +83,7 @@ impl Registry {
             index: Index::new(),
             totals: Totals::default(),
             largest: 0,
-            tick_length: (setup.interval / TICKS_PER_INTERVAL).max(Duration::from_millis(1)),
+            tick_length: (setup.interval / TICKS_PER_INTERVAL).max(PATIENCE_MIN / PATIENCE.into()),
             ticks: 0,
             unswept: 0,
             broom: 0,

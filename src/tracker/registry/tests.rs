@@ -243,6 +243,23 @@ fn the_silent_are_forgotten_between_one_and_a_half_and_two_intervals() {
 }
 
 #[test]
+fn clients_that_find_an_interval_too_short_are_not_forgotten_in_between() {
+    let mut registry = Registry::new(Setup {
+        limits: WIDE,
+        interval: Duration::from_secs(1),
+        allowed: None,
+        loopback_as: None,
+        key: Key::from_bytes([9; 16]),
+        dice: Rng::with_seed(1),
+    });
+    hear(&mut registry, &from("1.1.1.1:1"));
+    registry.turn(Duration::from_secs(600));
+    assert_eq!(registry.totals().peers, 1);
+    registry.turn(Duration::from_secs(660));
+    assert_eq!(registry.totals().peers, 0);
+}
+
+#[test]
 fn who_announces_stays_and_a_machine_that_slept_for_weeks_is_no_exception() {
     let mut registry = registry(WIDE);
     for round in 0..100 {
