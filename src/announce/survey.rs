@@ -18,10 +18,11 @@
 //! count us for what we told the other. Where counts come from announces alone, we are taken off the leechers.
 //!
 //! All trackers are asked at once, and all of it has one end: for the counts of a silent one the others wait
-//! three seconds, less than it takes to ask it.
+//! three seconds, less than it takes to ask it. Many a tracker knows announces and no scrapes: it refuses them, or
+//! says nothing. So half of the time is for the scrape, and then it is announced all the same.
 
+use super::Asker;
 use super::http::{AnnounceError, Limits, STOP_LIMIT};
-use super::{Asker, is_udp};
 use crate::protocol::InfoHash;
 use crate::protocol::peer::PeerId;
 use crate::protocol::tracker::http::{Answer, Occasion, Request};
@@ -156,11 +157,9 @@ fn work(
         };
         let mut finding = talk.scrape(task.tier, task.url);
         drop(task.uncounted);
-        if finding.error.is_none() {
-            let soon = Instant::now() + COUNTS_WITHIN.min(total / 4);
-            let _ = counted.recv_deadline(soon.min(said_by));
-            talk.announce(&mut finding);
-        }
+        let soon = Instant::now() + COUNTS_WITHIN.min(total / 4);
+        let _ = counted.recv_deadline(soon.min(said_by));
+        talk.announce(&mut finding);
         if let Some(AnnounceError::TimedOut(_)) = finding.error {
             // Of its parts nobody wants to know.
             let seconds = finding.time.as_secs_f64().round().max(1.0);
@@ -193,19 +192,16 @@ impl Talk {
         }
     }
 
-    /// The counts. An error only where an announce would fail as well: silence stays silence, but an HTTP
-    /// tracker may know announces and no scrapes.
+    /// The counts, as far as a scrape tells them. Why it does not, nobody wants to know.
     fn scrape(&mut self, tier: usize, url: String) -> Finding {
         let begun = Instant::now();
         let limits = self.limits();
-        let scrape = self.asker.scrape(&url, self.inquiry.info_hash, &limits);
-        let (counts, error) = match scrape {
-            Ok(counts) => (counts, None),
-            Err(error) => {
-                let fatal = is_udp(&url) || matches!(error, AnnounceError::TimedOut(_));
-                (None, Some(error).filter(|_| fatal))
-            }
+        let limits = Limits {
+            total: limits.total / 2,
+            ..limits
         };
+        let scrape = self.asker.scrape(&url, self.inquiry.info_hash, &limits);
+        let counts = scrape.ok().flatten();
         Finding {
             tier,
             url,
@@ -216,7 +212,7 @@ impl Talk {
             warning: None,
             external_ip: None,
             time: begun.elapsed(),
-            error,
+            error: None,
         }
     }
 
@@ -314,6 +310,20 @@ mod tests {
 
     /// Answers everything, and tells what was asked.
     fn honest(socket: UdpSocket) -> Receiver<&'static str> {
+        scraped(socket, |transaction| {
+            let counts = vec![Counts::default()];
+            Some(Reply::Scraped {
+                transaction,
+                counts,
+            })
+        })
+    }
+
+    /// Answers announces, and scrapes as it is told: with nothing, perhaps.
+    fn scraped(
+        socket: UdpSocket,
+        scrape: fn(u32) -> Option<Reply<'static>>,
+    ) -> Receiver<&'static str> {
         // Bound: the questions of one test.
         let (tell, asked) = unbounded();
         std::thread::spawn(move || {
@@ -326,31 +336,26 @@ mod tests {
                             transaction,
                             connection,
                         };
-                        ("connect", reply)
+                        ("connect", Some(reply))
                     }
                     Question::Announce { transaction, .. } => {
                         let reply = Reply::Announced {
                             transaction,
                             interval: 60,
-                            leechers: 1,
-                            seeders: 0,
+                            leechers: 3,
+                            seeders: 2,
                             peers: &[],
                         };
-                        ("announce", reply)
+                        ("announce", Some(reply))
                     }
-                    Question::Scrape { transaction, .. } => {
-                        let counts = vec![Counts::default()];
-                        let reply = Reply::Scraped {
-                            transaction,
-                            counts,
-                        };
-                        ("scrape", reply)
-                    }
+                    Question::Scrape { transaction, .. } => ("scrape", scrape(transaction)),
                 };
                 if tell.send(name).is_err() {
                     return;
                 }
-                socket.send_to(&reply.encode(), from).unwrap();
+                if let Some(reply) = reply {
+                    socket.send_to(&reply.encode(), from).unwrap();
+                }
             }
         });
         asked
@@ -363,6 +368,30 @@ mod tests {
         let findings = survey(&[vec![silent_url], vec![live_url.clone()]], inquiry()).unwrap();
         let first = findings.recv_timeout(PATIENCE).unwrap();
         assert_eq!((first.url, first.error), (live_url, None));
+    }
+
+    #[test]
+    fn a_tracker_that_refuses_scrapes_or_is_silent_about_them_is_announced_to() {
+        let refused = |transaction| {
+            let reason = b"no scrapes here";
+            Some(Reply::Refused {
+                transaction,
+                reason,
+            })
+        };
+        for scrape in [refused, |_| None] {
+            let (socket, url) = socket();
+            let _asked = scraped(socket, scrape);
+            let short = Inquiry {
+                limits: direct(Duration::from_secs(6)),
+                ..inquiry()
+            };
+            let findings = survey(&[vec![url]], short).unwrap();
+            let finding = findings.recv_timeout(PATIENCE).unwrap();
+            assert_eq!((finding.error, finding.scraped), (None, false));
+            let counts = finding.counts.unwrap();
+            assert_eq!((counts.complete, counts.incomplete), (2, 2));
+        }
     }
 
     #[test]

@@ -19,8 +19,8 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How long all of it may take, the last five seconds of it for signing off. A lost datagram is sent again
-/// after 15 s (BEP 15).
+/// How long all of it may take: ten seconds for a scrape, ten for an announce, where a lost datagram is sent
+/// again, and five for signing off.
 const PATIENCE: Duration = Duration::from_secs(25);
 
 /// What we say is missing where nobody knows the size: one block.
