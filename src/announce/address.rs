@@ -1,7 +1,12 @@
 //! Addresses on the web: which can be asked, where redirects lead, and what of them may be shown.
 
 use super::http::AnnounceError;
+use crate::protocol::tracker::http::percent_decode;
+use std::collections::BTreeSet;
 use ureq::http::Uri;
+
+/// Parts of paths that are everybody's.
+const USUAL: [&str; 2] = ["announce", "announce.php"];
 
 /// `url` without what is secret in it: scheme, host, port, and the last part of the path where it is
 /// the usual `announce`. Private trackers put a passkey into the path or the query. Not escaped.
@@ -14,7 +19,7 @@ pub fn shown(url: &str) -> String {
     let host = authority.rsplit('@').next().unwrap_or_default();
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let (before, last) = path.rsplit_once('/').unwrap_or(("", ""));
-    let usual = ["announce", "announce.php"].contains(&last);
+    let usual = USUAL.contains(&last);
     let shown_path = match (before.is_empty(), usual) {
         (true, true) => format!("/{last}"),
         (false, true) => format!("/…/{last}"),
@@ -22,6 +27,55 @@ pub fn shown(url: &str) -> String {
         (_, false) => "/…".to_owned(),
     };
     format!("{scheme}://{host}{shown_path}")
+}
+
+/// The secret of so many bytes is one wherever it stands, a shorter one only as a whole word.
+const LONG: usize = 8;
+
+/// `text`, which the server at `url` sent, without what [`shown`] leaves out of `url`: many a tracker says which
+/// passkey it does not know.
+pub(super) fn without_secrets(text: &str, url: &str) -> String {
+    let mut secrets: Vec<String> = secrets(url).into_iter().collect();
+    // A part of another one comes behind it.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    let blank = |text, secret: String| blank(text, &secret);
+    secrets.into_iter().fold(text.to_owned(), blank)
+}
+
+/// User, password, parts of the path and values of the query, in small letters, as they stand and decoded.
+fn secrets(url: &str) -> BTreeSet<String> {
+    let rest = url.split_once("://").map_or("", |it| it.1);
+    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (path, query) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
+    let user = authority.rsplit_once('@').map_or("", |it| it.0).split(':');
+    let path = path.split('/').filter(|it| !USUAL.contains(it));
+    let query = query.split(['?', '&', '#']);
+    let values = query.map(|pair| pair.split_once('=').map_or(pair, |it| it.1));
+    let mut secrets = BTreeSet::new();
+    for part in user.chain(path).chain(values).filter(|it| !it.is_empty()) {
+        let decoded = percent_decode(part).and_then(|it| String::from_utf8(it).ok());
+        secrets.extend(decoded.map(|it| it.to_ascii_lowercase()));
+        secrets.insert(part.to_ascii_lowercase());
+    }
+    secrets
+}
+
+fn blank(text: String, secret: &str) -> String {
+    // Of the same length, so that places in it are places in the text.
+    let small = text.to_ascii_lowercase();
+    let (mut safe, mut done) = (String::new(), 0);
+    for (at, _) in small.match_indices(secret) {
+        let end = at + secret.len();
+        let before = small[..at].chars().next_back();
+        let beside = [before, small[end..].chars().next()];
+        let within_a_word = beside.iter().flatten().any(|it| it.is_alphanumeric());
+        if secret.len() >= LONG || !within_a_word {
+            safe.push_str(&text[done..at]);
+            safe.push('…');
+            done = end;
+        }
+    }
+    safe + &text[done..]
 }
 
 /// Whether an address is one we can ask: http or https, with a host and a port that exist.
@@ -109,6 +163,31 @@ mod tests {
             ("SECRET", "(not an address)"),
         ] {
             assert_eq!(shown(url), expected);
+        }
+    }
+
+    #[test]
+    fn a_tracker_that_repeats_our_secrets_does_not_get_them_shown() {
+        let url = "http://al:pa%20ss@t.example/5ECRET5E/announce?key=QW&n=1&5ecret5e5ecret5e#frag";
+        for (text, expected) in [
+            ("unknown passkey 5ecret5e!", "unknown passkey …!"),
+            ("key5ECRET5Ekey", "key…key"),
+            ("5ecret5e5ecret5e", "…"),
+            (
+                "GET /5ECRET5E/announce?key=QW&n=1",
+                "GET /…/announce?key=…&n=…",
+            ),
+            (
+                "al:pa%20ss, so al and pa ss, are not all",
+                "…:…, so … and …, are not all",
+            ),
+            ("é 11 announce é1", "é 11 announce é1"),
+            ("", ""),
+        ] {
+            assert_eq!(without_secrets(text, url), expected);
+        }
+        for url in ["http://t.example/announce", "nonsense", "udp://[::1]:1"] {
+            assert_eq!(without_secrets("announce 1", url), "announce 1");
         }
     }
 

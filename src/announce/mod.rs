@@ -18,7 +18,7 @@ pub mod tiers;
 pub mod udp;
 
 use crate::protocol::InfoHash;
-use crate::protocol::tracker::http::{Answer, Occasion, Request};
+use crate::protocol::tracker::http::{Answer, AnswerError, Occasion, Request};
 use crate::protocol::tracker::scrape::Counts;
 use crossbeam_channel::{Receiver, Sender};
 use http::{AnnounceError, Limits};
@@ -40,7 +40,7 @@ pub struct Asker {
 
 impl Asker {
     /// Announces `request` to the tracker at `url`. UDP trackers, and HTTP trackers that were not reached yet,
-    /// are waited for until `halted`.
+    /// are waited for until `halted`. The tracker's texts come without the secrets of its address.
     pub fn announce(
         &mut self,
         url: &str,
@@ -48,10 +48,22 @@ impl Asker {
         limits: &Limits,
         halted: &(dyn Fn() -> bool + Sync),
     ) -> Result<Answer, AnnounceError> {
-        if is_udp(url) {
+        let outcome = if is_udp(url) {
             self.udp.announce(url, request, limits, halted)
         } else {
             self.http.announce(url, request, limits, halted)
+        };
+        let safe = |text: String| address::without_secrets(&text, url);
+        match outcome {
+            Ok(mut answer) => {
+                answer.warning = answer.warning.map(safe);
+                Ok(answer)
+            }
+            Err(AnnounceError::Answer(AnswerError::Refused { reason, retry })) => {
+                let reason = safe(reason);
+                Err(AnswerError::Refused { reason, retry }.into())
+            }
+            other => other,
         }
     }
 

@@ -52,7 +52,7 @@ fn http(scrapes: bool) -> Tracker {
                     interval: Some(900),
                     complete: Some(7),
                     incomplete: Some(5),
-                    warning: Some("be\u{1b}[31m kind".into()),
+                    warning: Some(format!("be\u{1b}[31m kind, {KEY}")),
                     ..Answer::default()
                 };
                 answer.encode(true)
@@ -331,7 +331,7 @@ fn the_table_is_for_people_and_a_magnet_link_is_enough() {
         "seeds",
         "addresses",
         "udp://127.0.0.1:",
-        "be\\u{1b}[31m kind",
+        "be\\u{1b}[31m kind, …",
         "\n3 addresses\n  192.0.2.1:6881\n",
     ] {
         assert!(page.contains(part), "{part} is missing in\n{page}");
