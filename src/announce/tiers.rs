@@ -42,6 +42,9 @@ const INTERVAL_MIN: Duration = Duration::from_secs(60);
 /// Intervals above are cut: a tracker must not be able to silence us.
 const INTERVAL_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 
+/// The longest wait that a tracker can demand: it may mean more than [`INTERVAL_MAX`], but not for ever.
+const DEMAND_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How long after an answer a tracker is asked again while there is no peer at all. In a swarm that
 /// is just starting everybody asks before anybody is known.
 const HUNGRY: [Duration; 3] = [
@@ -313,17 +316,18 @@ impl Tier {
             tracker.owed_completed = false;
         }
         let owed = tracker.owed_completed;
-        let min = answer.min_interval.map(seconds);
-        let interval = answer.interval.map(seconds).or(min);
-        let interval = interval.unwrap_or(INTERVAL).max(min.unwrap_or_default());
-        let interval = interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
+        let stated = answer.min_interval.map(seconds);
+        let min = stated.unwrap_or_default().min(DEMAND_MAX);
+        let interval = answer.interval.map(seconds).or(stated);
+        let interval = interval.unwrap_or(INTERVAL);
+        let interval = interval.clamp(INTERVAL_MIN, INTERVAL_MAX).max(min);
         self.next = now + interval;
         self.next_if_hungry = match HUNGRY.get(self.early) {
-            Some(wait) => now + min.unwrap_or_default().min(INTERVAL_MAX).max(*wait),
+            Some(wait) => now + min.max(*wait),
             None => self.next,
         };
         self.early += 1;
-        self.earliest = now + min.unwrap_or_default().clamp(INTERVAL_MIN, INTERVAL_MAX);
+        self.earliest = now + min.max(INTERVAL_MIN);
         if owed {
             self.ask_at(now);
         }
@@ -332,7 +336,7 @@ impl Tier {
     /// `retry`: what the tracker said about asking again, see [`AnnounceError::retry_after`].
     fn failed(&mut self, retry: Option<Option<Duration>>, now: Moment, rng: &mut fastrand::Rng) {
         if let Some(retry) = retry {
-            let not_before = retry.map(|wait| now + wait.min(INTERVAL_MAX));
+            let not_before = retry.map(|wait| now + wait.min(DEMAND_MAX));
             self.trackers[self.turn].not_before = not_before;
         }
         if let Some(next) = self.askable(self.turn + 1, now) {
@@ -466,7 +470,10 @@ mod tests {
             (Some(60), Some(600), 600),
             (None, Some(600), 600),
             (Some(i64::MAX), None, 7200),
-            (Some(60), Some(i64::MAX), 7200),
+            // What it demands counts for a day.
+            (Some(60), Some(10_800), 10_800),
+            (None, Some(10_800), 10_800),
+            (Some(i64::MAX), Some(i64::MAX), 86_400),
         ] {
             let mut tiers = tiers(&[&["http://a/"]]);
             tiers.hungry(false);
@@ -527,6 +534,20 @@ mod tests {
     }
 
     #[test]
+    fn neither_haste_nor_a_want_of_peers_undercuts_a_min_interval_of_hours() {
+        let mut tiers = tiers(&[&["http://a/"]]);
+        due(&mut tiers, 0);
+        let answer = Answer {
+            min_interval: Some(20_000),
+            ..Answer::default()
+        };
+        tiers.answered(0, &Ok(answer), at(0));
+        assert_eq!(tiers.wake_at(), Some(at(20_000)));
+        tiers.ask_soon();
+        assert_eq!(tiers.wake_at(), Some(at(20_000)));
+    }
+
+    #[test]
     fn asking_soon_leaves_a_minute_between() {
         let mut tiers = tiers(&[&["http://a/"]]);
         tiers.hungry(false);
@@ -577,8 +598,11 @@ mod tests {
         tiers.answered(0, &busy(500), at(0));
         assert_eq!(tiers.wake_at(), Some(at(500)));
         due(&mut tiers, 500);
-        tiers.answered(0, &busy(1_000_000), at(500));
-        assert_eq!(tiers.wake_at(), Some(at(500 + 7200)));
+        tiers.answered(0, &busy(10_800), at(500));
+        assert_eq!(tiers.wake_at(), Some(at(500 + 10_800)));
+        due(&mut tiers, 20_000);
+        tiers.answered(0, &busy(1_000_000), at(20_000));
+        assert_eq!(tiers.wake_at(), Some(at(20_000 + 86_400)));
     }
 
     #[test]

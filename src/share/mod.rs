@@ -35,7 +35,7 @@ use std::time::Duration;
 /// The ports that are tried for the tracker where none is asked for; after them, any.
 pub const TRACKER_PORTS: RangeInclusive<u16> = 6969..=6977;
 
-/// How often peers are asked to announce: who leaves without a word is forgotten after eight minutes, and
+/// How often peers are asked to announce: who leaves without a word is forgotten after ten minutes, and
 /// so few peers are no burden.
 const INTERVAL: Duration = Duration::from_secs(300);
 
