@@ -309,6 +309,13 @@ impl Complaint {
         let error = match error {
             OpenError::Client(error) => return Complaint::start(error),
             OpenError::Tracker(error) => error,
+            OpenError::Deaf { .. } => {
+                return Complaint::new(
+                    Reason::Network,
+                    error.to_string(),
+                    "is the loopback interface up? --bind takes an address of this machine alone",
+                );
+            }
         };
         let hint = match error {
             StartError::Bind { error, .. } if error.kind() == ErrorKind::AddrInUse => {

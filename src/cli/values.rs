@@ -7,7 +7,7 @@ use super::words::Word;
 use crate::create::{PIECE_LENGTH_LONGEST, PIECE_LENGTH_SHORTEST};
 use crate::protocol::glob::Glob;
 use crate::protocol::metainfo::{tracker_address, webseed_address};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -209,14 +209,20 @@ fn wrong_rate(option: &str, word: &Word) -> Complaint {
     complaint
 }
 
-/// `--bind`.
+/// `--bind`. An IPv4 address in the clothes of IPv6 is that IPv4 address.
 pub fn bind(word: Option<&Word>) -> Result<Option<IpAddr>, Complaint> {
     word.map(|word| {
         let text = word.text();
         let text = text.trim_start_matches('[').trim_end_matches(']');
         let (address, interface) = text.split_once('%').unwrap_or((text, ""));
         let wrong = || wrong("--bind", word, "an IPv4 or IPv6 address of this machine");
-        match address.parse() {
+        match address.parse().map(|ip: IpAddr| ip.to_canonical()) {
+            Ok(ip) if ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) => {
+                Err(Complaint::usage(
+                    format!("--bind {ip}: an address of many hosts is no address of this one"),
+                    "`ip address` lists those of this machine",
+                ))
+            }
             Ok(IpAddr::V6(ip)) if ip.is_unicast_link_local() => Err(Complaint::usage(
                 format!("--bind {address}: an address of one link means nothing elsewhere"),
                 "name another address of this machine; `ip address` calls these `scope link`",
@@ -522,6 +528,10 @@ mod tests {
             ("fe80::1", "one link"),
             ("[fe80::1%eth0]", "one link"),
             ("::1%lo", "an IPv4 or IPv6 address"),
+            ("224.0.0.1", "many hosts"),
+            ("::ffff:239.1.2.3", "many hosts"),
+            ("ff02::1", "many hosts"),
+            ("255.255.255.255", "many hosts"),
         ] {
             let complaint = bind(Some(&word(text))).unwrap_err();
             assert!(complaint.sentence.contains(said), "{text}: {complaint:?}");
@@ -542,5 +552,7 @@ mod tests {
         assert_eq!(max_peers(None, 5).unwrap(), 5);
         assert!(bind(Some(&word("eth0"))).is_err());
         assert!(bind(Some(&word("[::1]"))).unwrap().is_some());
+        let mapped = bind(Some(&word("::ffff:127.0.0.1"))).unwrap();
+        assert_eq!(mapped, Some(Ipv4Addr::LOCALHOST.into()));
     }
 }

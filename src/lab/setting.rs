@@ -1,6 +1,7 @@
 //! The table is set: is there room for so many, where is the tracker, which book is it.
 
 use super::{Folder, LabError, Plan, book, trouble};
+use crate::net::listen::reaches_itself;
 use crate::tracker;
 use rustix::process::{Resource, getrlimit};
 use std::net::Ipv4Addr;
@@ -31,8 +32,13 @@ pub(super) fn enough_descriptors(plan: &Plan) -> Result<(), LabError> {
 
 /// A tracker by UDP on a port of its own.
 pub(super) fn start_tracker() -> Result<tracker::Running, LabError> {
+    let here = Ipv4Addr::LOCALHOST;
+    reaches_itself(here.into()).map_err(|error| {
+        let sentence = format!("nothing reaches {here} on this machine: {error}");
+        LabError::Tracker(sentence)
+    })?;
     tracker::start(tracker::Setup {
-        udp: vec![(Ipv4Addr::LOCALHOST, 0).into()],
+        udp: vec![(here, 0).into()],
         interval: INTERVAL,
         ..tracker::Setup::default()
     })

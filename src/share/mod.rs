@@ -18,7 +18,7 @@ pub mod addresses;
 
 use crate::client::{Client, Role, Settings, Sharing, StartError, Task};
 use crate::create::Torrent;
-use crate::net::listen::Listener;
+use crate::net::listen::{Listener, reaches_itself};
 use crate::protocol::metainfo::Metainfo;
 use crate::protocol::selection::Selection;
 use crate::storage::hashed::Hashed;
@@ -59,6 +59,14 @@ pub enum OpenError {
     /// The tracker's.
     #[error(transparent)]
     Tracker(#[from] tracker::StartError),
+    /// The seed would not reach its own tracker.
+    #[error("nothing reaches {address} on this machine: {error}")]
+    Deaf {
+        /// Where the tracker would be.
+        address: IpAddr,
+        /// Why.
+        error: io::Error,
+    },
 }
 
 /// A place to share from: the ports are taken, nothing is there yet.
@@ -80,6 +88,14 @@ impl Stall {
             ..*setup
         };
         let addresses = Addresses::of_this_machine(setup.bind);
+        let address = next_door(&setup, &addresses);
+        match reaches_itself(address) {
+            // That it is not ours is told with the port.
+            Err(error) if error.kind() != io::ErrorKind::AddrNotAvailable => {
+                return Err(OpenError::Deaf { address, error });
+            }
+            _ => {}
+        }
         let listen =
             || Listener::open(setup.port, setup.bind).map_err(|error| no_port(&setup, &error));
         let track = || start_tracker(&setup, addresses.chosen);
@@ -153,18 +169,12 @@ impl Stall {
         }
     }
 
-    /// Where our own seed finds the tracker: by UDP, which no proxy carries away, and over the loopback
-    /// where the tracker listens there.
+    /// Where our own seed finds the tracker: by UDP, which no proxy carries away.
     fn next_door(&self) -> Vec<Vec<String>> {
         let Some(port) = self.tracker.udp().first().map(SocketAddr::port) else {
             return Vec::new();
         };
-        let chosen = self.addresses.chosen;
-        let ip = match self.setup.bind.filter(|bind| !bind.is_unspecified()) {
-            Some(only) => only,
-            None if chosen.is_ipv6() => Ipv6Addr::LOCALHOST.into(),
-            None => Ipv4Addr::LOCALHOST.into(),
-        };
+        let ip = next_door(&self.setup, &self.addresses);
         vec![vec![format!("udp://{}", SocketAddr::new(ip, port))]]
     }
 }
@@ -221,6 +231,15 @@ impl Counter {
     /// Gives something when the tracker has ended by itself, which is a fault of ours.
     pub fn ended(&self) -> &Receiver<()> {
         self.0.ended()
+    }
+}
+
+/// The address at which our own seed finds the tracker: the loopback's where the tracker listens there.
+fn next_door(setup: &Setup, addresses: &Addresses) -> IpAddr {
+    match setup.bind.filter(|bind| !bind.is_unspecified()) {
+        Some(only) => only,
+        None if addresses.chosen.is_ipv6() => Ipv6Addr::LOCALHOST.into(),
+        None => Ipv4Addr::LOCALHOST.into(),
     }
 }
 

@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod create;
+mod deaf;
 mod disk;
 mod faults;
 mod lab_report;
