@@ -4,7 +4,7 @@
 //! # use ropewalk::announce::survey::{Inquiry, survey};
 //! # fn f(inquiry: Inquiry, trackers: &[Vec<String>]) -> std::io::Result<()> {
 //! for finding in survey(trackers, inquiry)? {
-//!     println!("{:?} and {} addresses", finding.counts, finding.peers.len());
+//!     println!("{:?} seeds and {} addresses", finding.seeds, finding.peers.len());
 //! }
 //! # Ok(())
 //! # }
@@ -26,7 +26,7 @@ use super::http::{AnnounceError, Limits, STOP_LIMIT};
 use crate::protocol::InfoHash;
 use crate::protocol::peer::PeerId;
 use crate::protocol::tracker::http::{Answer, Occasion, Request};
-use crate::protocol::tracker::scrape::{COUNT_MAX, Counts};
+use crate::protocol::tracker::scrape::COUNT_MAX;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -68,8 +68,13 @@ pub struct Finding {
     pub tier: usize,
     /// Its address. It may hold a passkey: show it through [`super::http::shown`].
     pub url: String,
-    /// How many share the torrent, without us; `None` where it does not say or does not know the torrent.
-    pub counts: Option<Counts>,
+    /// How many have all of the torrent; this and the next two are `None` where it does not say, or does not
+    /// know the torrent.
+    pub seeds: Option<u64>,
+    /// How many still lack something, without us.
+    pub leechers: Option<u64>,
+    /// How often it was completed.
+    pub downloads: Option<u64>,
     /// Whether the counts come from a scrape.
     pub scraped: bool,
     /// Addresses of peers, each once.
@@ -87,9 +92,14 @@ pub struct Finding {
 }
 
 impl Finding {
+    fn counts(&self) -> impl Iterator<Item = u64> {
+        let counts = [self.seeds, self.leechers, self.downloads];
+        counts.into_iter().flatten()
+    }
+
     /// Whether it said anything at all.
     pub fn answered(&self) -> bool {
-        self.error.is_none() || self.counts.is_some()
+        self.error.is_none() || self.counts().any(|_| true)
     }
 }
 
@@ -205,7 +215,9 @@ impl Talk {
         Finding {
             tier,
             url,
-            counts,
+            seeds: counts.map(|it| it.complete),
+            leechers: counts.map(|it| it.incomplete),
+            downloads: counts.and_then(|it| it.downloaded),
             scraped: counts.is_some(),
             peers: Vec::new(),
             interval: None,
@@ -259,18 +271,16 @@ impl Inquiry {
 
 impl Finding {
     fn take(&mut self, answer: Answer) {
+        // It has just heard of us.
+        let leechers = answer.incomplete.map(|it| it.saturating_sub(1));
+        let counts = [answer.complete, leechers, answer.downloaded];
+        let possible = counts.iter().flatten().all(|it| *it <= COUNT_MAX);
         // By zeros UDP trackers say that they do not know the torrent, and some that they do not tell.
-        let told = self.counts.is_some_and(|it| it != Counts::default());
-        let counts = Counts {
-            complete: answer.complete.unwrap_or(0),
-            // It has just heard of us.
-            incomplete: answer.incomplete.unwrap_or(0).saturating_sub(1),
-            downloaded: answer.downloaded.unwrap_or(0),
-        };
-        let tells = answer.complete.is_some() || answer.incomplete.is_some();
-        if !told && tells && counts.are_possible() {
-            self.scraped &= counts == Counts::default();
-            self.counts = Some(counts);
+        let told = self.counts().any(|it| it > 0);
+        let tells = counts.iter().flatten().any(|it| *it > 0);
+        if possible && !told && (tells || !self.scraped) {
+            self.scraped = false;
+            [self.seeds, self.leechers, self.downloads] = counts;
         }
         let mut seen = BTreeSet::new();
         self.peers = answer.peers;
@@ -288,6 +298,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::http::fake::direct;
     use super::*;
+    use crate::protocol::tracker::scrape::Counts;
     use crate::protocol::tracker::udp::{Question, Reply};
     use std::net::UdpSocket;
 
@@ -389,8 +400,8 @@ mod tests {
             let findings = survey(&[vec![url]], short).unwrap();
             let finding = findings.recv_timeout(PATIENCE).unwrap();
             assert_eq!((finding.error, finding.scraped), (None, false));
-            let counts = finding.counts.unwrap();
-            assert_eq!((counts.complete, counts.incomplete), (2, 2));
+            let counts = (finding.seeds, finding.leechers, finding.downloads);
+            assert_eq!(counts, (Some(2), Some(2), None));
         }
     }
 

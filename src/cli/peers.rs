@@ -149,10 +149,7 @@ fn page(subject: &Subject, findings: &[Finding]) -> String {
         "tracker",
     ]);
     for finding in findings {
-        let count = |pick: fn(&crate::protocol::tracker::scrape::Counts) -> u64| {
-            let number = finding.counts.as_ref().map(pick);
-            number.map_or("-".to_owned(), |it| it.to_string())
-        };
+        let count = |number: Option<u64>| number.map_or("-".to_owned(), |it| it.to_string());
         let mut tracker = shown(&without_secrets(&finding.url));
         if let Some(error) = &finding.error {
             let _ = write!(tracker, ": {}", shown(&error.to_string()));
@@ -165,9 +162,9 @@ fn page(subject: &Subject, findings: &[Finding]) -> String {
             None => finding.peers.len().to_string(),
         };
         row([
-            &count(|it| it.complete),
-            &count(|it| it.incomplete),
-            &count(|it| it.downloaded),
+            &count(finding.seeds),
+            &count(finding.leechers),
+            &count(finding.downloads),
             &peers,
             &time(finding.time),
             &tracker,
@@ -218,9 +215,9 @@ impl<'a> Report<'a> {
         let asked = |it: &'a Finding| Asked {
             tracker: without_secrets(&it.url),
             tier: Some(it.tier),
-            seeds: it.counts.map(|it| it.complete),
-            leechers: it.counts.map(|it| it.incomplete),
-            downloads: it.counts.map(|it| it.downloaded),
+            seeds: it.seeds,
+            leechers: it.leechers,
+            downloads: it.downloads,
             scraped: it.scraped,
             addresses: &it.peers,
             interval: it.interval,

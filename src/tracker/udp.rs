@@ -121,7 +121,7 @@ impl Desk {
                     Counts {
                         complete: swarm.seeds as u64,
                         incomplete: swarm.leechers as u64,
-                        downloaded: u64::from(swarm.completed),
+                        downloaded: Some(u64::from(swarm.completed)),
                     }
                 });
                 let counts = counts.collect();

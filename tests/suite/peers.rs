@@ -23,7 +23,7 @@ struct Tracker {
 const COUNTS: Counts = Counts {
     complete: 3,
     incomplete: 2,
-    downloaded: 40,
+    downloaded: Some(40),
 };
 
 fn peers() -> Vec<SocketAddr> {
@@ -166,7 +166,7 @@ fn every_tracker_is_asked_and_told_at_once_that_we_do_not_take_part() {
     assert_eq!(figures(2), [Null, Null, Null, json!(false), Null]);
     assert_eq!(
         figures(3),
-        [json!(7), json!(4), json!(0), json!(false), json!(900)]
+        [json!(7), json!(4), Null, json!(false), json!(900)]
     );
     assert_eq!(
         row(0)["addresses"],

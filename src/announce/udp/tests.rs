@@ -84,7 +84,7 @@ fn honest(question: Question, peers: &[u8]) -> Vec<u8> {
             counts: vec![Counts {
                 complete: 1,
                 incomplete: 2,
-                downloaded: 3,
+                downloaded: Some(3),
             }],
         }
         .encode(),
@@ -160,7 +160,7 @@ fn an_id_serves_for_a_minute() {
     let counted = Counts {
         complete: 1,
         incomplete: 2,
-        downloaded: 3,
+        downloaded: Some(3),
     };
     assert_eq!(counts, Ok(vec![counted]));
     assert_eq!(tracker.log(), "caas");

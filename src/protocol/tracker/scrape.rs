@@ -29,16 +29,15 @@ pub struct Counts {
     pub complete: u64,
     /// Peers that still lack something: leechers.
     pub incomplete: u64,
-    /// How often the download was completed, as far as the tracker was told.
-    pub downloaded: u64,
+    /// How often the download was completed, as far as the tracker was told; `None`: it does not count these.
+    pub downloaded: Option<u64>,
 }
 
 impl Counts {
     /// Whether there can be so many.
     pub fn are_possible(&self) -> bool {
-        [self.complete, self.incomplete, self.downloaded]
-            .iter()
-            .all(|&count| count <= COUNT_MAX)
+        let counts = [Some(self.complete), Some(self.incomplete), self.downloaded];
+        counts.into_iter().flatten().all(|it| it <= COUNT_MAX)
     }
 
     /// The greater number of each, where a tracker is asked twice.
@@ -126,12 +125,12 @@ impl Scraped {
     pub fn encode(&self) -> Vec<u8> {
         let number = |count: u64| Value::from(i64::try_from(count).unwrap_or(i64::MAX));
         let files = self.files.iter().map(|(hash, counts)| {
-            let entry = Value::dict([
+            let mut entry = vec![
                 ("complete", number(counts.complete)),
-                ("downloaded", number(counts.downloaded)),
                 ("incomplete", number(counts.incomplete)),
-            ]);
-            (hash.0, entry)
+            ];
+            entry.extend(counts.downloaded.map(|it| ("downloaded", number(it))));
+            (hash.0, Value::dict(entry))
         });
         let mut root = vec![("files", Value::dict(files))];
         if let Some(seconds) = self.min_interval {
@@ -154,8 +153,7 @@ fn counts(entry: Item<'_>) -> Option<Counts> {
     Some(Counts {
         complete: count(b"complete")?,
         incomplete: count(b"incomplete")?,
-        // Some trackers do not count these.
-        downloaded: count(b"downloaded").unwrap_or(0),
+        downloaded: count(b"downloaded"),
     })
 }
 
@@ -165,11 +163,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn counted(complete: u64, downloaded: u64, incomplete: u64) -> Counts {
+    fn counted(complete: u64, downloaded: impl Into<Option<u64>>, incomplete: u64) -> Counts {
         Counts {
             complete,
             incomplete,
-            downloaded,
+            downloaded: downloaded.into(),
         }
     }
 
@@ -184,7 +182,7 @@ mod tests {
 
         #[test]
         fn every_answer_survives_its_encoding(
-            files in proptest::collection::btree_map(any::<[u8; 20]>(), (0..=i64::MAX as u64, 0..9u64, 0..9u64), 0..20),
+            files in proptest::collection::btree_map(any::<[u8; 20]>(), (0..=i64::MAX as u64, proptest::option::of(0..9u64), 0..9u64), 0..20),
             min_interval: Option<i64>,
         ) {
             // On the wire they stand in the order of the hashes.
@@ -251,7 +249,7 @@ mod tests {
             e5:flagsd20:min_request_intervali60eee";
         let scraped = Scraped::decode(body).unwrap();
         let d = InfoHash([b'd'; 20]);
-        assert_eq!(scraped.files, [(d, counted(1, 0, 2))]);
+        assert_eq!(scraped.files, [(d, counted(1, None, 2))]);
         assert_eq!(scraped.min_interval, Some(60));
         assert_eq!(Scraped::decode(b"d5:filesi1ee"), Ok(Scraped::default()));
         assert_eq!(Scraped::decode(b"de"), Ok(Scraped::default()));

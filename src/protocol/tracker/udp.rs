@@ -364,7 +364,7 @@ impl<'a> Reply<'a> {
                 let number = |it: u64| u32::try_from(it).unwrap_or(u32::MAX).to_be_bytes();
                 for counts in counts {
                     out.extend(number(counts.complete));
-                    out.extend(number(counts.downloaded));
+                    out.extend(number(counts.downloaded.unwrap_or(0)));
                     out.extend(number(counts.incomplete));
                 }
             }
@@ -402,7 +402,7 @@ impl<'a> Reply<'a> {
                     let mut number = || u32_of(&mut rest).map_or(0, u64::from);
                     Counts {
                         complete: number(),
-                        downloaded: number(),
+                        downloaded: Some(number()),
                         incomplete: number(),
                     }
                 });

@@ -230,7 +230,7 @@ mod tests {
         let counts = read.of(asked[0]).unwrap();
         assert_eq!(
             (counts.complete, counts.incomplete, counts.downloaded),
-            (1, 5, 7)
+            (1, 5, Some(7))
         );
         assert_eq!(read.of(asked[1]).unwrap().complete, 0);
         assert!(String::from_utf8_lossy(&response).contains("11:downloadersi2e"));

@@ -73,7 +73,7 @@ proptest! {
         counts in vec(any::<[u32; 3]>(), 0..20),
     ) {
         let counts = counts.into_iter().map(|[a, b, c]| Counts {
-            complete: a.into(), downloaded: b.into(), incomplete: c.into(),
+            complete: a.into(), downloaded: Some(b.into()), incomplete: c.into(),
         });
         let [interval, leechers, seeders] = numbers;
         for one in [
@@ -155,7 +155,7 @@ fn replies_have_the_bytes_of_the_specification() {
                 transaction,
                 counts: vec![Counts {
                     complete: 1,
-                    downloaded: 3,
+                    downloaded: Some(3),
                     incomplete: 2,
                 }],
             },
