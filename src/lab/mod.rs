@@ -27,7 +27,10 @@ use crate::client::{Ending, Notice, StartError};
 use crate::protocol::metainfo::MetainfoError;
 use chronicle::{Arrival, Chronicle, Turn};
 use crossbeam_channel::Receiver;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use std::fs::File;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -203,24 +206,43 @@ fn trouble(path: &Path, error: &std::io::Error) -> LabError {
     }
 }
 
-/// A new folder that is removed with everything in it when the lab is over.
-struct Folder(PathBuf);
+/// How the names of labs' folders begin.
+const NAME: &str = "ropewalk-lab-";
+
+/// Names that are tried for a folder.
+const NAMES: usize = 16;
+
+/// A new folder that is removed with everything in it when the lab is over, or by the next lab, where this one was
+/// killed: a lock on it says that somebody is in there, and ends with its process.
+struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
 
 impl Folder {
     fn new() -> Result<Folder, LabError> {
-        let name = format!(
-            "ropewalk-lab-{}-{:08x}",
-            std::process::id(),
-            fastrand::u32(..)
-        );
-        let path = std::env::temp_dir().join(name);
-        // Not `create_dir_all`: a folder that is there already is somebody else's.
-        std::fs::create_dir(&path).map_err(|error| trouble(&path, &error))?;
-        Ok(Folder(path))
+        let among = std::env::temp_dir();
+        sweep(&among);
+        Folder::within(&among)
+    }
+
+    fn within(among: &Path) -> Result<Folder, LabError> {
+        for _ in 0..NAMES {
+            let name = format!("{NAME}{}-{:08x}", std::process::id(), fastrand::u32(..));
+            let path = among.join(name);
+            // Not `create_dir_all`: a folder that is there already is somebody else's.
+            std::fs::create_dir(&path).map_err(|error| trouble(&path, &error))?;
+            // Before it was locked, another lab may have swept it away.
+            if let Some(_lock) = lock(&path) {
+                return Ok(Folder { path, _lock });
+            }
+        }
+        let error = std::io::Error::other("no new folder can be locked");
+        Err(trouble(among, &error))
     }
 
     fn sub(&self, name: &str) -> Result<PathBuf, LabError> {
-        let path = self.0.join(name);
+        let path = self.path.join(name);
         std::fs::create_dir(&path).map_err(|error| trouble(&path, &error))?;
         Ok(path)
     }
@@ -229,6 +251,57 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         // What cannot be removed is left to the system's own cleaning.
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Removes the folders of labs of ours that were killed. What does not go is no trouble.
+fn sweep(among: &Path) {
+    let entries = std::fs::read_dir(among).into_iter().flatten().flatten();
+    let labs = entries.filter(|it| {
+        it.file_name()
+            .as_encoded_bytes()
+            .starts_with(NAME.as_bytes())
+    });
+    for entry in labs {
+        let path = entry.path();
+        if let Some(_lock) = lock(&path) {
+            let _ = std::fs::remove_dir_all(&path);
+        }
+    }
+}
+
+/// The lock on a folder of ours, if nobody has it and the folder is still there.
+fn lock(path: &Path) -> Option<File> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
+    rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive).ok()?;
+    let found = folder.metadata().ok()?;
+    let ours = found.uid() == rustix::process::geteuid().as_raw();
+    (ours && found.nlink() > 0).then_some(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_lab_that_was_killed_is_swept_away_by_the_next_one_and_a_living_one_is_not() {
+        let among = tempfile::tempdir().unwrap();
+        let living = Folder::within(among.path()).unwrap();
+        let dead = among.path().join("ropewalk-lab-1-00000000");
+        std::fs::create_dir_all(dead.join("3")).unwrap();
+        std::fs::write(dead.join("3/book"), "pages").unwrap();
+        let others = among.path().join("ropewalk-laboratory");
+        std::fs::create_dir(&others).unwrap();
+        let link = among.path().join("ropewalk-lab-link");
+        std::os::unix::fs::symlink(&others, &link).unwrap();
+        sweep(among.path());
+        assert!(living.path.exists() && !dead.exists());
+        assert!(others.exists() && link.is_symlink());
+        let path = living.path.clone();
+        drop(living);
+        assert!(!path.exists());
     }
 }

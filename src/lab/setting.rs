@@ -48,7 +48,7 @@ pub(super) fn start_tracker() -> Result<tracker::Running, LabError> {
 /// Where the book is, and its name.
 pub(super) fn open_book(plan: &Plan, folder: &Folder) -> Result<(PathBuf, String), LabError> {
     let Some(path) = &plan.file else {
-        let original = folder.0.join(book::NAME);
+        let original = folder.path.join(book::NAME);
         let text = book::write(plan.rng);
         std::fs::write(&original, text).map_err(|error| trouble(&original, &error))?;
         return Ok((original, book::NAME.to_owned()));
@@ -69,7 +69,7 @@ pub(super) fn open_book(plan: &Plan, folder: &Folder) -> Result<(PathBuf, String
         None => Err(refused("it has no name".into())),
         Some(name) => {
             // A copy, because nobody else changes that while it is read.
-            let original = folder.0.join("original");
+            let original = folder.path.join("original");
             std::fs::File::open(path).map_err(|error| refused(error.to_string()))?;
             std::fs::copy(path, &original).map_err(|error| trouble(&original, &error))?;
             Ok((original, name.into_owned()))

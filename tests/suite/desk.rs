@@ -89,6 +89,7 @@ impl Desk {
         command
             .arg("--default-signal=HUP,INT,TERM")
             .arg(env!("CARGO_BIN_EXE_ropewalk"))
+            .env("TMPDIR", self.folder.path())
             .current_dir(self.folder.path());
         command
     }

@@ -58,6 +58,18 @@ fn a_table_of_six_ends_with_six_equal_books_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn what_a_lab_that_was_killed_leaves_goes_with_the_next_one() {
+    let desk = desk();
+    let words = ["lab", "--json", "--file", "little book.bin", "--up", "1K"];
+    let mut killed = desk.start(&words);
+    killed.wait_for("written");
+    drop(killed);
+    assert_eq!(names(&desk).len(), 2);
+    lab(&desk, &[], 0);
+    assert_eq!(names(&desk), ["little book.bin"]);
+}
+
+#[test]
 fn pages_are_copied_from_each_other_and_the_figures_agree() {
     let events = lab(&desk(), &[], 0);
     let came = |from: &dyn Fn(&Value) -> bool| {
@@ -237,6 +249,20 @@ fn a_report_goes_down_a_pipe_as_well() {
     let words = [&words[..], &["--report", "/dev/stdout"]].concat();
     let outcome = desk.run(&words).expect(0);
     assert!(outcome.out.contains("</html>"), "{outcome:?}");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_refused_before_the_lab() {
+    let words = [
+        "lab",
+        "--file",
+        "little book.bin",
+        "--report",
+        "/proc/lab.html",
+    ];
+    let outcome = desk().run(&words).expect(2);
+    assert!(outcome.err.contains("/proc/lab.html"), "{outcome:?}");
+    assert!(outcome.out.is_empty(), "{outcome:?}");
 }
 
 #[test]
