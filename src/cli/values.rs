@@ -7,7 +7,7 @@ use super::words::Word;
 use crate::create::{PIECE_LENGTH_LONGEST, PIECE_LENGTH_SHORTEST};
 use crate::protocol::glob::Glob;
 use crate::protocol::metainfo::{tracker_address, webseed_address};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -65,13 +65,18 @@ pub fn time(
     }
 }
 
-/// `--timeout`: seconds, more than 0.
-pub fn timeout(word: Option<&Word>) -> Result<Option<Duration>, Complaint> {
-    let number = limit("--timeout", word, 0.0)?;
-    match (word, number) {
-        (Some(word), None) => Err(wrong("--timeout", word, "a number of seconds above 0")),
-        _ => time("--timeout", number, 1.0),
-    }
+/// Seconds, more than 0; not given means no limit.
+pub fn seconds(option: &str, word: Option<&Word>) -> Result<Option<Duration>, Complaint> {
+    let Some(word) = word else {
+        return Ok(None);
+    };
+    let number = word.text().parse::<f64>().ok();
+    let number = number.filter(|it| it.is_finite() && *it > 0.0);
+    let number = number.ok_or_else(|| wrong(option, word, "a number of seconds above 0"))?;
+    time(option, Some(number), 1.0).map_err(|complaint| Complaint {
+        hint: format!("without {option} there is no limit"),
+        ..complaint
+    })
 }
 
 /// `--port`, `--tracker-port`.
@@ -122,8 +127,7 @@ pub fn count(
 }
 
 /// Where a tracker is without being told: every address, of both families, and the usual port.
-pub const EVERYWHERE: SocketAddr =
-    SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), 6969);
+pub const EVERYWHERE: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 6969);
 
 /// `--http` and `--udp` of `tracker`: an address and a port, or a port alone.
 pub fn listen(option: &str, words: &[Word]) -> Result<Vec<SocketAddr>, Complaint> {
@@ -136,7 +140,14 @@ pub fn listen(option: &str, words: &[Word]) -> Result<Vec<SocketAddr>, Complaint
             .or_else(|| port.parse().ok().map(everywhere))
             .ok_or_else(|| {
                 let mut complaint = wrong(option, word, "ADDRESS:PORT, [IPV6]:PORT or a port");
-                if let Ok(ip) = text.trim_matches(['[', ']']).parse() {
+                let parts = text.rsplit_once(':');
+                let meant = parts.and_then(|(ip, port)| {
+                    let ip = ip.parse::<Ipv6Addr>().ok()?;
+                    Some(SocketAddr::new(ip.into(), port.parse().ok()?))
+                });
+                if let Some(meant) = meant {
+                    complaint.hint = format!("an IPv6 address stands in brackets: {meant}");
+                } else if let Ok(ip) = text.trim_matches(['[', ']']).parse() {
                     let usual = SocketAddr::new(ip, EVERYWHERE.port());
                     complaint.hint = format!("with the usual port: {usual}");
                 }
@@ -443,9 +454,9 @@ mod tests {
     #[test]
     fn a_time_that_no_clock_can_add_is_refused() {
         assert!(time("--seed-time", Some(1e300), 60.0).is_err());
-        assert!(timeout(Some(&word("0"))).is_err());
+        assert!(seconds("--timeout", Some(&word("0"))).is_err());
         assert_eq!(
-            timeout(Some(&word("1.5"))).unwrap(),
+            seconds("--timeout", Some(&word("1.5"))).unwrap(),
             Some(Duration::from_millis(1500))
         );
     }
@@ -524,6 +535,9 @@ mod tests {
         }
         let complaint = listen("--http", &[word("[::1]")]).unwrap_err();
         assert_eq!(complaint.hint, "with the usual port: [::1]:6969");
+        let complaint = listen("--http", &[word("::1:7001")]).unwrap_err();
+        let hint = "an IPv6 address stands in brackets: [::1]:7001";
+        assert_eq!(complaint.hint, hint);
         for (text, said) in [
             ("fe80::1", "one link"),
             ("[fe80::1%eth0]", "one link"),
@@ -536,6 +550,18 @@ mod tests {
             let complaint = bind(Some(&word(text))).unwrap_err();
             assert!(complaint.sentence.contains(said), "{text}: {complaint:?}");
         }
+    }
+
+    #[test]
+    fn where_0_is_refused_no_hint_recommends_it() {
+        for text in ["0", "-1", "nan", "inf", "1e300", "x", ""] {
+            let complaint = seconds("--timeout", Some(&word(text))).unwrap_err();
+            assert!(!complaint.sentence.contains("0 or more"), "{complaint:?}");
+            assert!(!complaint.hint.contains('0'), "{complaint:?}");
+        }
+        let half = seconds("--timeout", Some(&word("0.5"))).unwrap();
+        assert_eq!(half, Some(Duration::from_millis(500)));
+        assert_eq!(seconds("--timeout", None).unwrap(), None);
     }
 
     #[test]

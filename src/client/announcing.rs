@@ -15,7 +15,7 @@ use crate::protocol::peer::PeerId;
 use crate::protocol::tracker::http::{Occasion, Request};
 use crate::swarm::event::{Event, Moment, Origin};
 use crossbeam_channel::{Sender, unbounded};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -59,6 +59,8 @@ pub(super) struct Announcing {
     seen_as: BTreeSet<IpAddr>,
     /// Trackers that the user was told of because they fail.
     failing: BTreeSet<String>,
+    /// What trackers warned of last: the user was told.
+    warned: BTreeMap<String, String>,
     leaving: bool,
 }
 
@@ -82,6 +84,7 @@ impl Announcing {
             content: false,
             seen_as: BTreeSet::new(),
             failing: BTreeSet::new(),
+            warned: BTreeMap::new(),
             leaving: false,
         }
     }
@@ -167,6 +170,11 @@ impl Announcing {
         let tracker = http::shown(&answered.url);
         if let Ok(answer) = &answered.outcome
             && let Some(warning) = &answer.warning
+            && self
+                .warned
+                .insert(tracker.clone(), warning.clone())
+                .as_ref()
+                != Some(warning)
         {
             let text = format!("the tracker {tracker} warns: {warning}");
             board.post(Notice::Warning {
@@ -414,6 +422,28 @@ mod tests {
         };
         let found = one.answered(answered("http://a/", answer), &board, Moment::ZERO);
         assert_eq!(found, peers[1..]);
+    }
+
+    #[test]
+    fn a_tracker_that_repeats_its_warning_is_shown_once() {
+        let (mut one, _outcomes) = announcing(&["http://a/"]);
+        let (board, notices) = Noticeboard::new();
+        for warning in ["be kind", "be kind", "be kinder"] {
+            let answer = Answer {
+                warning: Some(warning.into()),
+                ..Answer::default()
+            };
+            one.answered(answered("http://a/", answer), &board, Moment::ZERO);
+        }
+        let warnings = notices.try_iter().filter_map(|notice| match notice {
+            Notice::Warning { text, .. } => Some(text),
+            _ => None,
+        });
+        let said = |what| format!("the tracker http://a warns: {what}");
+        assert_eq!(
+            warnings.collect::<Vec<_>>(),
+            [said("be kind"), said("be kinder")]
+        );
     }
 
     #[test]

@@ -80,13 +80,6 @@ impl LabWords {
         let count = |option, word: &Option<Word>, bounds, default| {
             values::count(option, word.as_ref(), bounds, default)
         };
-        let seconds = values::limit("--no-seed-after", self.no_seed_after.as_ref(), 0.0)?;
-        if self.no_seed_after.is_some() && seconds.is_none() {
-            return Err(Complaint::usage(
-                "--no-seed-after takes a number of seconds above 0",
-                "a seed that was never there has given nothing",
-            ));
-        }
         for (option, word) in [("--file", &self.file), ("--report", &self.report)] {
             if word.as_ref().is_some_and(|word| word.0.is_empty()) {
                 let sentence = format!("{option} takes a file, not nothing");
@@ -101,7 +94,7 @@ impl LabWords {
             free_riders: count("--free-riders", &self.free_riders, 0..=PEERS_MAX, 0)?,
             liars: count("--liars", &self.liars, 0..=SEEDS_MAX, 0)?,
             leave: count("--leave", &self.leave, 0..=PEERS_MAX, 0)?,
-            no_seed_after: values::time("--no-seed-after", seconds, 1.0)?,
+            no_seed_after: values::seconds("--no-seed-after", self.no_seed_after.as_ref())?,
             file: self.file.map(|word| word.0.into()),
         };
         if plan.free_riders + plan.leave >= plan.peers {

@@ -224,7 +224,7 @@ pub(super) fn get(words: GetWords) -> Result<Command, Complaint> {
         } else {
             values::time("--seed-time", minutes, 60.0)?
         },
-        timeout: values::timeout(words.timeout.as_ref())?,
+        timeout: values::seconds("--timeout", words.timeout.as_ref())?,
         peers: values::peers(&words.peer)?,
         trackers: !words.no_tracker,
         max_peers: values::max_peers(words.max_peers.as_ref(), MAX_PEERS)?,

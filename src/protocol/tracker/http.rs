@@ -270,7 +270,7 @@ pub enum RetryIn {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
     /// The tracker said no. The reason is cut to 200 characters and a stranger's text: escape it.
-    #[error("the tracker refuses: {reason}")]
+    #[error("the tracker refuses{}", because(reason))]
     Refused {
         /// Why, in the tracker's words.
         reason: String,
@@ -396,6 +396,14 @@ fn external_ip(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
         .ok()
+}
+
+/// The end of the sentence about a refusal.
+fn because(reason: &str) -> String {
+    match reason.trim() {
+        "" => " and does not say why".to_owned(),
+        reason => format!(": {reason}"),
+    }
 }
 
 /// A stranger's text, cut. The bytes are cut before they are decoded: it may be megabytes.
@@ -544,6 +552,8 @@ mod tests {
         let body = b"d5:peers0:14:failure reason12:test messagee";
         assert_eq!(Answer::decode(body), refused("test message", None));
         assert_eq!(Answer::decode(&refusal("no")), refused("no", None));
+        let silent = Answer::decode(&refusal(" ")).unwrap_err().to_string();
+        assert_eq!(silent, "the tracker refuses and does not say why");
         let body = b"d14:failure reason4:full8:retry ini5ee";
         assert_eq!(
             Answer::decode(body),

@@ -83,7 +83,8 @@ impl Registry {
             index: Index::new(),
             totals: Totals::default(),
             largest: 0,
-            tick_length: (setup.interval / TICKS_PER_INTERVAL).max(PATIENCE_MIN / PATIENCE.into()),
+            tick_length: (setup.interval / TICKS_PER_INTERVAL)
+                .max(PATIENCE_MIN / u32::from(PATIENCE)),
             ticks: 0,
             unswept: 0,
             broom: 0,
