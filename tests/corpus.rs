@@ -329,7 +329,12 @@ fn scrape_holds(row: &str, body: &[u8]) -> Result<(), String> {
     let scraped = Scraped::decode(body).map_err(|error| error.to_string())?;
     let found = scraped.files.iter();
     let found: Vec<_> = found
-        .map(|(hash, it)| (&hash.0, [it.complete, it.downloaded, it.incomplete]))
+        .map(|(hash, it)| {
+            (
+                &hash.0,
+                [it.complete, it.downloaded.unwrap(), it.incomplete],
+            )
+        })
         .collect();
     (found == expected)
         .then_some(())
@@ -350,7 +355,7 @@ fn udp_answer_holds(row: &str, datagram: &[u8]) -> Result<(), String> {
         ("trk-035", Ok(Reply::Scraped { counts, .. })) => {
             let numbers = counts.iter();
             let numbers: Vec<_> = numbers
-                .map(|it| [it.complete, it.downloaded, it.incomplete])
+                .map(|it| [it.complete, it.downloaded.unwrap(), it.incomplete])
                 .collect();
             numbers == [[1, 3, 2]]
         }
