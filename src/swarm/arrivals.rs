@@ -337,6 +337,9 @@ impl Swarm {
             self.show_to_all(now, actions);
         }
         if let Some(address) = peer.listens {
+            // It was quicker to hang up than we.
+            let over = peer.holds.is_full() && (!self.facts.downloads || self.is_complete());
+            let why = if over { &Farewell::BothComplete } else { why };
             self.addresses.left(address, why, now);
             self.keep_joined(address, now);
         }
@@ -449,6 +452,23 @@ mod tests {
         assert_eq!(farewell(&actions, 1), Some(Farewell::Ourselves));
         scene.lose(1, Farewell::Ourselves);
         assert!(scene.swarm.hopeless());
+        assert_eq!(dials(&scene.wait(Duration::from_secs(600))), 0);
+    }
+
+    #[test]
+    fn who_has_everything_as_we_have_is_not_called_again_whoever_hung_up_first() {
+        let mut scene = Scene::complete();
+        let address = greeting(1).address;
+        let (addresses, origin) = (vec![address], Origin::Tracker);
+        assert_eq!(dials(&scene.event(Event::Found { addresses, origin })), 1);
+        let greeting = Greeting {
+            way: Way::Dialled,
+            ..greeting(1)
+        };
+        let peer = PeerKey(1);
+        scene.event(Event::Connected { peer, greeting });
+        scene.say(1, Message::HaveAll);
+        scene.lose(1, Farewell::Closed);
         assert_eq!(dials(&scene.wait(Duration::from_secs(600))), 0);
     }
 
