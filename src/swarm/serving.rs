@@ -122,7 +122,8 @@ impl Swarm {
 
     /// Shows a peer the next piece, or everything, where we hide what we have.
     pub(super) fn show_more(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
-        let Some(peer) = self.peers.get(&key).filter(|peer| !peer.leaving) else {
+        let peer = self.peers.get(&key).filter(|peer| !peer.leaving);
+        let (Some(peer), true) = (peer, self.spread.is_some()) else {
             return;
         };
         let window = self.window(peer, now);
@@ -155,8 +156,11 @@ impl Swarm {
         }
         let looks = peer.wants_us && spread.waits(key, window);
         // Who knows all asked for this one, too, and has it of others soon.
-        for (_, peer) in (self.peers.iter_mut()).filter(|(other, _)| spread.knows_all(**other)) {
-            shown.iter().for_each(|piece| peer.uploads.defer(*piece));
+        if !shown.is_empty() {
+            let peers = self.peers.iter_mut();
+            for (_, peer) in peers.filter(|(other, _)| spread.knows_all(**other)) {
+                shown.iter().for_each(|piece| peer.uploads.defer(*piece));
+            }
         }
         if looks || spread.is_lively(now) {
             self.pace.show.get_or_insert(now + SHOW_AGAIN);
