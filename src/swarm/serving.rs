@@ -5,7 +5,7 @@ use super::choker::Candidate;
 use super::event::{Action, Moment, PeerKey};
 use super::peer::Peer;
 use super::spread::{Spread, Viewing};
-use super::uploads::patience;
+use super::uploads::{patience, stall};
 use crate::protocol::PieceIndex;
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::peer::Message;
@@ -117,7 +117,7 @@ impl Swarm {
         let waits = self
             .turns
             .anybody(|key| self.peers.get(&key).map(|peer| &peer.uploads));
-        self.pace.pump = waits.then(|| now + patience(rate));
+        self.pace.pump = waits.then(|| now + stall(rate));
     }
 
     /// Shows a peer the next piece, or everything, where we hide what we have.

@@ -26,12 +26,18 @@ const AHEAD_MAX: u64 = 8 * 1024 * 1024;
 /// Bytes with all threads together at first, and at least; more where the line is faster.
 const LINE_FIRST: u64 = 128 * 1024;
 const LINE_MIN: u64 = 2 * BLOCK_LENGTH as u64;
-/// What the line carries in one part in so many of a second is with the threads.
+/// What the line carries in one part in so many of a second is with threads from which blocks leave.
 const LINE_PART: u64 = 20;
+/// And in one part in so many with all of them, those included in which nothing moves just now.
+const MOST_PART: u64 = 5;
 /// With a limit the threads have grants for a tenth of a second, and need more than one at hand.
 const GRANTS_PART: u64 = 4;
 /// So many requests fill the line for as long as it takes to be asked for the next ones.
 const CROWD: usize = 8;
+/// A thread from which no block leaves while the line carries so many waits for its peer's acknowledgements, as a
+/// connection does when it begins, or has lost something: meanwhile the line is free for others.
+const STALLED_BLOCKS: u64 = 8;
+const STALLED_MIN: Duration = Duration::from_millis(10);
 /// A peer to which nothing moves for so long keeps nobody waiting; on a slow line, while so many blocks leave.
 const STUCK: Duration = Duration::from_millis(300);
 /// Slower than this is not believed to be the line, but somebody who does not take what is sent.
@@ -44,11 +50,20 @@ pub fn patience(rate: u64) -> Duration {
     STUCK.max(Duration::from_millis(millis))
 }
 
+/// How long a thread keeps the line to itself from which no block leaves, where `rate` bytes a second leave.
+pub fn stall(rate: u64) -> Duration {
+    let micros = STALLED_BLOCKS * u64::from(BLOCK_LENGTH) * 1_000_000 / rate.max(STUCK_RATE);
+    Duration::from_micros(micros).clamp(STALLED_MIN, patience(rate))
+}
+
 /// Whose turn it is at the uplink.
 ///
 /// An uplink that serves twenty peers a block each in turn brings all of them their pieces at the end
 /// of a second, and none of them has anything to pass on before. One that serves them a piece each
 /// brings the first after a twentieth. So little is handed to the threads, and turns last a piece.
+///
+/// But one connection alone does not fill a line: its window has to open first, and acknowledgements come back
+/// behind what the other end sends. So the next turn begins early where the first stalls ([`stall`]).
 #[derive(Debug)]
 pub struct Turns {
     /// Bytes in a turn.
@@ -143,10 +158,11 @@ impl Turns {
         if self.line.is_empty() {
             return None;
         }
-        let patience = patience(rate);
-        let mut ahead = 0;
+        let (stall, patience) = (stall(rate), patience(rate));
+        let (mut moving, mut ahead) = (0, 0);
         self.busy.retain(|key| {
             let uploads = uploads(*key).filter(|it| !it.ahead.is_empty());
+            moving += uploads.map_or(0, |it| it.holds_up(now, stall));
             ahead += uploads.map_or(0, |it| it.holds_up(now, patience));
             uploads.is_some()
         });
@@ -155,7 +171,7 @@ impl Turns {
             (false, 0) => LINE_FIRST,
             (false, _) => (rate / LINE_PART).max(LINE_MIN),
         };
-        if ahead >= line {
+        if moving >= line || ahead >= line.max(rate / MOST_PART) {
             return None;
         }
         if let Some((peer, piece, left)) = &mut self.holder
@@ -420,6 +436,42 @@ mod tests {
         // A block takes a quarter of a second: nobody is stuck yet.
         assert_eq!(hand_over(Duration::from_millis(900)), None);
         assert_eq!(hand_over(Duration::from_millis(1_100)), Some(PeerKey(0)));
+    }
+
+    #[test]
+    fn where_nothing_leaves_the_next_turn_begins_early_and_not_everybody_s_at_once() {
+        let rate = 5_000_000;
+        assert_eq!(stall(rate), Duration::from_micros(26_214));
+        assert_eq!(stall(1 << 30), STALLED_MIN);
+        let all = blocks(16);
+        let mut waiting: Vec<_> = (0..9).map(|_| Uploads::default()).collect();
+        let mut turns = Turns::new(1 << 18);
+        for (key, uploads) in waiting.iter_mut().enumerate() {
+            all.iter()
+                .for_each(|block| assert!(uploads.request(*block)));
+            turns.stand_in_line(PeerKey(key as u64));
+        }
+        let mut handed_by = |now| {
+            while let Some(key) = turns.next(rate, false, now, |key| waiting.get(key.0 as usize)) {
+                waiting[key.0 as usize].hand_over(now);
+            }
+            let bytes = waiting.iter().map(|it| it.ahead_bytes);
+            (
+                bytes.clone().sum::<u64>(),
+                bytes.filter(|it| *it > 0).count(),
+            )
+        };
+        let twentieth = rate / LINE_PART;
+        let (bytes, peers) = handed_by(Moment::ZERO);
+        assert!((twentieth..twentieth + 16_384).contains(&bytes));
+        assert_eq!(peers, 1);
+        assert_eq!(handed_by(Duration::from_millis(26)), (bytes, peers));
+        let (more, peers) = handed_by(Duration::from_millis(27));
+        assert!((2 * twentieth..2 * twentieth + 32_768).contains(&more));
+        assert_eq!(peers, 2);
+        let (most, _) = handed_by(Duration::from_millis(299));
+        let last = handed_by(Duration::from_millis(299));
+        assert!(most <= rate / MOST_PART + 16_384 && last.0 == most);
     }
 
     #[test]
