@@ -36,6 +36,7 @@ mod serving;
 pub mod spread;
 pub mod suspects;
 mod takeover;
+pub mod turns;
 pub mod uploads;
 
 use crate::protocol::bitfield::Bitfield;
@@ -56,7 +57,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use suspects::Suspects;
 use takeover::Moves;
-use uploads::Turns;
+use turns::Turns;
 
 /// How often requests are looked at for time-outs, while there are any.
 const TICK: Duration = Duration::from_secs(1);
@@ -467,6 +468,7 @@ impl Swarm {
                     asked.block
                 );
             }
+            peer.uploads.check_invariants();
             let wanted = self.offers(&peer.holds);
             assert_eq!(peer.offers, wanted, "what {key:?} has that we want");
             if !peer.leaving {

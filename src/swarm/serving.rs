@@ -5,7 +5,7 @@ use super::choker::Candidate;
 use super::event::{Action, Moment, PeerKey};
 use super::peer::Peer;
 use super::spread::{Spread, Viewing};
-use super::uploads::{patience, stall};
+use super::turns::patience;
 use crate::protocol::PieceIndex;
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::peer::Message;
@@ -64,9 +64,10 @@ impl Swarm {
         let changes = self.choker.decide(&candidates, gives, now, &mut self.rng);
         // Half a piece is nothing that could be passed on.
         let spreads = self.spread.as_ref().is_some_and(Spread::is_on);
-        let in_turn = self.turns.holder().filter(|_| spreads);
-        for peer in changes.choke.iter().filter(|it| Some(**it) != in_turn) {
-            self.choke(*peer, actions);
+        for peer in &changes.choke {
+            if !spreads || !self.turns.has_begun(*peer) {
+                self.choke(*peer, actions);
+            }
         }
         for peer in &changes.unchoke {
             self.unchoke(*peer, actions);
@@ -96,11 +97,10 @@ impl Swarm {
 
     /// Hands requests to the threads, a little ahead of the line.
     pub(super) fn pump(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let rate = self.ledger.up_rate(now);
+        let (rate, limited) = (self.ledger.up_rate(now), self.facts.limits.up_limited);
         loop {
             let peers = &self.peers;
             let uploads = |key| peers.get(&key).map(|peer| &peer.uploads);
-            let limited = self.facts.limits.up_limited;
             let Some(key) = self.turns.next(rate, limited, now, uploads) else {
                 break;
             };
@@ -113,17 +113,14 @@ impl Swarm {
             }
             actions.push(Action::Serve { peer: key, block });
         }
-        // Who could be handed something waits for others, to which perhaps nothing moves any more.
-        let waits = self
-            .turns
-            .anybody(|key| self.peers.get(&key).map(|peer| &peer.uploads));
-        self.pace.pump = waits.then(|| now + stall(rate));
+        let uploads = |key| self.peers.get(&key).map(|peer| &peer.uploads);
+        self.pace.pump = self.turns.again(rate, limited, now, uploads);
     }
 
     /// Shows a peer the next piece, or everything, where we hide what we have.
     pub(super) fn show_more(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
         let peer = self.peers.get(&key).filter(|peer| !peer.leaving);
-        let (Some(peer), true) = (peer, self.spread.is_some()) else {
+        let Some(peer) = peer.filter(|_| self.spread.is_some()) else {
             return;
         };
         let window = self.window(peer, now);
