@@ -64,10 +64,9 @@ impl Swarm {
         let changes = self.choker.decide(&candidates, gives, now, &mut self.rng);
         // Half a piece is nothing that could be passed on.
         let spreads = self.spread.as_ref().is_some_and(Spread::is_on);
-        for peer in &changes.choke {
-            if !spreads || !self.turns.has_begun(*peer) {
-                self.choke(*peer, actions);
-            }
+        let in_turn = self.turns.holder().filter(|_| spreads);
+        for peer in changes.choke.iter().filter(|it| Some(**it) != in_turn) {
+            self.choke(*peer, actions);
         }
         for peer in &changes.unchoke {
             self.unchoke(*peer, actions);

@@ -5,7 +5,7 @@
 //! brings the first after a twentieth. So little is handed to the threads, and turns last a piece.
 //!
 //! But one connection alone does not fill a line: its window has to open first, and acknowledgements come
-//! back behind what the other end sends. Where no block leaves for a little while ([`lull`]) the next in line
+//! back behind what the other end sends. Where no block leaves for a little while (`lull`) the next in line
 //! begins beside it, and who is further with its piece goes first again as soon as it moves.
 //!
 //! ```text
@@ -56,6 +56,15 @@ fn lull(rate: u64, limited: bool) -> Duration {
     Duration::from_micros(micros).clamp(LULL_MIN, patience(rate))
 }
 
+/// Bytes with threads from which blocks leave.
+fn line(rate: u64, limited: bool) -> u64 {
+    match (limited, rate) {
+        (true, _) => (rate / GRANTS_PART).max(LINE_FIRST),
+        (false, 0) => LINE_FIRST,
+        (false, _) => (rate / LINE_PART).max(LINE_MIN),
+    }
+}
+
 /// A peer's turn: the piece it is sent, and how many bytes of it may still be handed over. Who asks for one piece
 /// again and again has no longer a turn than others.
 #[derive(Debug)]
@@ -103,10 +112,14 @@ impl Turns {
         self.busy.remove(&peer);
     }
 
-    /// Whether a peer is in the middle of a piece.
-    pub fn has_begun(&self, peer: PeerKey) -> bool {
-        let mut begun = self.begun.iter();
-        begun.any(|turn| turn.peer == peer && turn.left > 0)
+    /// Who began last, and is in the middle of a piece.
+    pub fn holder(&self) -> Option<PeerKey> {
+        let last = self.begun.last().filter(|turn| turn.left > 0);
+        last.map(|turn| turn.peer)
+    }
+
+    fn has_begun(&self, peer: PeerKey) -> bool {
+        self.begun.iter().any(|turn| turn.peer == peer)
     }
 
     /// When to look again though nothing has happened: as soon as somebody counts as still and another, who waits,
@@ -120,7 +133,7 @@ impl Turns {
     ) -> Option<Moment> {
         let (lull, patience) = (lull(rate, limited), patience(rate));
         let mut line = self.line.iter().filter_map(|key| uploads(*key));
-        if !line.any(|it| it.next().is_some() && !it.is_still(now, lull)) {
+        if !line.any(|it| it.next().is_some()) {
             return None;
         }
         let busy = self.busy.iter().filter_map(|key| uploads(*key)?.moved());
@@ -160,11 +173,17 @@ impl Turns {
         if self.line.is_empty() || !self.has_room(rate, limited, now, &uploads) {
             return None;
         }
+        self.begun.retain(|turn| {
+            let first = uploads(turn.peer).and_then(Uploads::first);
+            turn.left > 0 && first.is_some_and(|block| block.piece() == turn.piece)
+        });
         let lull = lull(rate, limited);
-        let next = match self.go_on(now, lull, &uploads) {
-            Some(peer) => peer,
-            None => self.begin(now, lull, patience(rate), &uploads)?,
-        };
+        let line = line(rate, limited);
+        let moves = |it: &&Uploads| !it.is_still(now, lull) || it.ahead_bytes() < line;
+        let next = (self.go_on(|key| uploads(key).filter(moves)))
+            .or_else(|| self.begin(&uploads))
+            .or_else(|| self.go_on(&uploads))
+            .or_else(|| self.last_resort(&uploads))?;
         self.busy.insert(next);
         Some(next)
     }
@@ -197,63 +216,27 @@ impl Turns {
             };
             true
         });
-        let line = match (limited, rate) {
-            (true, _) => (rate / GRANTS_PART).max(LINE_FIRST),
-            (false, 0) => LINE_FIRST,
-            (false, _) => (rate / LINE_PART).max(LINE_MIN),
-        };
+        let line = line(rate, limited);
         moving < line && ahead < line.max(rate / MOST_PART)
     }
 
     /// Who is in the middle of its piece and takes more, the one who began first.
-    fn go_on<'a>(
-        &mut self,
-        now: Moment,
-        lull: Duration,
-        uploads: &impl Fn(PeerKey) -> Option<&'a Uploads>,
-    ) -> Option<PeerKey> {
-        self.begun.retain(|turn| {
-            let first = uploads(turn.peer).and_then(Uploads::first);
-            turn.left > 0 && first.is_some_and(|block| block.piece() == turn.piece)
-        });
+    fn go_on<'a>(&mut self, uploads: impl Fn(PeerKey) -> Option<&'a Uploads>) -> Option<PeerKey> {
         self.begun.iter_mut().find_map(|turn| {
-            let uploads = uploads(turn.peer).filter(|it| !it.is_still(now, lull))?;
-            let block = uploads.next()?;
+            let block = uploads(turn.peer)?.next()?;
             turn.left = turn.left.saturating_sub(block.length());
             Some(turn.peer)
         })
     }
 
-    /// The next in line. Who is served last is, where nobody else waits whose connection is not stuck.
-    fn begin<'a>(
-        &mut self,
-        now: Moment,
-        lull: Duration,
-        patience: Duration,
-        uploads: &impl Fn(PeerKey) -> Option<&'a Uploads>,
-    ) -> Option<PeerKey> {
-        let has_requests = |it: &&Uploads| it.first().is_some();
-        self.line
-            .retain(|key| uploads(*key).filter(has_requests).is_some());
-        let (mut last_resort, mut others_wait) = (None, false);
-        let mut found = None;
-        for (at, peer) in self.line.iter().enumerate() {
-            let Some(uploads) = uploads(*peer) else {
-                continue;
-            };
-            let takes = uploads.next().filter(|_| !uploads.is_still(now, lull));
-            match takes {
-                Some(_) if uploads.is_last() => last_resort = last_resort.or(Some(*peer)),
-                Some(block) => {
-                    found = Some((at, block));
-                    break;
-                }
-                None => others_wait |= !uploads.is_last() && uploads.waits(now, patience),
-            }
-        }
-        let Some((at, block)) = found else {
-            return last_resort.filter(|_| !others_wait);
-        };
+    /// The next in line begins with a piece, if it is not in the middle of one.
+    fn begin<'a>(&mut self, uploads: impl Fn(PeerKey) -> Option<&'a Uploads>) -> Option<PeerKey> {
+        let found = self.line.iter().enumerate().find_map(|(at, peer)| {
+            let uploads = uploads(*peer).filter(|it| !it.is_last())?;
+            let block = uploads.next().filter(|_| !self.has_begun(*peer))?;
+            Some((at, block))
+        });
+        let (at, block) = found?;
         let peer = self.line.remove(at)?;
         self.line.push_back(peer);
         self.begun.push(Turn {
@@ -262,6 +245,17 @@ impl Turns {
             left: self.piece_length.saturating_sub(block.length()),
         });
         Some(peer)
+    }
+
+    /// Who is served when nobody else takes anything: a block at a time. Who has no requests leaves the line.
+    fn last_resort<'a>(
+        &mut self,
+        uploads: impl Fn(PeerKey) -> Option<&'a Uploads>,
+    ) -> Option<PeerKey> {
+        let has_requests = |key: &PeerKey| uploads(*key).and_then(Uploads::first).is_some();
+        self.line.retain(has_requests);
+        let takes = |peer: &&PeerKey| uploads(**peer).and_then(Uploads::next).is_some();
+        self.line.iter().find(takes).copied()
     }
 }
 
@@ -369,7 +363,11 @@ mod tests {
             assert_eq!(uplink.hand_over(millis, false), NOBODY);
         }
         assert_eq!(uplink.again(299, false), Some(300));
-        assert_eq!(uplink.hand_over(300, false), [4; 16]);
+        // The first one is stuck, and counts no more: who began last has its last two blocks, then the next begins.
+        assert_eq!(
+            uplink.hand_over(300, false),
+            [[3, 3].as_slice(), &[4; 14]].concat()
+        );
     }
 
     #[test]
@@ -430,20 +428,22 @@ mod tests {
     }
 
     #[test]
-    fn where_everybody_stands_still_no_alarm_is_set() {
+    fn where_nobody_takes_more_no_alarm_is_set() {
         let mut uplink = Uplink::new(5_000_000, PIECE, 1);
-        assert_eq!(uplink.hand_over(0, false), [0; 16]);
-        assert_eq!(uplink.again(0, false), Some(26));
-        assert_eq!(uplink.hand_over(30, false), NOBODY);
-        assert_eq!(uplink.again(30, false), None);
+        let handed = (0..2_000)
+            .step_by(50)
+            .map(|millis| uplink.hand_over(millis, false).len());
+        // As much as a thread may have.
+        assert_eq!(handed.sum::<usize>(), 32);
+        assert_eq!(uplink.again(2_000, false), None);
     }
 
     #[test]
-    fn who_is_served_last_does_not_profit_from_others_that_stand_still_for_a_moment() {
+    fn who_is_served_last_waits_until_nobody_else_takes_more() {
         let mut uplink = Uplink::new(5_000_000, PIECE, 2);
         uplink.peers[1].last = true;
         assert_eq!(uplink.hand_over(0, false), [0; 16]);
-        assert_eq!(uplink.hand_over(100, false), NOBODY);
-        assert_eq!(distinct(uplink.hand_over(301, false)), [1]);
+        // The other one's thread has as much as it may.
+        assert_eq!(distinct(uplink.hand_over(100, false)), [0, 1]);
     }
 }
