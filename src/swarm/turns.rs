@@ -79,7 +79,7 @@ struct Turn {
 pub struct Turns {
     /// Bytes in a turn.
     piece_length: u32,
-    /// Peers with requests, who waits longest in front.
+    /// Peers with requests, and perhaps some that have none just now; who was served longest ago in front.
     line: VecDeque<PeerKey>,
     /// Turns that have begun, the oldest in front: one, and more where connections stand still. One of a peer.
     begun: Vec<Turn>,
@@ -188,7 +188,7 @@ impl Turns {
         Some(next)
     }
 
-    /// Whether the threads should have more.
+    /// Whether the threads should have more. Forgets those that have nothing.
     fn has_room<'a>(
         &mut self,
         rate: u64,
