@@ -160,6 +160,7 @@ impl Torrent {
                 self.saving.touch(now);
                 Event::Served { peer, block }
             }
+            Happened::Unserved(block) => Event::Unserved { peer, block },
             // Passes when others have closed theirs: the block is asked for again.
             Happened::Failed(error) if error.kind == StorageTrouble::Descriptors => {
                 return self.warn_once(&error.to_string(), hands);

@@ -111,6 +111,8 @@ pub enum Happened {
     },
     /// The last byte of this block was given to the kernel.
     Served(Block),
+    /// This block of ours could not be opened. A peer that speaks the fast extension was told, and may ask again.
+    Unserved(Block),
     /// What was granted is used up, and there is more to do: the thread waits for a grant.
     Wants {
         /// Which way.

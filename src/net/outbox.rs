@@ -150,6 +150,7 @@ impl Outbox {
                         self.sending = Some(sending);
                     }
                     Err((block, error)) => {
+                        told.push(Happened::Unserved(block));
                         told.push(Happened::Failed(error));
                         if self.fast {
                             self.say(&Message::Reject(WireBlock::from(block)))?;

@@ -270,6 +270,20 @@ impl Swarm {
         }
     }
 
+    /// A block is not sent after all. A repeated request is a new one.
+    pub(super) fn unserved(
+        &mut self,
+        key: PeerKey,
+        block: Block,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.uploads.unserved(block);
+            self.pump(now, actions);
+        }
+    }
+
     /// The peer takes a request back. With the fast extension that, too, is answered.
     fn cancelled(&mut self, key: PeerKey, wire: WireBlock, now: Moment, actions: &mut Vec<Action>) {
         let Some(block) = self.locate(wire) else {
@@ -583,6 +597,20 @@ mod tests {
         );
         scene.event(Event::Served { peer, block });
         assert_eq!(scene.swarm.standing(scene.now).uploaded, 16_384);
+    }
+
+    #[test]
+    fn what_could_not_be_read_may_be_asked_for_again_and_what_is_under_way_is_sent_once() {
+        let mut scene = Scene::having(&[0]);
+        scene.connect(1);
+        scene.say(1, Message::Interested);
+        let (peer, block) = (PeerKey(1), scene.block(0, 0));
+        let serve = Action::Serve { peer, block };
+        let request = || Message::Request(wire(0, 0, 16_384));
+        assert!(scene.say(1, request()).contains(&serve));
+        assert_eq!(scene.say(1, request()), []);
+        assert_eq!(scene.event(Event::Unserved { peer, block }), []);
+        assert_eq!(scene.say(1, request()), [serve]);
     }
 
     #[test]

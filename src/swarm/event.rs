@@ -142,6 +142,13 @@ pub enum Event {
         /// Which.
         block: Block,
     },
+    /// A block of ours could not be read and will not be sent; who asked for it may ask again.
+    Unserved {
+        /// For whom it was.
+        peer: PeerKey,
+        /// Which.
+        block: Block,
+    },
     /// A piece was hashed.
     Checked {
         /// Which.
@@ -221,7 +228,7 @@ pub enum Action {
         /// Which block.
         block: Block,
     },
-    /// Send a block of ours; the answer is `Served`, or nothing if withheld or gone.
+    /// Send a block of ours; the answer is `Served`, `Unserved`, or nothing if withheld or gone.
     Serve {
         /// To whom.
         peer: PeerKey,

@@ -273,6 +273,7 @@ impl Swarm {
             Event::Held { peer, block } => self.held(peer, block, now, actions),
             Event::Wasted { peer, bytes, asked } => self.wasted(peer, bytes, asked, actions),
             Event::Served { peer, block } => self.served(peer, block, now, actions),
+            Event::Unserved { peer, block } => self.unserved(peer, block, now, actions),
             Event::Checked {
                 piece,
                 verdict,

@@ -118,6 +118,11 @@ impl Uploads {
         self.leave_ahead(block);
     }
 
+    /// The thread could not read a block: it is no longer on its way.
+    pub fn unserved(&mut self, block: Block) {
+        self.leave_ahead(block);
+    }
+
     /// Whether its thread has as much as it may.
     fn is_full(&self) -> bool {
         self.ahead_bytes >= self.window.clamp(AHEAD_MIN, AHEAD_MAX)
