@@ -328,6 +328,10 @@ impl Swarm {
         for block in ahead {
             actions.push(Action::Withhold { peer: key, block });
         }
+        // Those in line are looked at for each block: not all whom a large seed has ever served.
+        if peer.uploads.is_idle() {
+            self.turns.forget(key);
+        }
     }
 
     /// Begins a peer's turn.

@@ -6,7 +6,7 @@
 //!
 //! But one connection alone does not fill a line: its window has to open first, and acknowledgements come
 //! back behind what the other end sends. Where no block leaves for a little while (`lull`) the next in line
-//! begins beside it, and who is further with its piece goes first again as soon as it moves.
+//! begins beside it, and who began first goes first again as soon as it moves.
 //!
 //! ```text
 //! turns.stand_in_line(peer) ; turns.next(rate, ..) -> whose block to hand over ; turns.again(rate, ..) -> an alarm
@@ -79,7 +79,7 @@ struct Turn {
 pub struct Turns {
     /// Bytes in a turn.
     piece_length: u32,
-    /// Peers with requests, and perhaps some that have none just now; who was served longest ago in front.
+    /// Peers with requests, and perhaps some that have none just now; who began longest ago in front.
     line: VecDeque<PeerKey>,
     /// Turns that have begun, the oldest in front: one, and more where connections stand still. One of a peer.
     begun: Vec<Turn>,
@@ -105,7 +105,7 @@ impl Turns {
         }
     }
 
-    /// A peer is gone.
+    /// A peer is gone, or has no requests and may make none.
     pub fn forget(&mut self, peer: PeerKey) {
         self.line.retain(|other| *other != peer);
         self.begun.retain(|turn| turn.peer != peer);
