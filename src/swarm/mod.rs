@@ -8,8 +8,8 @@
 //!
 //! [`Swarm`] only dispatches. What it knows lies in sub-machines, one a file, which know nothing of
 //! each other: [`availability`] and [`picker`] (which block), [`pipeline`] and [`ahead`] (how many), [`choker`] and
-//! [`uploads`] (what a peer asks for), [`turns`] (whom to serve), [`suspects`] (who lied), [`addresses`] (whom to call), [`ledger`]
-//! (how much). What joins them is told by topic: `arrivals` (who comes and goes), `conversation`
+//! [`uploads`] (what a peer asks for), [`turns`] (whom to serve), [`suspects`] (who lied), [`addresses`] (whom to
+//! call), [`ledger`] (how much). What joins them is told by topic: `arrivals` (who comes and goes), `conversation`
 //! (what a peer's message means), `downloads` (a block's way to a checked piece), `takeover`, `endgame`.
 //!
 //! The same seed and the same events give the same actions: no clock, no dice, no map without an order.
