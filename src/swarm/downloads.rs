@@ -189,7 +189,8 @@ impl Swarm {
     ) {
         let peer = self.peers.get_mut(&key);
         let asked = peer.and_then(|peer| peer.pipe.returned(block));
-        self.leave_alone(key, block, asked.is_none_or(|it| it.revoked), now, actions);
+        let ours = asked.is_none_or(|asked| !asked.is_wanted());
+        self.leave_alone(key, block, ours, now, actions);
         if !self.picker.free(block, key) {
             self.refuse_spare(key, block);
             return;

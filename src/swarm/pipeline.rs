@@ -46,8 +46,8 @@ const PATIENCE_MAX: Duration = Duration::from_secs(60);
 /// A peer that answers nothing for so long has forgotten what it was asked, even if nobody else could
 /// be asked. Longer than any block may take on its way, which is [`PATIENCE_MAX`].
 const FORGOTTEN: Duration = Duration::from_secs(120);
-/// So much longer than twice the usual time an answer may take before we stop believing in it.
-const OVERDUE: Duration = Duration::from_millis(500);
+/// A request that was asked back is answered or refused (BEP 6) within so long, or taken back.
+const ANSWER: Duration = Duration::from_secs(1);
 /// Who has delivered nothing and is left for another after so long is not taken for fast any more.
 const SLOW: Duration = Duration::from_secs(3);
 /// Copies that may be asked of a peer in the endgame: what its thread keeps in memory.
@@ -62,10 +62,19 @@ pub struct Asked {
     pub at: Moment,
     /// Taken back: its slot is on the way home.
     pub revoked: bool,
+    /// Since when the peer has been asked not to answer; it may have begun to.
+    pub asked_back: Option<Moment>,
     /// A copy that has come already and waits for its slot: says nothing about the line.
     pub settled: bool,
     /// A request made after this one has been answered.
     pub passed: bool,
+}
+
+impl Asked {
+    /// Whether the answer is to come from this peer.
+    pub fn is_wanted(&self) -> bool {
+        !self.revoked && self.asked_back.is_none()
+    }
 }
 
 /// A second copy of a block, asked for in the endgame.
@@ -182,11 +191,11 @@ impl Pipe {
 
     /// In how many seconds the answer to a request that has `before` others before it may be expected: however
     /// long it has waited, as long as answers usually take. Who serves many in turn is silent most of the time,
-    /// and longest just before our turn. Only after more than twice the usual time is a peer believed to need
-    /// as long again.
+    /// and longest just before our turn. Only after more than twice the usual time, which nobody knows of a peer that
+    /// has delivered nothing, is it believed to need as long again.
     pub fn remaining(&self, asked: &Asked, before: usize, now: Moment) -> f64 {
         let age = now.saturating_sub(asked.at);
-        if age > self.usual * 2 + OVERDUE {
+        if age > self.usual * 2 {
             return age.as_secs_f64();
         }
         let usual = self.usual.as_secs_f64();
@@ -251,6 +260,7 @@ impl Pipe {
             block,
             at: now,
             revoked: false,
+            asked_back: None,
             settled,
             passed: false,
         });
@@ -399,13 +409,21 @@ impl Pipe {
             let overdue = now.saturating_sub(asked.at) >= patience;
             let lost = asked.passed || forgotten;
             let slow = before >= soon && others(asked.block);
-            if overdue && !asked.revoked && (lost || slow) {
+            let unanswered = asked.asked_back.is_some_and(|at| now >= at + ANSWER);
+            if !asked.revoked && (overdue && (lost || slow) || unanswered) {
                 asked.revoked = true;
                 self.revoked += 1;
                 late.push(asked.block);
             }
         }
         late
+    }
+
+    /// Marks one request as asked back; says whether it was still wanted.
+    pub fn ask_back(&mut self, block: Block, now: Moment) -> bool {
+        let mut asked = self.asked.iter_mut();
+        let asked = asked.find(|asked| asked.block == block && asked.is_wanted());
+        asked.map(|asked| asked.asked_back = Some(now)).is_some()
     }
 
     /// Marks one request as taken back; says whether it was under way and not taken back before.

@@ -104,6 +104,14 @@ impl Scene {
         self.say(key, Message::Unchoke)
     }
 
+    /// The same without the fast extension.
+    pub fn connect_plain_seed(&mut self, key: u64) -> Vec<Action> {
+        self.connect_plain(key);
+        let all = Bitfield::full(&self.geometry);
+        self.say(key, Message::Bitfield(all.as_bytes().into()));
+        self.say(key, Message::Unchoke)
+    }
+
     pub fn say(&mut self, key: u64, message: Message) -> Vec<Action> {
         let peer = PeerKey(key);
         self.event(Event::Said { peer, message })

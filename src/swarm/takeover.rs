@@ -4,32 +4,35 @@
 //! In a swarm where everybody is fast, all that is missing is asked for the moment it is heard of, of the
 //! one peer that has it. By the time that peer gets round to the last of those who ask, many others have
 //! the piece and nothing to send. With 24 leechers an eighth of all uplinks stood idle for this reason, and
-//! the last one was done at 1.3 times the limit instead of 1.1. So ten times a second those whose pipe is
+//! the last one was done at 1.3 times the limit instead of 1.1. So twenty times a second those whose pipe is
 //! empty take over what is expected latest of others.
 //!
 //! ```text
-//! take_over: Revoke at the holder -> its slot comes home (Returned) -> hand_on: Request to the taker
+//! take_over: Say(Cancel) to the holder -> Reject: its slot comes home (Returned) -> hand_on: Request to the taker
 //! ```
 //!
-//! A cancel may come too late, and what it was for comes twice. What is likely to be on its way already
-//! stays where it is: the head of each queue, and a piece of which the peer has begun to send blocks.
+//! Who speaks the fast extension answers a cancel (BEP 6): with the block, if it was on its way, or with a reject. Its slot
+//! stays where it is until then, and nothing comes twice. From others the slot is taken at once (`Revoke`), and what
+//! is likely to be on its way stays where it is: the head of each queue. So does, of everybody, a piece of which
+//! the peer has begun to send blocks.
 
 use super::Swarm;
 use super::endgame::may_help;
 use super::event::{Action, Moment, PeerKey};
 use super::picker::Where;
 use crate::protocol::Block;
+use crate::protocol::peer::Message;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A request younger than this stays.
-const MOVE_AGE: Duration = Duration::from_millis(200);
-/// The first requests of a queue stay: they may be on their way. With two of them instead of four, twice as
-/// many bytes came twice.
+const MOVE_AGE: Duration = Duration::from_millis(50);
+/// The first requests of a queue stay with a peer that does not say whether a cancel came in time: they may be on their
+/// way. With two of them instead of four, twice as many bytes came twice.
 const LEFT_ALONE: usize = 4;
 /// How much sooner a block has to come from the peer that takes it over: so many times, and more than
 /// this many seconds.
-const SOONER: (f64, f64) = (2.0, 0.25);
+const SOONER: (f64, f64) = (2.0, 0.05);
 /// In so many seconds a peer that has begun with a piece has sent it, or else it moves all the same.
 const SLOW: f64 = 3.0;
 /// Blocks that a peer may take over of which it is not known how fast it is.
@@ -60,15 +63,24 @@ impl Swarm {
         let mut late = self.latest(now);
         for taker in idle {
             for Late { holder, block, .. } in self.best_for(taker, &mut late, now) {
-                if let Some(peer) = self.peers.get_mut(&holder)
-                    && peer.pipe.revoke(block, now)
-                {
+                if let Some(action) = self.take_from(holder, block, now) {
                     self.moves.insert(block, taker);
-                    let peer = holder;
-                    actions.push(Action::Revoke { peer, block });
+                    actions.push(action);
                 }
             }
         }
+    }
+
+    /// Takes a request back from a peer, or asks it to give it back.
+    fn take_from(&mut self, peer: PeerKey, block: Block, now: Moment) -> Option<Action> {
+        let holder = self.peers.get_mut(&peer)?;
+        if !holder.greeting.fast {
+            let revoked = holder.pipe.revoke(block, now);
+            return revoked.then_some(Action::Revoke { peer, block });
+        }
+        let message = Message::Cancel(block.into());
+        let asked_back = holder.pipe.ask_back(block, now);
+        asked_back.then_some(Action::Say { peer, message })
     }
 
     /// A block that was taken away is home: whoever was to have it is asked. Not whoever it was taken from,
@@ -103,8 +115,9 @@ impl Swarm {
     fn latest(&self, now: Moment) -> Vec<Late> {
         let mut found = Vec::new();
         for (key, peer) in self.peers.iter().filter(|(_, peer)| !peer.leaving) {
-            let asked = peer.pipe.asked().enumerate().skip(LEFT_ALONE);
-            for (before, asked) in asked.filter(|(_, it)| !it.revoked && !it.settled) {
+            let first = if peer.greeting.fast { 0 } else { LEFT_ALONE };
+            let asked = peer.pipe.asked().enumerate().skip(first);
+            for (before, asked) in asked.filter(|(_, it)| it.is_wanted() && !it.settled) {
                 let expected = peer.pipe.remaining(asked, before, now);
                 if expected > SOONER.1
                     && now.saturating_sub(asked.at) >= MOVE_AGE
@@ -164,6 +177,20 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    /// Blocks that a peer is asked not to send.
+    fn asked_back(actions: &[Action], key: u64) -> Vec<Block> {
+        let geometry = Scene::of(10, &[], |_| {}).geometry;
+        let cancels = actions.iter().filter_map(|action| match action {
+            Action::Say {
+                peer,
+                message: Message::Cancel(wire),
+            } if *peer == PeerKey(key) => Some(*wire),
+            _ => None,
+        });
+        let blocks = cancels.map(|it| geometry.locate(it.piece, it.begin, it.length, it.length));
+        blocks.map(Option::unwrap).collect()
+    }
+
     fn revoked(actions: &[Action], key: u64) -> Vec<Block> {
         let revoked = actions.iter().filter_map(|action| match action {
             Action::Revoke { peer, block } if *peer == PeerKey(key) => Some(*block),
@@ -181,18 +208,54 @@ mod tests {
     }
 
     #[test]
-    fn who_has_nothing_to_do_is_asked_for_what_waits_elsewhere_and_nobody_else_is() {
+    fn who_has_nothing_to_do_is_asked_for_what_waits_elsewhere_once_that_was_refused() {
         let (mut scene, asked) = all_asked_of_one();
         assert_eq!(requests(&scene.connect_seed(2), 2), []);
-        let mut moved = revoked(&scene.wait(SECOND), 1);
+        let actions = scene.wait(SECOND / 2);
+        assert_eq!(requests(&actions, 2), []);
+        let mut moved = asked_back(&actions, 1);
         assert_eq!(moved.first(), asked.last(), "the end of the queue first");
         moved.reverse();
-        assert_eq!(moved, asked[LEFT_ALONE..]);
+        // As much as may be asked of somebody who has delivered nothing.
+        assert_eq!(moved, asked[20 - UNTRIED..]);
         for block in moved {
             let actions = scene.give_back(1, block);
             assert_eq!(requests(&actions, 2), [block]);
             assert_eq!(requests(&actions, 1), []);
         }
+    }
+
+    #[test]
+    fn who_does_not_answer_a_cancel_is_waited_for_no_longer_than_a_second() {
+        let (mut scene, asked) = all_asked_of_one();
+        scene.connect_seed(2);
+        let moved = asked_back(&scene.wait(SECOND / 2), 1);
+        let actions = scene.wait(SECOND);
+        let mut revoked = revoked(&actions, 1);
+        revoked.reverse();
+        assert_eq!(revoked.len(), moved.len());
+        assert!(!requests(&actions, 2).contains(&asked[19]));
+        assert_eq!(requests(&scene.give_back(1, asked[19]), 2), [asked[19]]);
+    }
+
+    #[test]
+    fn who_refuses_what_it_was_asked_back_is_asked_again_soon() {
+        let (mut scene, asked) = all_asked_of_one();
+        scene.connect_seed(2);
+        scene.wait(SECOND / 2);
+        scene.give_back(1, asked[19]);
+        scene.lose(2, super::super::event::Farewell::Closed);
+        assert_eq!(requests(&scene.wait(SECOND / 2), 1), [asked[19]]);
+    }
+
+    #[test]
+    fn without_the_fast_extension_requests_are_taken_back_but_for_the_first_ones() {
+        let mut scene = Scene::of(10, &[], |_| {});
+        let asked = requests(&scene.connect_plain_seed(1), 1);
+        scene.connect_seed(2);
+        let mut moved = revoked(&scene.wait(SECOND), 1);
+        moved.reverse();
+        assert_eq!(moved, asked[LEFT_ALONE..]);
     }
 
     #[test]
@@ -202,7 +265,7 @@ mod tests {
         let (begun, rest) = (asked[10], asked[11]);
         assert_eq!(begun.piece(), rest.piece());
         scene.receive(1, begun);
-        let moved = revoked(&scene.wait(SECOND), 1);
+        let moved = asked_back(&scene.wait(SECOND), 1);
         assert!(!moved.is_empty() && !moved.contains(&rest), "{moved:?}");
     }
 
@@ -214,11 +277,11 @@ mod tests {
         scene.say(2, Message::Unchoke);
         scene.connect(3);
         scene.say(3, Message::HaveAll);
-        assert_eq!(revoked(&scene.wait(SECOND), 1), []);
+        assert_eq!(asked_back(&scene.wait(SECOND), 1), []);
         let last = asked.last().unwrap();
         let piece = last.piece().get();
         scene.say(2, Message::Have { piece });
-        let moved = revoked(&scene.wait(SECOND), 1);
+        let moved = asked_back(&scene.wait(SECOND), 1);
         assert!(moved.iter().all(|it| it.piece() == last.piece()));
         assert_eq!(moved.len(), 2);
     }
@@ -227,7 +290,7 @@ mod tests {
     fn a_block_that_comes_before_it_is_given_back_is_asked_of_nobody() {
         let (mut scene, asked) = all_asked_of_one();
         scene.connect_seed(2);
-        let moved = revoked(&scene.wait(SECOND), 1);
+        let moved = asked_back(&scene.wait(SECOND / 2), 1);
         let last = *asked.last().unwrap();
         assert!(moved.contains(&last));
         assert_eq!(requests(&scene.receive(1, last), 2), []);
