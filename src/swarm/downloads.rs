@@ -165,7 +165,7 @@ impl Swarm {
             return;
         };
         self.discard_spare(block, actions);
-        self.moves.remove(&block);
+        self.moves.end(block);
         if last {
             self.check(block.piece(), actions);
         }

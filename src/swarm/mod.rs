@@ -62,7 +62,7 @@ use turns::Turns;
 /// How often requests are looked at for time-outs, while there are any.
 const TICK: Duration = Duration::from_secs(1);
 /// How often peers without work look for what they can take over.
-const TICK_IDLE: Duration = Duration::from_millis(50);
+const TICK_IDLE: Duration = Duration::from_millis(100);
 
 /// How much of the machine this swarm may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,7 +244,7 @@ impl Swarm {
             peers: BTreeMap::new(),
             picker,
             endgame: Endgame::default(),
-            moves: Moves::new(),
+            moves: Moves::default(),
             hungry: BTreeSet::new(),
             ahead,
             choker: Choker::new(setup.limits.upload_slots),

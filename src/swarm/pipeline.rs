@@ -46,7 +46,11 @@ const PATIENCE_MAX: Duration = Duration::from_secs(60);
 /// A peer that answers nothing for so long has forgotten what it was asked, even if nobody else could
 /// be asked. Longer than any block may take on its way, which is [`PATIENCE_MAX`].
 const FORGOTTEN: Duration = Duration::from_secs(120);
-/// A request that was asked back is answered or refused (BEP 6) within so long, or taken back.
+/// So much longer than twice the usual time an answer may take before we stop believing in it, and so much where the
+/// usual time is not known.
+const OVERDUE: Duration = Duration::from_millis(50);
+const OVERDUE_FIRST: Duration = Duration::from_millis(500);
+/// A request that was asked back is answered or refused (BEP 6) so soon after what was under way has come, or it is taken back.
 const ANSWER: Duration = Duration::from_secs(1);
 /// Who has delivered nothing and is left for another after so long is not taken for fast any more.
 const SLOW: Duration = Duration::from_secs(3);
@@ -115,6 +119,7 @@ pub struct Pipe {
     /// When a block last came, or the first was asked for after a pause.
     heard: Moment,
     snubbed: bool,
+    ignores_cancels: bool,
 }
 
 impl Pipe {
@@ -191,11 +196,15 @@ impl Pipe {
 
     /// In how many seconds the answer to a request that has `before` others before it may be expected: however
     /// long it has waited, as long as answers usually take. Who serves many in turn is silent most of the time,
-    /// and longest just before our turn. Only after more than twice the usual time, which nobody knows of a peer that
-    /// has delivered nothing, is it believed to need as long again.
+    /// and longest just before our turn. Only after more than twice the usual time is a peer believed to need
+    /// as long again.
     pub fn remaining(&self, asked: &Asked, before: usize, now: Moment) -> f64 {
         let age = now.saturating_sub(asked.at);
-        if age > self.usual * 2 {
+        let over = match self.delay {
+            Some(_) => OVERDUE,
+            None => OVERDUE_FIRST,
+        };
+        if age > self.usual * 2 + over {
             return age.as_secs_f64();
         }
         let usual = self.usual.as_secs_f64();
@@ -216,7 +225,7 @@ impl Pipe {
     pub fn waits_since(&self, block: Block) -> Option<Moment> {
         let mut waiting = self.asked.iter();
         let asked = waiting.find(|asked| asked.block == block)?;
-        (!asked.revoked).then_some(asked.at)
+        asked.is_wanted().then_some(asked.at)
     }
 
     /// Whether nothing is under way, not even on its way home.
@@ -232,6 +241,11 @@ impl Pipe {
     /// Whether the peer has left us waiting.
     pub fn is_snubbed(&self) -> bool {
         self.snubbed
+    }
+
+    /// Whether the peer let a cancel pass without a word.
+    pub fn ignores_cancels(&self) -> bool {
+        self.ignores_cancels
     }
 
     /// How long its answers take on average.
@@ -409,7 +423,14 @@ impl Pipe {
             let overdue = now.saturating_sub(asked.at) >= patience;
             let lost = asked.passed || forgotten;
             let slow = before >= soon && others(asked.block);
-            let unanswered = asked.asked_back.is_some_and(|at| now >= at + ANSWER);
+            // The answer comes behind all that is on its way, which takes time on a slow line.
+            let heard = if asked.passed {
+                Moment::ZERO
+            } else {
+                self.heard
+            };
+            let unanswered = (asked.asked_back).is_some_and(|at| now >= at.max(heard) + ANSWER);
+            self.ignores_cancels |= unanswered && !asked.revoked;
             if !asked.revoked && (overdue && (lost || slow) || unanswered) {
                 asked.revoked = true;
                 self.revoked += 1;

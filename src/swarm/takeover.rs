@@ -4,29 +4,34 @@
 //! In a swarm where everybody is fast, all that is missing is asked for the moment it is heard of, of the
 //! one peer that has it. By the time that peer gets round to the last of those who ask, many others have
 //! the piece and nothing to send. With 24 leechers an eighth of all uplinks stood idle for this reason, and
-//! the last one was done at 1.3 times the limit instead of 1.1. So twenty times a second those whose pipe is
+//! the last one was done at 1.3 times the limit instead of 1.1. So ten times a second those whose pipe is
 //! empty take over what is expected latest of others.
 //!
 //! ```text
 //! take_over: Say(Cancel) to the holder -> Reject: its slot comes home (Returned) -> hand_on: Request to the taker
 //! ```
 //!
-//! Who speaks the fast extension answers a cancel (BEP 6): with the block, if it was on its way, or with a reject. Its slot
-//! stays where it is until then, and nothing comes twice. From others the slot is taken at once (`Revoke`), and what
-//! is likely to be on its way stays where it is: the head of each queue. So does, of everybody, a piece of which
-//! the peer has begun to send blocks.
+//! Who speaks the fast extension answers a cancel (BEP 6): with the block, if it was on its way, or with a reject. Its
+//! slot stays where it is until then, and nothing comes twice. From others, on slow lines, and from who let a cancel pass
+//! without a word, the slot is taken at once (`Revoke`), and the head of each queue, which is likely to be on its way,
+//! stays. So does, of everybody, a piece of which the peer has begun to send blocks.
+//!
+//! Whoever takes a block over begins to wait anew, and two peers may each look faster than the other. So a block
+//! stays twice as long each time.
 
 use super::Swarm;
 use super::endgame::may_help;
 use super::event::{Action, Moment, PeerKey};
+use super::peer::Peer;
 use super::picker::Where;
 use crate::protocol::Block;
 use crate::protocol::peer::Message;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A request younger than this stays.
+/// A request younger than this stays, one for a block that was moved before for twice as long each time, up to this often.
 const MOVE_AGE: Duration = Duration::from_millis(50);
+const DOUBLINGS_MAX: u32 = 7;
 /// The first requests of a queue stay with a peer that does not say whether a cancel came in time: they may be on their
 /// way. With two of them instead of four, twice as many bytes came twice.
 const LEFT_ALONE: usize = 4;
@@ -35,6 +40,8 @@ const LEFT_ALONE: usize = 4;
 const SOONER: (f64, f64) = (2.0, 0.05);
 /// In so many seconds a peer that has begun with a piece has sent it, or else it moves all the same.
 const SLOW: f64 = 3.0;
+/// A line on which a block takes longer than a quarter of a second, in bytes a second.
+const SLOW_RATE: f64 = 64.0 * 1024.0;
 /// Blocks that a peer may take over of which it is not known how fast it is.
 const UNTRIED: usize = 16;
 
@@ -46,8 +53,33 @@ struct Late {
     block: Block,
 }
 
-/// Who is to be asked for a block that is on its way home.
-pub(super) type Moves = BTreeMap<Block, PeerKey>;
+/// Blocks that were taken away from somebody and have not come.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    /// Who is to be asked for a block that is on its way home.
+    takers: BTreeMap<Block, PeerKey>,
+    /// How often each block was moved.
+    times: BTreeMap<Block, u32>,
+}
+
+impl Moves {
+    fn begin(&mut self, block: Block, taker: PeerKey) {
+        self.takers.insert(block, taker);
+        *self.times.entry(block).or_default() += 1;
+    }
+
+    /// The block is here.
+    pub(super) fn end(&mut self, block: Block) {
+        self.takers.remove(&block);
+        self.times.remove(&block);
+    }
+
+    /// How old a request for the block has to be before it is moved.
+    fn age(&self, block: Block) -> Duration {
+        let times = self.times.get(&block).copied().unwrap_or(0);
+        MOVE_AGE * (1 << times.min(DOUBLINGS_MAX))
+    }
+}
 
 impl Swarm {
     /// Takes requests away from peers that would answer them long after an idle one could.
@@ -57,14 +89,16 @@ impl Swarm {
             return;
         }
         let picker = &self.picker;
-        self.moves
-            .retain(|block, _| matches!(picker.place(*block), Some(Where::Out(_))));
+        let moves = &mut self.moves;
+        (moves.takers).retain(|block, _| matches!(picker.place(*block), Some(Where::Out(_))));
+        (moves.times)
+            .retain(|block, _| matches!(picker.place(*block), Some(Where::Out(_) | Where::Free)));
         self.rng.shuffle(&mut idle);
         let mut late = self.latest(now);
         for taker in idle {
             for Late { holder, block, .. } in self.best_for(taker, &mut late, now) {
                 if let Some(action) = self.take_from(holder, block, now) {
-                    self.moves.insert(block, taker);
+                    self.moves.begin(block, taker);
                     actions.push(action);
                 }
             }
@@ -74,7 +108,7 @@ impl Swarm {
     /// Takes a request back from a peer, or asks it to give it back.
     fn take_from(&mut self, peer: PeerKey, block: Block, now: Moment) -> Option<Action> {
         let holder = self.peers.get_mut(&peer)?;
-        if !holder.greeting.fast {
+        if !answers_cancels(holder) {
             let revoked = holder.pipe.revoke(block, now);
             return revoked.then_some(Action::Revoke { peer, block });
         }
@@ -86,7 +120,7 @@ impl Swarm {
     /// A block that was taken away is home: whoever was to have it is asked. Not whoever it was taken from,
     /// whose answer to the cancel would be taken for one to the new request.
     pub(super) fn hand_on(&mut self, block: Block, now: Moment, actions: &mut Vec<Action>) {
-        let Some(taker) = self.moves.remove(&block) else {
+        let Some(taker) = self.moves.takers.remove(&block) else {
             return;
         };
         let Some(peer) = self
@@ -107,7 +141,7 @@ impl Swarm {
         let hungry = self.hungry.iter().copied();
         hungry.filter(move |key| {
             let peer = self.peers.get(key);
-            peer.is_some_and(|peer| may_help(peer, now) && peer.pipe.is_dry())
+            peer.is_some_and(|peer| may_help(peer, now) && peer.pipe.is_dry() && !is_silent(peer))
         })
     }
 
@@ -115,12 +149,12 @@ impl Swarm {
     fn latest(&self, now: Moment) -> Vec<Late> {
         let mut found = Vec::new();
         for (key, peer) in self.peers.iter().filter(|(_, peer)| !peer.leaving) {
-            let first = if peer.greeting.fast { 0 } else { LEFT_ALONE };
+            let first = if answers_cancels(peer) { 0 } else { LEFT_ALONE };
             let asked = peer.pipe.asked().enumerate().skip(first);
             for (before, asked) in asked.filter(|(_, it)| it.is_wanted() && !it.settled) {
                 let expected = peer.pipe.remaining(asked, before, now);
                 if expected > SOONER.1
-                    && now.saturating_sub(asked.at) >= MOVE_AGE
+                    && now.saturating_sub(asked.at) >= self.moves.age(asked.block)
                     && self.may_move(asked.block, *key, expected)
                 {
                     found.push(Late {
@@ -149,7 +183,12 @@ impl Swarm {
         let Some(peer) = self.peers.get(&taker) else {
             return Vec::new();
         };
-        let coming = self.moves.values().filter(|it| **it == taker).count();
+        let coming = self
+            .moves
+            .takers
+            .values()
+            .filter(|it| **it == taker)
+            .count();
         let room = match peer.pipe.has_delivered() {
             true => peer.pipe.room(),
             false => UNTRIED,
@@ -168,12 +207,24 @@ impl Swarm {
     }
 }
 
+/// Whether the peer has answered neither requests nor cancels. The attack: unchoke, have all, and be given again
+/// and again what others would bring.
+fn is_silent(peer: &Peer) -> bool {
+    peer.pipe.ignores_cancels() && !peer.pipe.has_delivered()
+}
+
+/// Whether the peer says soon if a cancel came in time: on a slow line that, too, waits behind a block.
+fn answers_cancels(peer: &Peer) -> bool {
+    let rate = peer.pipe.rate();
+    peer.greeting.fast && !peer.pipe.ignores_cancels() && (rate <= 0.0 || rate >= SLOW_RATE)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::event::{Event, Farewell};
     use super::super::scene::*;
     use super::*;
-    use crate::protocol::peer::Message;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -211,7 +262,7 @@ mod tests {
     fn who_has_nothing_to_do_is_asked_for_what_waits_elsewhere_once_that_was_refused() {
         let (mut scene, asked) = all_asked_of_one();
         assert_eq!(requests(&scene.connect_seed(2), 2), []);
-        let actions = scene.wait(SECOND / 2);
+        let actions = scene.wait(SECOND);
         assert_eq!(requests(&actions, 2), []);
         let mut moved = asked_back(&actions, 1);
         assert_eq!(moved.first(), asked.last(), "the end of the queue first");
@@ -229,7 +280,7 @@ mod tests {
     fn who_does_not_answer_a_cancel_is_waited_for_no_longer_than_a_second() {
         let (mut scene, asked) = all_asked_of_one();
         scene.connect_seed(2);
-        let moved = asked_back(&scene.wait(SECOND / 2), 1);
+        let moved = asked_back(&scene.wait(SECOND), 1);
         let actions = scene.wait(SECOND);
         let mut revoked = revoked(&actions, 1);
         revoked.reverse();
@@ -242,9 +293,9 @@ mod tests {
     fn who_refuses_what_it_was_asked_back_is_asked_again_soon() {
         let (mut scene, asked) = all_asked_of_one();
         scene.connect_seed(2);
-        scene.wait(SECOND / 2);
+        scene.wait(SECOND);
         scene.give_back(1, asked[19]);
-        scene.lose(2, super::super::event::Farewell::Closed);
+        scene.lose(2, Farewell::Closed);
         assert_eq!(requests(&scene.wait(SECOND / 2), 1), [asked[19]]);
     }
 
@@ -290,13 +341,107 @@ mod tests {
     fn a_block_that_comes_before_it_is_given_back_is_asked_of_nobody() {
         let (mut scene, asked) = all_asked_of_one();
         scene.connect_seed(2);
-        let moved = asked_back(&scene.wait(SECOND / 2), 1);
+        let moved = asked_back(&scene.wait(SECOND), 1);
         let last = *asked.last().unwrap();
         assert!(moved.contains(&last));
         assert_eq!(requests(&scene.receive(1, last), 2), []);
         let others = moved.iter().filter(|block| **block != last);
         for block in others {
             assert!(!requests(&scene.give_back(1, *block), 2).contains(&last));
+        }
+    }
+
+    /// Peers that answer a request after so many milliseconds, or nothing at all; those who answer refuse at once
+    /// what is asked back. When all blocks are here, if they are within a minute.
+    fn done_at(pieces: u32, delays: &[Option<u64>]) -> Option<u64> {
+        let mut scene = Scene::of(pieces, &[], |_| {});
+        let geometry = scene.geometry;
+        let mut actions = Vec::new();
+        for key in 0..delays.len() as u64 {
+            actions.extend(scene.connect_seed(key));
+        }
+        let (mut asked, mut spares) = (BTreeMap::new(), BTreeMap::new());
+        for millis in 0..60_000 {
+            scene.now = Duration::from_millis(millis);
+            if scene.swarm.wake_at().is_some_and(|at| at <= scene.now) {
+                actions.extend(scene.event(Event::Woken));
+            }
+            while let Some(action) = actions.pop() {
+                match action {
+                    Action::Request { peer, block } => {
+                        let delay = delays[peer.0 as usize].unwrap_or(u64::MAX / 2);
+                        asked.insert((peer.0, block), millis + delay);
+                    }
+                    Action::Say {
+                        peer,
+                        message: Message::Cancel(it),
+                    } if delays[peer.0 as usize].is_some() => {
+                        let block = geometry.locate(it.piece, it.begin, it.length, it.length);
+                        if asked.remove(&(peer.0, block.unwrap())).is_some() {
+                            actions.extend(scene.give_back(peer.0, block.unwrap()));
+                        }
+                    }
+                    Action::Revoke { peer, block } => {
+                        asked.remove(&(peer.0, block));
+                        actions.extend(scene.give_back(peer.0, block));
+                    }
+                    Action::RequestSpare { peer, block } => {
+                        let delay = delays[peer.0 as usize].unwrap_or(u64::MAX / 2);
+                        spares.insert((peer, block), millis + delay);
+                    }
+                    Action::Settle { peer, block } => {
+                        actions.extend(scene.receive(peer.0, block));
+                    }
+                    Action::Discard { peer, block } => {
+                        spares.remove(&(peer, block));
+                    }
+                    _ => {}
+                }
+            }
+            let due = |at: &u64| *at <= millis;
+            let here: Vec<_> = asked.extract_if(.., |_, at| due(at)).collect();
+            for ((peer, block), _) in here {
+                actions.extend(scene.receive(peer, block));
+            }
+            let here: Vec<_> = spares.extract_if(.., |_, at| due(at)).collect();
+            for ((peer, block), _) in here {
+                actions.extend(scene.event(Event::Held { peer, block }));
+            }
+            if scene.swarm.laid().count() as u32 == 2 * pieces {
+                return Some(millis);
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn requests_do_not_go_to_and_fro_between_peers_that_are_as_slow() {
+        for delay in [60, 200, 500, 700, 1_500, 4_000] {
+            for (pieces, peers) in [(2, 2), (2, 3), (20, 2), (40, 5)] {
+                let done = done_at(pieces, &vec![Some(delay); peers]);
+                let bound = 4 * delay + 2_000;
+                assert!(
+                    done.is_some_and(|at| at < bound),
+                    "{delay} {pieces} {peers}: {done:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn who_answers_nothing_keeps_a_block_from_others_for_some_seconds_at_most() {
+        for delay in [60, 300, 1_000] {
+            for honest in [1, 2] {
+                let mut delays = vec![Some(delay); honest];
+                delays.push(None);
+                let done = done_at(60, &delays);
+                let alone = done_at(60, &delays[..honest]).unwrap();
+                let bound = alone + 12_000;
+                assert!(
+                    done.is_some_and(|at| at < bound),
+                    "{delay} {honest}: {done:?} {alone}"
+                );
+            }
         }
     }
 }
