@@ -394,7 +394,7 @@ impl Pipe {
     /// The blocks that have been out for too long and should be asked elsewhere. `others`: whether
     /// anybody else could be asked for a block. One that nobody else has is left where it is, unless the
     /// peer has lost the request: peers drop what is beyond their queue, or what was queued when they
-    /// choked, without a word. Then the same peer is asked anew.
+    /// choked, without a word. Then the same peer is asked anew. Also those asked back that were not answered.
     pub fn overdue(&mut self, now: Moment, others: impl Fn(Block) -> bool) -> Vec<Block> {
         if self.busy() == 0 {
             return Vec::new();

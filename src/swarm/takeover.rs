@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Who speaks the fast extension answers a cancel (BEP 6): with the block, if it was on its way, or with a reject. Its
-//! slot stays where it is until then, and nothing comes twice. From others, on slow lines, and from who let a cancel pass
+//! slot stays where it is until then (a second at most, or `Revoke`), and hardly anything comes twice. From others, on slow lines, and from who let a cancel pass
 //! without a word, the slot is taken at once (`Revoke`), and the head of each queue, which is likely to be on its way,
 //! stays. So does, of everybody, a piece of which the peer has begun to send blocks.
 //!
