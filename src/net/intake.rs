@@ -13,7 +13,7 @@ use crate::protocol::peer::decoder::{Decoder, Rules, Step};
 use crate::protocol::peer::message::PIECE_HEAD;
 use crate::protocol::peer::{Message, WireBlock};
 use crate::storage::slot::{Arrival, BlockSlot, Landed, Landing, Match, Revoked, Trouble, put};
-use crate::swarm::event::Farewell;
+use crate::swarm::event::{Farewell, SPARES_MAX};
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -31,9 +31,6 @@ const WORDS: usize = 64 * 1024;
 
 /// Bytes of messages read at a time while no block is due.
 const GULP: usize = 2048;
-
-/// Spares one thread keeps: asked for, or in memory.
-const SPARES_MAX: usize = 2;
 
 /// What one turn of reading came to.
 #[derive(Debug, Clone, Copy, Default)]
@@ -159,7 +156,7 @@ impl<'a> Intake<'a> {
         !self.deaf
     }
 
-    /// Notes that a spare is to be asked for; false if there are two already, or it would not be answered.
+    /// Notes that a spare is to be asked for; false if there are enough already, or it would not be answered.
     pub(super) fn expect_spare(&mut self, block: Block) -> bool {
         let room = !self.deaf && self.spares.len() < SPARES_MAX;
         if room {

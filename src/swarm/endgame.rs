@@ -1,27 +1,34 @@
 //! The endgame: when every missing block is out, the slowest peers decide when we are done. What others
-//! would bring later is taken over by whoever has nothing to do (`takeover`); what is left are requests
-//! that nobody answers, and the oldest of them are repeated to somebody else, without a right to write.
+//! would bring later is taken over by whoever has nothing to do (`takeover`). That takes a round trip, which
+//! the last hundredth of the book does not wait for: who would bring a block sooner is asked for a copy of it at
+//! once, without a right to write. So is, of whatever size the rest is, what nobody answers for long.
 //!
 //! ```text
 //! RequestSpare -> Held: the first holder is revoked; its slot comes home and goes to the spare
 //!              -> the first holder delivers before that: the spare is discarded
+//!              -> the slot comes home before that: the spare gets it and is as any other request
 //! ```
 //!
-//! One spare a block, two a peer at the most, and none for a block asked for a moment ago: the bytes
-//! fetched twice stay few whatever the number of peers.
+//! One spare a block, and few a peer: no more than a hundredth of the book comes twice by the first rule, and
+//! the second has no use for a block asked for a moment ago.
 
 use super::Swarm;
-use super::event::{Action, Moment, PeerKey};
+use super::event::{Action, Moment, PeerKey, SPARES_MAX};
 use super::peer::Peer;
 use super::picker::Where;
-use super::pipeline::SPARES_MAX;
+use super::takeover::{Late, TO_COPY};
 use crate::protocol::Block;
+use crate::protocol::geometry::BLOCK_LENGTH;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// A request younger than this is not repeated: it may be answered any moment. With 0.8 s seven times as many
 /// bytes came twice as with 2.5 s, and no swarm was done sooner.
 const SPARE_AGE: Duration = Duration::from_millis(2_500);
+/// The last of the book: so many blocks of all there are, and so many at most.
+const LAST: (u64, usize) = (100, 64);
+/// Copies asked of one peer of what nobody answers.
+const OLD_MAX: usize = 2;
 /// A spare that has not come for so long will not.
 const SPARE_PATIENCE: Duration = Duration::from_secs(30);
 /// Requests of one peer that are looked at, oldest first.
@@ -58,14 +65,54 @@ impl Endgame {
 }
 
 impl Swarm {
-    /// Asks a peer that has nothing else to do for copies of the blocks that are out the longest.
+    /// Asks a peer that has nothing else to do for copies: of what it would bring sooner, if that is the last of
+    /// all, and of the blocks that are out the longest.
     pub(super) fn ask_for_spares(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
+        if self.is_last() {
+            let mut late = self.latest(&TO_COPY, now);
+            self.ask_for_last(key, &mut late, now, actions);
+        }
         while let Some(block) = self.oldest_out(key, now) {
-            let Some(peer) = self.peers.get_mut(&key) else {
-                return;
-            };
-            peer.pipe.ask_spare(block, now);
             self.discard_spare(block, actions);
+            self.ask_for_spare(key, block, now, actions);
+        }
+    }
+
+    /// Whether so little is missing, all of it asked for, that a copy costs less than to wait.
+    pub(super) fn is_last(&self) -> bool {
+        let wanted = u64::from(self.facts.wanted.count());
+        let bytes = wanted * u64::from(self.facts.geometry.piece_length());
+        let (part, most) = LAST;
+        let blocks = bytes / u64::from(BLOCK_LENGTH) / part;
+        self.picker.out() as u64 <= blocks.min(most as u64) && self.picker.is_endgame()
+    }
+
+    /// Asks a peer for copies of what others bring later, out of `late`. Only one that has shown that it gives, and
+    /// how fast: what anybody else is asked for, others would not be.
+    pub(super) fn ask_for_last(
+        &mut self,
+        key: PeerKey,
+        late: &mut Vec<Late>,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        let peer = self.peers.get(&key).filter(|peer| may_help(peer, now));
+        if peer.is_some_and(|it| it.pipe.has_delivered() && it.pipe.is_dry()) {
+            for Late { block, .. } in self.best_for(key, late, &TO_COPY, now) {
+                self.ask_for_spare(key, block, now, actions);
+            }
+        }
+    }
+
+    fn ask_for_spare(
+        &mut self,
+        key: PeerKey,
+        block: Block,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.pipe.ask_spare(block, now);
             self.endgame.spares.insert(block, key);
             actions.push(Action::RequestSpare { peer: key, block });
         }
@@ -85,7 +132,7 @@ impl Swarm {
 
     fn oldest_out(&mut self, key: PeerKey, now: Moment) -> Option<Block> {
         let peer = self.peers.get(&key)?;
-        if !may_help(peer, now) || peer.pipe.spares.len() >= SPARES_MAX || peer.pipe.room() == 0 {
+        if !may_help(peer, now) || peer.pipe.spares.len() >= OLD_MAX || peer.pipe.room() == 0 {
             return None;
         }
         if self.endgame.listed.is_none_or(|at| now >= at + LIST_LASTS) {
@@ -191,8 +238,8 @@ impl Swarm {
         }
     }
 
-    /// The block's slot is home: whoever holds its spare gets it. A spare that has not come is given
-    /// up, the block is asked for as any other.
+    /// The block's slot is home: whoever holds its spare gets it, or is about to. A spare that is long in coming
+    /// is given up, the block is asked for as any other.
     pub(super) fn settle_spare(&mut self, block: Block, now: Moment, actions: &mut Vec<Action>) {
         let Some(key) = self.endgame.spares.get(&block).copied() else {
             return;
@@ -201,8 +248,11 @@ impl Swarm {
             return;
         };
         let mut spares = peer.pipe.spares.iter();
-        let held = spares.any(|spare| spare.block == block && spare.held);
-        if held && self.picker.settle(block, key) {
+        let good = spares.any(|spare| {
+            let young = now.saturating_sub(spare.at) < SPARE_AGE;
+            spare.block == block && (spare.held || young)
+        });
+        if good && self.picker.settle(block, key) {
             peer.pipe.settle(block, now);
             self.endgame.spares.remove(&block);
             actions.push(Action::Settle { peer: key, block });
@@ -326,12 +376,109 @@ mod tests {
     }
 
     #[test]
-    fn a_spare_under_way_is_discarded_when_the_block_is_free_again() {
+    fn a_spare_under_way_gets_the_slot_that_comes_home() {
         let (mut scene, _, spares) = endgame();
         let block = spares[0];
         let actions = scene.give_back(1, block);
+        assert!(actions.contains(&Action::Settle { peer: TWO, block }));
+        scene.receive(2, block);
+        assert_eq!(scene.swarm.laid().collect::<Vec<_>>(), [block]);
+    }
+
+    #[test]
+    fn a_spare_that_is_long_in_coming_is_given_up_when_the_block_is_free_again() {
+        let (mut scene, _, spares) = endgame();
+        let block = spares[0];
+        scene.wait(SPARE_AGE);
+        let actions = scene.give_back(1, block);
         assert!(actions.contains(&Action::Discard { peer: TWO, block }));
         assert_eq!(requests(&actions, 2), [block]);
+    }
+
+    /// Four blocks of `pieces` times two are missing, all asked of peer 1, which is silent. Peer 2 has given two
+    /// blocks at once and has just come by the others. What half a second brings, and a little more.
+    fn four_blocks_missing_of(pieces: u32) -> (Scene, Vec<Block>, Vec<Action>) {
+        let have: Vec<_> = (3..pieces).collect();
+        let mut scene = Scene::of(pieces, &have, |_| {});
+        scene.connect(2);
+        scene.say(2, Message::Have { piece: 0 });
+        let first = requests(&scene.say(2, Message::Unchoke), 2);
+        assert_eq!(first.len(), 2);
+        let asked = requests(&scene.connect_seed(1), 1);
+        assert_eq!(asked.len(), 4);
+        scene.now += Duration::from_millis(10);
+        for block in first {
+            scene.receive(2, block);
+        }
+        for piece in 1..3 {
+            assert_eq!(requests(&scene.say(2, Message::Have { piece }), 2), []);
+        }
+        let actions = scene.wait(Duration::from_millis(750));
+        (scene, asked, actions)
+    }
+
+    fn copies(actions: &[Action], key: u64) -> Vec<Block> {
+        let copies = actions.iter().filter_map(|action| match action {
+            Action::RequestSpare { peer, block } if *peer == PeerKey(key) => Some(*block),
+            _ => None,
+        });
+        let mut copies: Vec<_> = copies.collect();
+        copies.sort();
+        copies
+    }
+
+    fn is_taking(action: &Action) -> bool {
+        match action {
+            Action::Say { message, .. } => matches!(message, Message::Cancel(_)),
+            Action::Revoke { .. } => true,
+            _ => false,
+        }
+    }
+
+    #[test]
+    fn the_last_hundredth_is_asked_for_twice_as_soon_as_another_would_bring_it_sooner() {
+        let (mut scene, mut asked, actions) = four_blocks_missing_of(200);
+        asked.sort();
+        assert_eq!(copies(&actions, 2), asked);
+        assert!(!actions.iter().any(is_taking), "{actions:?}");
+        let block = asked[0];
+        let actions = scene.event(Event::Held { peer: TWO, block });
+        assert!(actions.contains(&Action::Revoke { peer: ONE, block }));
+    }
+
+    #[test]
+    fn of_what_is_more_than_a_hundredth_no_copies_are_asked_for_before_it_is_old() {
+        let (_, asked, actions) = four_blocks_missing_of(199);
+        assert_eq!(copies(&actions, 2), []);
+        assert_eq!(
+            actions.iter().filter(|it| is_taking(it)).count(),
+            asked.len()
+        );
+    }
+
+    #[test]
+    fn who_has_given_nothing_yet_is_asked_for_no_copy_of_the_last_blocks() {
+        let (mut scene, asked, _) = four_blocks_missing_of(200);
+        scene.lose(2, super::super::event::Farewell::Closed);
+        scene.connect_seed(3);
+        let actions = scene.wait(SECOND);
+        assert_eq!(copies(&actions, 3), []);
+        assert_eq!(
+            actions.iter().filter(|it| is_taking(it)).count(),
+            asked.len()
+        );
+    }
+
+    #[test]
+    fn what_was_asked_back_and_is_not_answered_may_be_copied_at_the_end() {
+        let (mut scene, asked, actions) = four_blocks_missing_of(199);
+        assert!(actions.iter().any(is_taking));
+        // One comes after all: what is left is less than a hundredth.
+        scene.receive(1, asked[0]);
+        let mut left = asked[1..].to_vec();
+        left.sort();
+        let actions = scene.wait(Duration::from_millis(250));
+        assert_eq!(copies(&actions, 2), left);
     }
 
     #[test]

@@ -18,6 +18,10 @@ impl std::fmt::Debug for PeerKey {
     }
 }
 
+/// Copies asked of one peer in the endgame, held ones included: its thread keeps them in memory until they
+/// have a slot.
+pub const SPARES_MAX: usize = 8;
+
 /// A point in time: how long the program had been running. The brain has no clock, it is told.
 pub type Moment = Duration;
 
@@ -200,7 +204,7 @@ pub enum Action {
         /// Which.
         block: Block,
     },
-    /// Ask a second peer for a block that is out already (endgame): no right to write yet.
+    /// Ask a second peer for a block that is out already (endgame): no right to write yet. [`SPARES_MAX`] at a time.
     RequestSpare {
         /// Whom.
         peer: PeerKey,

@@ -54,8 +54,6 @@ const OVERDUE_FIRST: Duration = Duration::from_millis(500);
 const ANSWER: Duration = Duration::from_secs(1);
 /// Who has delivered nothing and is left for another after so long is not taken for fast any more.
 const SLOW: Duration = Duration::from_secs(3);
-/// Copies that may be asked of a peer in the endgame: what its thread keeps in memory.
-pub const SPARES_MAX: usize = 2;
 
 /// A request under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -359,10 +357,13 @@ impl Pipe {
         true
     }
 
-    /// A copy becomes the real thing: its slot is on the way to the peer's thread.
+    /// A copy becomes the real thing, whether it has come or not: its slot is on the way to the peer's thread.
     pub fn settle(&mut self, block: Block, now: Moment) {
+        let mut spares = self.spares.iter();
+        let coming = spares.find(|spare| spare.block == block && !spare.held);
+        let (at, settled) = coming.map_or((now, true), |spare| (spare.at, false));
         self.drop_spare(block);
-        self.push(block, now, true);
+        self.push(block, at, settled);
     }
 
     /// A copy is not wanted or not coming; says whether there was one.

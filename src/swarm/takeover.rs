@@ -21,7 +21,7 @@
 
 use super::Swarm;
 use super::endgame::may_help;
-use super::event::{Action, Moment, PeerKey};
+use super::event::{Action, Moment, PeerKey, SPARES_MAX};
 use super::peer::Peer;
 use super::picker::Where;
 use crate::protocol::Block;
@@ -35,9 +35,26 @@ const DOUBLINGS_MAX: u32 = 7;
 /// The first requests of a queue stay with a peer that does not say whether a cancel came in time: they may be on their
 /// way. With two of them instead of four, twice as many bytes came twice.
 const LEFT_ALONE: usize = 4;
-/// How much sooner a block has to come from the peer that takes it over: so many times, and more than
-/// this many seconds.
-const SOONER: (f64, f64) = (2.0, 0.05);
+/// On what terms somebody is asked for what is expected of another.
+pub(super) struct Terms {
+    /// The other has to be expected so many times later, and more than so many seconds.
+    times: f64,
+    seconds: f64,
+    /// It is asked for a copy: what the other has begun with, or was asked back, is no exception.
+    copy: bool,
+}
+
+const TO_MOVE: Terms = Terms {
+    times: 2.0,
+    seconds: 0.05,
+    copy: false,
+};
+/// With the terms for moving 24 simulated leechers ended at 1.088 times the limit instead of 1.085.
+pub(super) const TO_COPY: Terms = Terms {
+    times: 1.0,
+    seconds: 0.02,
+    copy: true,
+};
 /// In so many seconds a peer that has begun with a piece has sent it, or else it moves all the same.
 const SLOW: f64 = 3.0;
 /// A line on which a block takes longer than a quarter of a second, in bytes a second.
@@ -46,11 +63,11 @@ const SLOW_RATE: f64 = 64.0 * 1024.0;
 const UNTRIED: usize = 16;
 
 /// A request that somebody might answer sooner.
-struct Late {
+pub(super) struct Late {
     /// In how many seconds it is expected.
     expected: f64,
     holder: PeerKey,
-    block: Block,
+    pub(super) block: Block,
 }
 
 /// Blocks that were taken away from somebody and have not come.
@@ -94,9 +111,15 @@ impl Swarm {
         (moves.times)
             .retain(|block, _| matches!(picker.place(*block), Some(Where::Out(_) | Where::Free)));
         self.rng.shuffle(&mut idle);
-        let mut late = self.latest(now);
+        if self.is_last() {
+            let mut late = self.latest(&TO_COPY, now);
+            for taker in &idle {
+                self.ask_for_last(*taker, &mut late, now, actions);
+            }
+        }
+        let mut late = self.latest(&TO_MOVE, now);
         for taker in idle {
-            for Late { holder, block, .. } in self.best_for(taker, &mut late, now) {
+            for Late { holder, block, .. } in self.best_for(taker, &mut late, &TO_MOVE, now) {
                 if let Some(action) = self.take_from(holder, block, now) {
                     self.moves.begin(block, taker);
                     actions.push(action);
@@ -145,17 +168,30 @@ impl Swarm {
         })
     }
 
-    /// What may be moved, what is expected last in front. Of one peer, the end of its queue first.
-    fn latest(&self, now: Moment) -> Vec<Late> {
+    /// What may be moved or copied, what is expected last in front. Of one peer, the end of its queue first.
+    pub(super) fn latest(&self, terms: &Terms, now: Moment) -> Vec<Late> {
         let mut found = Vec::new();
         for (key, peer) in self.peers.iter().filter(|(_, peer)| !peer.leaving) {
-            let first = if answers_cancels(peer) { 0 } else { LEFT_ALONE };
-            let asked = peer.pipe.asked().enumerate().skip(first);
-            for (before, asked) in asked.filter(|(_, it)| it.is_wanted() && !it.settled) {
+            let first = if terms.copy || answers_cancels(peer) {
+                0
+            } else {
+                LEFT_ALONE
+            };
+            for (before, asked) in peer.pipe.asked().enumerate().skip(first) {
                 let expected = peer.pipe.remaining(asked, before, now);
-                if expected > SOONER.1
-                    && now.saturating_sub(asked.at) >= self.moves.age(asked.block)
-                    && self.may_move(asked.block, *key, expected)
+                let age = now.saturating_sub(asked.at);
+                let may_go = if terms.copy {
+                    !asked.revoked && age >= MOVE_AGE
+                } else {
+                    asked.is_wanted()
+                        && age >= self.moves.age(asked.block)
+                        && (expected > SLOW || !self.has_begun(*key, asked.block))
+                };
+                if may_go
+                    && !asked.settled
+                    && expected > terms.seconds
+                    && !self.is_spared(asked.block)
+                    && self.picker.may_spare(asked.block)
                 {
                     found.push(Late {
                         expected,
@@ -170,16 +206,20 @@ impl Swarm {
         found
     }
 
-    /// Whether `holder` has not begun with the block's piece, or is slow, and nobody is under suspicion for it.
-    fn may_move(&self, block: Block, holder: PeerKey, expected: f64) -> bool {
-        let begun = Where::Laid(Some(holder));
-        !self.is_spared(block)
-            && self.picker.may_spare(block)
-            && (expected > SLOW || !self.picker.places(block.piece()).contains(&begun))
+    /// Whether the peer has sent blocks of the same piece.
+    fn has_begun(&self, peer: PeerKey, block: Block) -> bool {
+        let begun = Where::Laid(Some(peer));
+        self.picker.places(block.piece()).contains(&begun)
     }
 
-    /// What `taker` has and would bring much sooner, as much as it can use: taken out of `late`.
-    fn best_for(&self, taker: PeerKey, late: &mut Vec<Late>, now: Moment) -> Vec<Late> {
+    /// What `taker` has and would bring sooner, as much as it can use: taken out of `late`.
+    pub(super) fn best_for(
+        &self,
+        taker: PeerKey,
+        late: &mut Vec<Late>,
+        terms: &Terms,
+        now: Moment,
+    ) -> Vec<Late> {
         let Some(peer) = self.peers.get(&taker) else {
             return Vec::new();
         };
@@ -190,14 +230,17 @@ impl Swarm {
             .filter(|it| **it == taker)
             .count();
         let room = match peer.pipe.has_delivered() {
+            true if terms.copy => {
+                (peer.pipe.room()).min(SPARES_MAX.saturating_sub(peer.pipe.spares.len()))
+            }
             true => peer.pipe.room(),
             false => UNTRIED,
         };
         let mut before = coming;
-        let (times, seconds) = SOONER;
         late.extract_if(.., |late| {
+            let here = peer.pipe.expected(peer.pipe.busy() + before, now);
             let takes = before < room
-                && late.expected > peer.pipe.expected(before, now) * times + seconds
+                && late.expected > here * terms.times + terms.seconds
                 && late.holder != taker
                 && peer.holds.has(late.block.piece());
             before += usize::from(takes);

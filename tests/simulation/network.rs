@@ -482,15 +482,25 @@ impl Network {
                 let Some(hand) = self.hand_of(member, peer) else {
                     return;
                 };
-                let held = self.hands[hand].due.remove(&block);
-                let Some(Due::Held { good }) = held else {
-                    panic!("a slot for a spare that is not held: {block:?} {held:?}");
-                };
                 let seat = &mut self.seats[member];
                 assert!(!seat.out.contains_key(&block), "{block:?} is out already");
-                let old = seat.laid.insert(block, good);
-                assert_eq!(old, None, "{block:?} laid twice");
-                self.report(hand, Event::Received { peer, block });
+                match self.hands[hand].due.remove(&block) {
+                    Some(Due::Held { good }) => {
+                        let old = seat.laid.insert(block, good);
+                        assert_eq!(old, None, "{block:?} laid twice");
+                        self.report(hand, Event::Received { peer, block });
+                    }
+                    Some(Due::Spare) => {
+                        self.hands[hand].due.insert(block, Due::Slot);
+                        seat.out.insert(block, hand);
+                    }
+                    // It was refused a moment ago.
+                    None => {
+                        seat.out.insert(block, hand);
+                        self.report(hand, Event::Returned { peer, block });
+                    }
+                    Some(Due::Slot) => panic!("{block:?} has two slots"),
+                }
             }
             Action::Discard { peer, block } => {
                 let Some(hand) = self.hand_of(member, peer) else {
@@ -724,6 +734,8 @@ impl Network {
                 let mut due = due.filter(|(block, _)| WireBlock::from(**block) == *wire);
                 let due = due.next().map(|(block, due)| (*block, *due));
                 match due {
+                    // The answer to a cancel: a request made again meanwhile stands.
+                    Some((block, _)) if self.hands[hand].taken_back.remove(&block) => {}
                     Some((block, Due::Slot)) => {
                         self.hands[hand].due.remove(&block);
                         return self.give_back(hand, block);
@@ -771,7 +783,7 @@ impl Network {
             }
             Some(Due::Held { .. }) | None => {
                 let bytes = block.length();
-                let asked = self.hands[hand].taken_back.contains(&block);
+                let asked = self.hands[hand].taken_back.remove(&block);
                 self.tell(member, Event::Wasted { peer, bytes, asked });
             }
         }
