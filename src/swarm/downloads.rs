@@ -121,7 +121,9 @@ impl Swarm {
             }
             return;
         }
-        self.hungry.insert(key);
+        if self.hungry.insert(key) {
+            self.ask_for_last(key, now, actions);
+        }
         if self.picker.is_endgame() {
             self.ask_for_spares(key, now, actions);
         }
@@ -175,6 +177,7 @@ impl Swarm {
         } else if !self.hungry.contains(&key) {
             self.fill(key, now, actions);
         } else if self.picker.is_endgame() {
+            self.ask_for_last(key, now, actions);
             self.ask_for_spares(key, now, actions);
         }
     }

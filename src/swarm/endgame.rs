@@ -65,16 +65,21 @@ impl Endgame {
 }
 
 impl Swarm {
-    /// Asks a peer that has nothing else to do for copies: of what it would bring sooner, if that is the last of
-    /// all, and of the blocks that are out the longest.
+    /// Asks a peer that has nothing else to do for copies of the blocks that are out the longest.
     pub(super) fn ask_for_spares(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
-        if self.is_last() {
-            let mut late = self.latest(&TO_COPY, now);
-            self.ask_for_last(key, &mut late, now, actions);
-        }
         while let Some(block) = self.oldest_out(key, now) {
             self.discard_spare(block, actions);
             self.ask_for_spare(key, block, now, actions);
+        }
+    }
+
+    /// Asks a peer that has just run out of work for copies of the last blocks. Those who have been idle for long
+    /// wait for the clock (`take_over`): to look through all peers for each of them at each event is what
+    /// 1,000 peers cannot afford.
+    pub(super) fn ask_for_last(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
+        if self.is_last() {
+            let mut late = self.latest(&TO_COPY, now);
+            self.copy_from(key, &mut late, now, actions);
         }
     }
 
@@ -89,7 +94,7 @@ impl Swarm {
 
     /// Asks a peer for copies of what others bring later, out of `late`. Only one that has shown that it gives, and
     /// how fast: what anybody else is asked for, others would not be.
-    pub(super) fn ask_for_last(
+    pub(super) fn copy_from(
         &mut self,
         key: PeerKey,
         late: &mut Vec<Late>,

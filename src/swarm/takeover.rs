@@ -114,7 +114,7 @@ impl Swarm {
         if self.is_last() {
             let mut late = self.latest(&TO_COPY, now);
             for taker in &idle {
-                self.ask_for_last(*taker, &mut late, now, actions);
+                self.copy_from(*taker, &mut late, now, actions);
             }
         }
         let mut late = self.latest(&TO_MOVE, now);
