@@ -333,8 +333,10 @@ impl<'a> Intake<'a> {
                     spare.bytes.is_some()
                 });
             }
-            // The answer to a cancel, if there was one: a request made again meanwhile stands.
-            Message::Reject(block) if !self.asked.take(*block) => {
+            // The answer to a cancel, if there was one, and nobody else's business: a request made again
+            // meanwhile stands.
+            Message::Reject(block) if self.asked.take(*block) => return,
+            Message::Reject(block) => {
                 let refused = self.landing.refuse(*block);
                 told.extend(refused.map(Happened::Returned));
                 self.spares.retain(|spare| {

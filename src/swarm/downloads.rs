@@ -416,6 +416,7 @@ impl Swarm {
             }
             self.drop_spares(key, Some(now), actions);
         }
+        self.picker.end_care(now);
         self.take_over(now, actions);
         self.feed_the_hungry(now, actions);
     }

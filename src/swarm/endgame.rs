@@ -12,11 +12,11 @@
 //! One spare a block, and few a peer: no more than a hundredth of the book comes twice by the first rule, and
 //! the second has no use for a block asked for a moment ago.
 
-use super::Swarm;
 use super::event::{Action, Moment, PeerKey, SPARES_MAX};
 use super::peer::Peer;
 use super::picker::Where;
 use super::takeover::{Late, TO_COPY};
+use super::{Facts, Swarm};
 use crate::protocol::Block;
 use crate::protocol::geometry::BLOCK_LENGTH;
 use std::collections::{BTreeMap, VecDeque};
@@ -25,12 +25,14 @@ use std::time::Duration;
 /// A request younger than this is not repeated: it may be answered any moment. With 0.8 s seven times as many
 /// bytes came twice as with 2.5 s, and no swarm was done sooner.
 const SPARE_AGE: Duration = Duration::from_millis(2_500);
+/// A spare of somebody who answers quickly that has not come for so long will not, and others would bring it
+/// meanwhile. Who has given nothing yet may be slow.
+const SPARE_PATIENCE: Duration = Duration::from_secs(3);
+const SPARE_PATIENCE_FIRST: Duration = Duration::from_secs(30);
 /// The last of the book: so many blocks of all there are, and so many at most.
 const LAST: (u64, usize) = (100, 64);
 /// Copies asked of one peer of what nobody answers.
 const OLD_MAX: usize = 2;
-/// A spare that has not come for so long will not.
-const SPARE_PATIENCE: Duration = Duration::from_secs(30);
 /// Requests of one peer that are looked at, oldest first.
 const PROBES_MAX: usize = 8;
 /// How long the list of old requests is used before it is made anew. To look through all peers at each
@@ -77,7 +79,7 @@ impl Swarm {
     /// wait for the clock (`take_over`): to look through all peers for each of them at each event is what
     /// 1,000 peers cannot afford.
     pub(super) fn ask_for_last(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
-        if self.is_last() {
+        if self.may_copy(key, now) && self.is_last() {
             let mut late = self.latest(&TO_COPY, now);
             self.copy_from(key, &mut late, now, actions);
         }
@@ -85,10 +87,14 @@ impl Swarm {
 
     /// Whether so little is missing, all of it asked for, that a copy costs less than to wait.
     pub(super) fn is_last(&self) -> bool {
-        let wanted = u64::from(self.facts.wanted.count());
-        let bytes = wanted * u64::from(self.facts.geometry.piece_length());
+        let Facts {
+            geometry, wanted, ..
+        } = &self.facts;
+        let last = geometry.pieces().checked_sub(1);
+        let last = last.and_then(|last| geometry.piece(last));
+        let ends = last.is_some_and(|last| wanted.has(last));
         let (part, most) = LAST;
-        let blocks = bytes / u64::from(BLOCK_LENGTH) / part;
+        let blocks = geometry.size_of(wanted.count(), ends) / u64::from(BLOCK_LENGTH) / part;
         self.picker.out() as u64 <= blocks.min(most as u64) && self.picker.is_endgame()
     }
 
@@ -101,12 +107,17 @@ impl Swarm {
         now: Moment,
         actions: &mut Vec<Action>,
     ) {
-        let peer = self.peers.get(&key).filter(|peer| may_help(peer, now));
-        if peer.is_some_and(|it| it.pipe.has_delivered() && it.pipe.is_dry()) {
+        if self.may_copy(key, now) {
             for Late { block, .. } in self.best_for(key, late, &TO_COPY, now) {
                 self.ask_for_spare(key, block, now, actions);
             }
         }
+    }
+
+    fn may_copy(&self, key: PeerKey, now: Moment) -> bool {
+        let peer = self.peers.get(&key);
+        let idle = peer.filter(|peer| may_help(peer, now) && peer.pipe.is_dry());
+        idle.is_some_and(|peer| peer.pipe.has_delivered())
     }
 
     fn ask_for_spare(
@@ -225,10 +236,16 @@ impl Swarm {
         if peer.leaving {
             return;
         }
+        if peer.pipe.waits_since(block).is_some() {
+            // It was given its slot while this was on its way to us.
+            return;
+        }
         if !known || !peer.pipe.held(block, now) {
+            self.ledger.wasted(block.length());
             actions.push(Action::Discard { peer: key, block });
             return;
         }
+        peer.rest.end();
         match self.picker.place(block) {
             Some(Where::Out(holder)) => {
                 let holding = self.peers.get_mut(&holder);
@@ -302,13 +319,21 @@ impl Swarm {
         late_at: Option<Moment>,
         actions: &mut Vec<Action>,
     ) {
-        let Some(peer) = self.peers.get(&key) else {
+        let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let late = |at: Moment| late_at.is_none_or(|now| now.saturating_sub(at) >= SPARE_PATIENCE);
+        let patience = match peer.pipe.has_delivered() {
+            true => SPARE_PATIENCE.max(peer.pipe.usual() * 2),
+            false => SPARE_PATIENCE_FIRST,
+        };
+        let late = |at: Moment| late_at.is_none_or(|now| now.saturating_sub(at) >= patience);
         let spares = peer.pipe.spares.iter();
         let late = spares.filter(|spare| !spare.held && late(spare.at));
-        for block in late.map(|spare| spare.block).collect::<Vec<_>>() {
+        let late: Vec<_> = late.map(|spare| spare.block).collect();
+        if late_at.is_some() && !late.is_empty() {
+            peer.pipe.disappointed();
+        }
+        for block in late {
             self.discard_spare(block, actions);
         }
     }
@@ -319,9 +344,11 @@ impl Swarm {
     }
 }
 
-/// Whether an idle peer may be trusted with what others are late with.
+/// Whether an idle peer may be trusted with what others are late with. The attack: unchoke, have all, give a
+/// little, and be given again and again what others would bring.
 pub(super) fn may_help(peer: &Peer, now: Moment) -> bool {
-    !peer.chokes_us && !peer.rest.lasts(now) && peer.may_be_asked() && !peer.pipe.is_snubbed()
+    let waits = peer.chokes_us || peer.rest.lasts(now) || !peer.may_be_asked();
+    !waits && !peer.pipe.is_snubbed() && !peer.pipe.is_silent()
 }
 
 #[cfg(test)]
@@ -561,6 +588,31 @@ mod tests {
             _ => false,
         };
         assert!(!taken.iter().any(takes), "{taken:?}");
+    }
+
+    #[test]
+    fn a_copy_that_comes_just_after_the_block_is_wasted_and_counted() {
+        let (mut scene, asked, _) = four_blocks_missing_of(200);
+        let block = asked[0];
+        scene.receive(1, block);
+        assert_eq!(scene.swarm.standing(scene.now).wasted, 0);
+        let actions = scene.event(Event::Held { peer: TWO, block });
+        assert!(actions.contains(&Action::Discard { peer: TWO, block }));
+        assert_eq!(scene.swarm.standing(scene.now).wasted, 16_384);
+    }
+
+    #[test]
+    fn a_copy_that_does_not_come_is_asked_of_another_and_no_more_of_this_peer() {
+        let (mut scene, mut asked, _) = four_blocks_missing_of(201);
+        asked.sort();
+        let actions = scene.wait(SECOND * 10);
+        let discarded = actions
+            .iter()
+            .filter(|it| matches!(it, Action::Discard { peer: TWO, .. }));
+        assert_eq!(discarded.count(), asked.len());
+        assert_eq!(copies(&actions, 2), []);
+        scene.say(2, Message::Choke);
+        assert_eq!(copies(&scene.say(2, Message::Unchoke), 2), []);
     }
 
     #[test]

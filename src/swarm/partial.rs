@@ -2,6 +2,12 @@
 
 use super::event::{Moment, PeerKey};
 
+/// How long the peers that took part in a bad piece stand back from its next try.
+const STAND_BACK: Moment = Moment::from_secs(30);
+/// How long a piece under suspicion is one peer's alone: a minute, and what each block takes at 64 KiB a second.
+pub(super) const CARE_MAX: Moment = Moment::from_secs(60);
+pub(super) const CARE_BLOCK: Moment = Moment::from_millis(250);
+
 /// Where a block of a begun piece is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Where {
@@ -19,9 +25,23 @@ pub(super) struct Care {
     /// The peer that fetches it, once one has begun.
     pub sole: Option<PeerKey>,
     /// Peers that took part in the last failure.
-    pub stand_back: Vec<PeerKey>,
+    stand_back: Vec<PeerKey>,
     /// For so long they leave it to others.
-    pub until: Moment,
+    until: Moment,
+    /// For so long it is one peer's alone.
+    ends: Moment,
+}
+
+impl Care {
+    /// For a piece of `blocks` blocks, not for those in `stand_back` for a while.
+    pub fn new(stand_back: Vec<PeerKey>, blocks: u32, now: Moment) -> Care {
+        Care {
+            sole: None,
+            stand_back,
+            until: now + STAND_BACK,
+            ends: now + CARE_MAX + CARE_BLOCK * blocks,
+        }
+    }
 }
 
 /// A begun piece.
@@ -63,6 +83,12 @@ impl Partial {
     /// How many blocks are out.
     pub fn count_out(&self) -> usize {
         self.blocks.len() - (self.free + self.laid) as usize
+    }
+
+    /// Ends the care that has lasted for too long; says whether there is still some.
+    pub fn end_care(&mut self, now: Moment) -> bool {
+        self.care.take_if(|care| now >= care.ends);
+        self.care.is_some()
     }
 
     /// Whether `peer` may work on it: only one peer may where the piece is under suspicion.

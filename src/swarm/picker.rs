@@ -26,9 +26,6 @@ pub use super::partial::Where;
 /// How many begun pieces are looked at to find one a peer can help with.
 const HELP_PROBES_MAX: usize = 64;
 
-/// How long the peers that took part in a bad piece stand back from its next try.
-const STAND_BACK: Moment = Moment::from_secs(30);
-
 /// Who asks, and what may be picked for it.
 #[derive(Debug)]
 pub struct Asker<'a> {
@@ -376,6 +373,16 @@ impl Picker {
         }
     }
 
+    /// Pieces that one peer has had to itself for too long are anybody's. The attack: to give a block every
+    /// twenty seconds, so that it is never snubbed.
+    pub fn end_care(&mut self, now: Moment) {
+        let partials = &mut self.partials;
+        self.careful.retain(|piece| {
+            let partial = partials.get_mut(piece);
+            partial.is_some_and(|partial| partial.end_care(now))
+        });
+    }
+
     /// A block that was out to `from` lies in the file. `Some(true)`: it was its piece's last one.
     /// `None`: it was not out to that peer.
     pub fn lay(&mut self, block: Block, from: PeerKey) -> Option<bool> {
@@ -455,11 +462,7 @@ impl Picker {
         self.drop_blocks(piece);
         self.begin(piece);
         if careful && let Some(partial) = self.partials.get_mut(&piece) {
-            partial.care = Some(Box::new(Care {
-                sole: None,
-                stand_back,
-                until: now + STAND_BACK,
-            }));
+            partial.care = Some(Box::new(Care::new(stand_back, partial.free, now)));
             self.careful.insert(piece);
         }
     }
@@ -493,6 +496,7 @@ impl Picker {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::partial::{CARE_BLOCK, CARE_MAX};
     use super::*;
     use proptest::prelude::*;
 
@@ -580,6 +584,22 @@ mod tests {
         let mut table = Table::of(10, 16, 2);
         let first = table.pick(0, 6, true);
         assert!(first[5].touches(table.pick(1, 6, true)[0]));
+    }
+
+    #[test]
+    fn a_piece_that_one_peer_has_had_to_itself_for_too_long_is_anybodys() {
+        let mut table = Table::of(1, 4, 2);
+        let piece = table.geometry.piece(0).unwrap();
+        for block in table.pick(0, 4, false) {
+            table.picker.lay(block, PeerKey(0));
+        }
+        table.picker.retry(piece, true, vec![], Moment::ZERO);
+        assert_eq!(table.pick(0, 2, false).len(), 2);
+        let ends = CARE_MAX + CARE_BLOCK * 4;
+        table.picker.end_care(ends - Moment::from_millis(1));
+        assert_eq!(table.pick(1, 4, false), []);
+        table.picker.end_care(ends);
+        assert_eq!(table.pick(1, 4, false).len(), 2);
     }
 
     #[test]

@@ -118,6 +118,7 @@ pub struct Pipe {
     heard: Moment,
     snubbed: bool,
     ignores_cancels: bool,
+    silent: bool,
 }
 
 impl Pipe {
@@ -128,7 +129,7 @@ impl Pipe {
 
     /// The number of requests that keeps this peer busy.
     pub fn depth(&self) -> usize {
-        if self.snubbed {
+        if self.snubbed || self.silent {
             return 1;
         }
         let most = self.reqq.unwrap_or(DEPTH_UNTOLD);
@@ -246,6 +247,21 @@ impl Pipe {
         self.ignores_cancels
     }
 
+    /// Whether it let a cancel or a request for a copy pass without a word, and has given nothing since.
+    pub fn is_silent(&self) -> bool {
+        self.silent
+    }
+
+    /// A copy did not come in time.
+    pub fn disappointed(&mut self) {
+        self.silent = true;
+    }
+
+    /// When a block last came, or the first was asked for after a pause.
+    pub fn heard(&self) -> Moment {
+        self.heard
+    }
+
     /// How long its answers take on average.
     pub fn usual(&self) -> Duration {
         self.usual
@@ -302,6 +318,7 @@ impl Pipe {
     fn measure(&mut self, block: Block, at: Moment, now: Moment) {
         self.heard = now;
         self.snubbed = false;
+        self.silent = false;
         self.lately.add(block.length(), now);
         let took = now.saturating_sub(at).max(Duration::from_micros(1));
         // The shortest answer is the line itself, the others waited behind their like. Only after a
@@ -432,6 +449,7 @@ impl Pipe {
             };
             let unanswered = (asked.asked_back).is_some_and(|at| now >= at.max(heard) + ANSWER);
             self.ignores_cancels |= unanswered && !asked.revoked;
+            self.silent |= unanswered && !asked.revoked;
             if !asked.revoked && (overdue && (lost || slow) || unanswered) {
                 asked.revoked = true;
                 self.revoked += 1;

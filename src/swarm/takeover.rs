@@ -26,6 +26,7 @@ use super::peer::Peer;
 use super::picker::Where;
 use crate::protocol::Block;
 use crate::protocol::peer::Message;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ pub(super) const TO_COPY: Terms = Terms {
     seconds: 0.02,
     copy: true,
 };
+/// A copy that has come is in its place so soon after it was given the slot, unless it was lost on the way.
+const SETTLING: Duration = Duration::from_secs(1);
 /// In so many seconds a peer that has begun with a piece has sent it, or else it moves all the same.
 const SLOW: f64 = 3.0;
 /// A line on which a block takes longer than a quarter of a second, in bytes a second.
@@ -113,8 +116,12 @@ impl Swarm {
         self.rng.shuffle(&mut idle);
         if self.is_last() {
             let mut late = self.latest(&TO_COPY, now);
-            for taker in &idle {
-                self.copy_from(*taker, &mut late, now, actions);
+            // Who gave something last first, as the others may have fallen silent.
+            let heard = |key: &PeerKey| self.peers.get(key).map(|peer| peer.pipe.heard());
+            let mut takers = idle.clone();
+            takers.sort_by_key(|key| Reverse(heard(key)));
+            for taker in takers {
+                self.copy_from(taker, &mut late, now, actions);
             }
         }
         let mut late = self.latest(&TO_MOVE, now);
@@ -164,7 +171,7 @@ impl Swarm {
         let hungry = self.hungry.iter().copied();
         hungry.filter(move |key| {
             let peer = self.peers.get(key);
-            peer.is_some_and(|peer| may_help(peer, now) && peer.pipe.is_dry() && !is_silent(peer))
+            peer.is_some_and(|peer| may_help(peer, now) && peer.pipe.is_dry())
         })
     }
 
@@ -172,11 +179,8 @@ impl Swarm {
     pub(super) fn latest(&self, terms: &Terms, now: Moment) -> Vec<Late> {
         let mut found = Vec::new();
         for (key, peer) in self.peers.iter().filter(|(_, peer)| !peer.leaving) {
-            let first = if terms.copy || answers_cancels(peer) {
-                0
-            } else {
-                LEFT_ALONE
-            };
+            let all = terms.copy || answers_cancels(peer) || peer.pipe.is_silent();
+            let first = if all { 0 } else { LEFT_ALONE };
             for (before, asked) in peer.pipe.asked().enumerate().skip(first) {
                 let expected = peer.pipe.remaining(asked, before, now);
                 let age = now.saturating_sub(asked.at);
@@ -188,7 +192,7 @@ impl Swarm {
                         && (expected > SLOW || !self.has_begun(*key, asked.block))
                 };
                 if may_go
-                    && !asked.settled
+                    && !(asked.settled && age < SETTLING)
                     && expected > terms.seconds
                     && !self.is_spared(asked.block)
                     && self.picker.may_spare(asked.block)
@@ -248,12 +252,6 @@ impl Swarm {
         })
         .collect()
     }
-}
-
-/// Whether the peer has answered neither requests nor cancels. The attack: unchoke, have all, and be given again
-/// and again what others would bring.
-fn is_silent(peer: &Peer) -> bool {
-    peer.pipe.ignores_cancels() && !peer.pipe.has_delivered()
 }
 
 /// Whether the peer says soon if a cancel came in time: on a slow line that, too, waits behind a block.
@@ -394,16 +392,20 @@ mod tests {
         }
     }
 
-    /// Peers that answer a request after so many milliseconds, or nothing at all; those who answer refuse at once
-    /// what is asked back. When all blocks are here, if they are within a minute.
-    fn done_at(pieces: u32, delays: &[Option<u64>]) -> Option<u64> {
+    /// Answers a request after so many milliseconds, and refuses at once what is asked back; after so many blocks
+    /// it says nothing any more.
+    type Manner = (u64, usize);
+
+    /// When all blocks are here, if they are within a minute.
+    fn done_at(pieces: u32, manners: &[Manner]) -> Option<u64> {
         let mut scene = Scene::of(pieces, &[], |_| {});
         let geometry = scene.geometry;
         let mut actions = Vec::new();
-        for key in 0..delays.len() as u64 {
+        for key in 0..manners.len() as u64 {
             actions.extend(scene.connect_seed(key));
         }
         let (mut asked, mut spares) = (BTreeMap::new(), BTreeMap::new());
+        let mut gives: Vec<_> = manners.iter().map(|manner| manner.1).collect();
         for millis in 0..60_000 {
             scene.now = Duration::from_millis(millis);
             if scene.swarm.wake_at().is_some_and(|at| at <= scene.now) {
@@ -412,13 +414,12 @@ mod tests {
             while let Some(action) = actions.pop() {
                 match action {
                     Action::Request { peer, block } => {
-                        let delay = delays[peer.0 as usize].unwrap_or(u64::MAX / 2);
-                        asked.insert((peer.0, block), millis + delay);
+                        asked.insert((peer.0, block), millis + manners[peer.0 as usize].0);
                     }
                     Action::Say {
                         peer,
                         message: Message::Cancel(it),
-                    } if delays[peer.0 as usize].is_some() => {
+                    } if gives[peer.0 as usize] > 0 => {
                         let block = geometry.locate(it.piece, it.begin, it.length, it.length);
                         if asked.remove(&(peer.0, block.unwrap())).is_some() {
                             actions.extend(scene.give_back(peer.0, block.unwrap()));
@@ -429,8 +430,7 @@ mod tests {
                         actions.extend(scene.give_back(peer.0, block));
                     }
                     Action::RequestSpare { peer, block } => {
-                        let delay = delays[peer.0 as usize].unwrap_or(u64::MAX / 2);
-                        spares.insert((peer, block), millis + delay);
+                        spares.insert((peer, block), millis + manners[peer.0 as usize].0);
                     }
                     Action::Settle { peer, block } => {
                         actions.extend(scene.receive(peer.0, block));
@@ -441,12 +441,19 @@ mod tests {
                     _ => {}
                 }
             }
-            let due = |at: &u64| *at <= millis;
-            let here: Vec<_> = asked.extract_if(.., |_, at| due(at)).collect();
+            let mut comes = |peer: u64, at: u64| {
+                let left = &mut gives[peer as usize];
+                let comes = at <= millis && *left > 0;
+                *left -= usize::from(comes);
+                comes
+            };
+            let here = asked.extract_if(.., |(peer, _), at| comes(*peer, *at));
+            let here: Vec<_> = here.collect();
             for ((peer, block), _) in here {
                 actions.extend(scene.receive(peer, block));
             }
-            let here: Vec<_> = spares.extract_if(.., |_, at| due(at)).collect();
+            let here = spares.extract_if(.., |(peer, _), at| comes(peer.0, *at));
+            let here: Vec<_> = here.collect();
             for ((peer, block), _) in here {
                 actions.extend(scene.event(Event::Held { peer, block }));
             }
@@ -461,7 +468,7 @@ mod tests {
     fn requests_do_not_go_to_and_fro_between_peers_that_are_as_slow() {
         for delay in [60, 200, 500, 700, 1_500, 4_000] {
             for (pieces, peers) in [(2, 2), (2, 3), (20, 2), (40, 5)] {
-                let done = done_at(pieces, &vec![Some(delay); peers]);
+                let done = done_at(pieces, &vec![(delay, usize::MAX); peers]);
                 let bound = 4 * delay + 2_000;
                 assert!(
                     done.is_some_and(|at| at < bound),
@@ -475,14 +482,31 @@ mod tests {
     fn who_answers_nothing_keeps_a_block_from_others_for_some_seconds_at_most() {
         for delay in [60, 300, 1_000] {
             for honest in [1, 2] {
-                let mut delays = vec![Some(delay); honest];
-                delays.push(None);
-                let done = done_at(60, &delays);
-                let alone = done_at(60, &delays[..honest]).unwrap();
+                let mut manners = vec![(delay, usize::MAX); honest];
+                manners.push((delay, 0));
+                let done = done_at(60, &manners);
+                let alone = done_at(60, &manners[..honest]).unwrap();
                 let bound = alone + 12_000;
                 assert!(
                     done.is_some_and(|at| at < bound),
                     "{delay} {honest}: {done:?} {alone}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn who_gives_a_little_and_falls_silent_delays_the_end_by_some_seconds_at_most() {
+        for silent in [2, 4, 16] {
+            for gives in [20, 60] {
+                let mut manners = vec![(60, usize::MAX)];
+                manners.extend((0..silent).map(|more| (20, gives + more)));
+                let done = done_at(400, &manners);
+                let alone = done_at(400, &manners[..1]).unwrap();
+                let bound = alone + 8_000;
+                assert!(
+                    done.is_some_and(|at| at < bound),
+                    "{silent} {gives}: {done:?} {alone}"
                 );
             }
         }

@@ -730,12 +730,17 @@ impl Network {
         match &message {
             Message::Choke if !self.hands[hand].fast => home = self.hands[hand].take_slots(),
             Message::Reject(wire) => {
+                // The answer to a cancel: a request made again meanwhile stands.
+                let mut taken_back = self.hands[hand].taken_back.iter();
+                let back = taken_back.find(|block| WireBlock::from(**block) == *wire);
+                if let Some(block) = back.copied() {
+                    self.hands[hand].taken_back.remove(&block);
+                    return;
+                }
                 let due = self.hands[hand].due.iter();
                 let mut due = due.filter(|(block, _)| WireBlock::from(**block) == *wire);
                 let due = due.next().map(|(block, due)| (*block, *due));
                 match due {
-                    // The answer to a cancel: a request made again meanwhile stands.
-                    Some((block, _)) if self.hands[hand].taken_back.remove(&block) => {}
                     Some((block, Due::Slot)) => {
                         self.hands[hand].due.remove(&block);
                         return self.give_back(hand, block);

@@ -563,7 +563,7 @@ fn a_reject_that_answers_a_cancel_leaves_the_request_made_again_alone() {
     table.ask(&[block]);
     table.other.say(Message::Reject(WireBlock::from(block)));
     table.other.send(block);
-    table.heard(Message::Reject(WireBlock::from(block)));
+    // The table does not hear of it: it might take it for the answer to the new request.
     assert_eq!(table.laid(), block);
     table.leave();
 }
