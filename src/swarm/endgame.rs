@@ -87,15 +87,18 @@ impl Swarm {
 
     /// Whether so little is missing, all of it asked for, that a copy costs less than to wait.
     pub(super) fn is_last(&self) -> bool {
+        let (part, most) = LAST;
+        if self.picker.out() > most {
+            return false;
+        }
         let Facts {
             geometry, wanted, ..
         } = &self.facts;
         let last = geometry.pieces().checked_sub(1);
         let last = last.and_then(|last| geometry.piece(last));
         let ends = last.is_some_and(|last| wanted.has(last));
-        let (part, most) = LAST;
         let blocks = geometry.size_of(wanted.count(), ends) / u64::from(BLOCK_LENGTH) / part;
-        self.picker.out() as u64 <= blocks.min(most as u64) && self.picker.is_endgame()
+        self.picker.out() as u64 <= blocks && self.picker.is_endgame()
     }
 
     /// Asks a peer for copies of what others bring later, out of `late`. Only one that has shown that it gives, and

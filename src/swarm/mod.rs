@@ -63,6 +63,9 @@ use turns::Turns;
 const TICK: Duration = Duration::from_secs(1);
 /// How often peers without work look for what they can take over.
 const TICK_IDLE: Duration = Duration::from_millis(100);
+/// The same while the last hundredth is under way: it takes no longer than a tick or two. With 100 ms the last of our
+/// leechers in a mixed swarm was done 0.06 s later.
+const TICK_LAST: Duration = Duration::from_millis(30);
 
 /// How much of the machine this swarm may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -317,7 +320,9 @@ impl Swarm {
 
     fn set_tick(&mut self, now: Moment) {
         let waiting = !self.hungry.is_empty();
-        let after = if waiting && self.picker.out() > 0 {
+        let after = if waiting && self.is_last() {
+            TICK_LAST
+        } else if waiting && self.picker.out() > 0 {
             TICK_IDLE
         } else if self.picker.out() > 0 || waiting && self.picker.any_free() {
             TICK
