@@ -29,9 +29,8 @@
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -241,18 +240,29 @@ const NOWHERE: libc::iovec = libc::iovec {
 /// One block of zeros, small enough to stay in the nearest cache while it is written many times.
 static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
 
-/// Overwrites `length` bytes from `start` on with zeros, a block at a time: file systems with large folios make
-/// them of the size of the write. One write for all would save calls and halve the cost where memory is at
-/// hand. But a large folio is cut from memory that lay free in large parts, and that is what a virtual machine
-/// gives back to its host: touched for the first time again, 2 GiB on ext4 cost 5.2 instead of 3.2 s of processor
-/// time (docs/benchmarks.md).
+/// How many times [`ZEROS`] goes into one call: 32 KiB. File systems with large folios (ext4, xfs) make them as long as the
+/// write, and do once for a folio what they did for each page. The kernel keeps free memory at hand in parts of up to 32 KiB
+/// for each processor; longer ones are cut from what lay free in one part, which a virtual machine
+/// may have given back to its host and has to touch for the first time again (docs/benchmarks.md has what each length costs).
+const TIMES: usize = 2;
+
+/// Overwrites `length` bytes from `start` on with zeros.
 pub(super) fn write_zeros(file: &File, start: u64, length: usize) -> io::Result<()> {
     let end = start + length as u64;
     let mut at = start;
     while at < end {
-        let rest = (end - at).min(ZEROS.len() as u64) as usize;
-        file.write_all_at(&ZEROS[..rest], at)?;
-        at += rest as u64;
+        let mut left = end - at;
+        let parts: [IoSlice<'_>; TIMES] = std::array::from_fn(|_| {
+            let part = left.min(ZEROS.len() as u64);
+            left -= part;
+            IoSlice::new(&ZEROS[..part as usize])
+        });
+        match rustix::io::pwritev(file, &parts, at) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => at += written as u64,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(())
 }
@@ -263,6 +273,7 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
     use std::os::unix::net::UnixStream;
 
     fn file(length: usize) -> File {
