@@ -477,7 +477,7 @@ mod tests {
     use super::super::windows::WINDOW_IDLE;
     use super::*;
     use crate::protocol::Geometry;
-    use crate::protocol::peer::Message;
+    use crate::protocol::peer::{Decoder, Message, Rules, Step};
     use std::io::Write;
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
@@ -929,6 +929,82 @@ mod tests {
             );
             // The slots it lay in meanwhile are still to be written.
             assert_eq!(landing.drain().len(), 6);
+        }
+    }
+
+    /// Bytes that came into memory: messages, of which the last may be the beginning of one.
+    fn absorb(landing: &mut Landing, other: &mut Vec<u8>, laid: &mut Vec<Block>) {
+        let rules = Rules {
+            pieces: 1,
+            fast: true,
+            extended: false,
+        };
+        let mut at = 0;
+        while at < other.len() {
+            match Decoder::new(rules).step(&other[at..]).unwrap() {
+                Step::Payload { block, used } => {
+                    assert!(landing.begin(block));
+                    let end = other.len().min(at + used + block.length as usize);
+                    take(&landing.absorb(&other[at + used..end]).landed, laid);
+                    at = end;
+                }
+                Step::Message { used, .. } => at += used,
+                _ => break,
+            }
+        }
+        other.drain(..at);
+    }
+
+    fn take(landed: &[Landed], laid: &mut Vec<Block>) {
+        laid.extend(landed.iter().map(|landed| match landed {
+            Landed::Slot(slot) => slot.block(),
+            _ => panic!("{landed:?}"),
+        }));
+    }
+
+    #[test]
+    fn in_whatever_order_blocks_come_and_wherever_they_are_cut_each_lands_once() {
+        let mut dice = fastrand::Rng::with_seed(7);
+        for round in 0..300 {
+            let (scratch, mut landing, mut blocks) = eight();
+            for _ in 0..dice.usize(..4) {
+                let (one, other) = (dice.usize(..8), dice.usize(..8));
+                blocks.swap(one, other);
+            }
+            let mut bytes = Vec::new();
+            for block in &blocks {
+                if dice.u8(..8) == 0 {
+                    Message::Have { piece: 0 }.encode(&mut bytes);
+                }
+                bytes.extend(stream(&[*block]));
+            }
+            let (ours, mut theirs) = pair();
+            let (mut other, mut laid) = (Vec::new(), Vec::new());
+            let mut sent = 0;
+            while sent < bytes.len() {
+                let part = dice.usize(1..=60_000).min(bytes.len() - sent);
+                theirs.write_all(&bytes[sent..sent + part]).unwrap();
+                sent += part;
+                loop {
+                    absorb(&mut landing, &mut other, &mut laid);
+                    if landing.under_way().is_some() {
+                        let (socket, now) = (ours.as_fd(), Instant::now());
+                        match landing.receive(socket, &mut other, 1 << 20, now) {
+                            Ok(arrival) => take(&arrival.landed, &mut laid),
+                            Err(_) => break,
+                        }
+                    } else {
+                        let mut byte = [0];
+                        match rustix::io::read(&ours, &mut byte) {
+                            Ok(1) => other.push(byte[0]),
+                            _ => break,
+                        }
+                    }
+                }
+            }
+            laid.sort_unstable();
+            assert!(scratch.bytes() == scratch.expected(&laid), "round {round}");
+            assert_eq!(laid.len(), 8, "round {round}: {laid:?}");
         }
     }
 
