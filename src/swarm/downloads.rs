@@ -308,11 +308,10 @@ impl Swarm {
         self.have.set(piece);
         self.picker.finish(piece);
         actions.push(Action::Keep { piece });
-        let here = self.peers.values().filter(|peer| !peer.leaving);
-        let lacking = here.filter(|peer| !peer.holds.has(piece)).count();
-        let rare = self.picker.available().count(piece) <= RARE;
+        let holding = self.picker.available().count(piece);
+        let lacking = self.peers.len().saturating_sub(holding as usize);
         let bytes = self.facts.geometry.piece_size(piece);
-        self.news.add(piece, bytes, lacking, rare, now);
+        self.news.add(piece, bytes, lacking, holding <= RARE, now);
         for liar in self.suspects.good(piece, blocks) {
             self.banish(liar, actions);
         }
