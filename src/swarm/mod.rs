@@ -465,6 +465,7 @@ impl Swarm {
     pub fn check_invariants(&self) {
         self.picker.check_invariants();
         self.endgame.check_invariants(&self.peers);
+        self.moves.check_invariants();
         for (key, peer) in &self.peers {
             for asked in peer.pipe.asked() {
                 assert_eq!(

@@ -119,6 +119,15 @@ impl Moves {
         }
     }
 
+    /// Panics where the takers and their counts disagree.
+    pub(super) fn check_invariants(&self) {
+        for (taker, coming) in &self.coming {
+            let takers = self.takers.values().filter(|it| *it == taker);
+            assert_eq!(takers.count(), *coming, "what is coming to {taker:?}");
+        }
+        assert_eq!(self.takers.len(), self.coming.values().sum::<usize>());
+    }
+
     /// How old a request for the block has to be before it is moved.
     fn age(&self, block: Block) -> Duration {
         let times = self.times.get(&block).copied().unwrap_or(0);
