@@ -239,7 +239,9 @@ fn answers_that_the_system_does_not_take_are_lost_and_counted() {
     let room = Room::new();
     let host = room.host();
     let mut command = host.command("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=sendmmsg"]);
+    // -D: what we start and end is the tracker, and strace goes with it.
+    command.args(["-D", "-f", "-qq", "-o", "/dev/null"]);
+    command.args(["-e", "trace=sendmmsg"]);
     command.args(["-e", "inject=sendmmsg:error=ENOBUFS:when=1..2"]);
     command.args([env!("CARGO_BIN_EXE_ropewalk"), "tracker"]);
     command.args(["--http", "6969", "--udp", "6969"]);
