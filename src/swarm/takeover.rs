@@ -5,7 +5,8 @@
 //! one peer that has it. By the time that peer gets round to the last of those who ask, many others have
 //! the piece and nothing to send. With 24 leechers an eighth of all uplinks stood idle for this reason, and
 //! the last one was done at 1.3 times the limit instead of 1.1. So ten times a second those whose pipe is
-//! empty take over what is expected latest of others.
+//! empty take over what is expected latest of others; of the last hundredth they are asked for copies
+//! first (`endgame`), chosen in the same way on other terms.
 //!
 //! ```text
 //! take_over: Say(Cancel) to the holder -> Reject: its slot comes home (Returned) -> hand_on: Request to the taker
