@@ -28,6 +28,8 @@ pub struct Verification {
     layout: Layout,
     /// What is at the path of each file, as far as they were looked at.
     found: Vec<Found>,
+    /// The names of files that are symbolic links: the layout has what they lead to.
+    links: HashMap<usize, PathBuf>,
     open_files: OpenFiles,
     next: u32,
     /// Pieces that are good.
@@ -151,8 +153,8 @@ impl Report {
 /// Pieces waiting for each thread: enough that each finds as many as go side by side when it comes back.
 const AHEAD: usize = 32;
 
-/// Files kept open. A piece over more is opened file by file.
-const OPEN_FILES: usize = 24;
+/// Files kept open, where that many may be. A piece over more is opened file by file.
+const OPEN_FILES: u64 = 24;
 
 /// Descriptors for other things: standard streams, and a file that is opened for a moment.
 const OTHERS: u64 = 16;
@@ -170,8 +172,10 @@ impl Verification {
         let (jobs, queue) = crossbeam_channel::bounded(room);
         // Bound: every job that can be waiting, and those in work, so that a thread never waits here.
         let (tell, outcomes) = crossbeam_channel::bounded(2 * room);
-        let files = check::descriptors().saturating_sub(OPEN_FILES as u64 + OTHERS);
-        let at_once = check::at_once(files / threads.get() as u64);
+        let files = check::descriptors().saturating_sub(OTHERS);
+        let kept_open = (files / 2).min(OPEN_FILES);
+        let at_once = check::at_once((files - kept_open) / threads.get() as u64);
+        let kept_open = kept_open as usize; // 24 at most
         let start_one = |number: usize| {
             let (queue, tell) = (queue.clone(), tell.clone());
             std::thread::Builder::new()
@@ -190,7 +194,8 @@ impl Verification {
         }
         Ok(Verification {
             found: Vec::new(),
-            open_files: OpenFiles::new(OPEN_FILES),
+            links: HashMap::new(),
+            open_files: OpenFiles::new(kept_open),
             next: 0,
             good: Bitfield::new(layout.geometry()),
             unreadable: HashMap::new(),
@@ -216,7 +221,7 @@ impl Verification {
         Report {
             files: on_disk
                 .map(|(number, file)| FileReport {
-                    path: file.path.clone(),
+                    path: self.links.get(&number).unwrap_or(&file.path).clone(),
                     length: file.length,
                     state: self.state(number, file.length),
                 })
@@ -292,9 +297,16 @@ impl Verification {
     /// Looks at the files before number `end`. With many files this takes a good part of the time, and
     /// the threads hash the first pieces meanwhile.
     fn look_as_far_as(&mut self, end: usize) {
-        let next = self.found.len();
-        for file in self.layout.files().iter().take(end).skip(next) {
-            self.found.push(survey::look_at(file));
+        for number in self.found.len()..end.min(self.layout.files().len()) {
+            let file = &self.layout.files()[number];
+            let found = survey::look_at(file);
+            let Some(path) = survey::behind_link(&found, file) else {
+                self.found.push(found);
+                continue;
+            };
+            self.links.insert(number, file.path.clone());
+            self.layout.lies_at(number, path);
+            self.found.push(survey::look_at(self.layout.place(number)));
         }
     }
 

@@ -11,11 +11,11 @@ use super::{events, figures, output};
 use crate::create::saving::Target;
 use crate::create::{self, CreateError, Creation, LeftOut, Settings, Torrent};
 use crate::protocol::metainfo::Metainfo;
+use crate::storage::check;
 use crossbeam_channel::Receiver;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal, Write as _};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
@@ -71,6 +71,13 @@ pub(super) fn place(options: &Create) -> Result<Place, Complaint> {
                 "redirect standard output, or name a file with --output",
             ));
         }
+        if output::is_missing() {
+            return Err(Complaint::new(
+                Reason::Output,
+                "standard output is closed, so the .torrent would go nowhere",
+                "redirect standard output, or name a file with --output",
+            ));
+        }
         return Ok(Place::Output);
     }
     let path = match named {
@@ -123,8 +130,8 @@ pub(super) fn start(options: &Create, place: &Place) -> Result<Creation, Complai
             Place::Output => None,
         },
     };
-    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    Creation::start(&options.path, settings, threads).map_err(|error| Complaint::create(&error))
+    Creation::start(&options.path, settings, check::hashers())
+        .map_err(|error| Complaint::create(&error))
 }
 
 /// Hashes everything, or until a signal comes.
@@ -186,6 +193,12 @@ pub(super) fn warn_before(options: &Create, work: &Creation) {
         warn(
             options,
             &format!("{them} left out; --include-hidden takes them in"),
+        );
+    }
+    for glob in work.idle_globs() {
+        warn(
+            options,
+            &format!("nothing matches --exclude {}", shown(glob.pattern())),
         );
     }
     let length = work.geometry().piece_length();

@@ -3,6 +3,7 @@
 //! error is talk and may be lost. [`WholeLines`] is for a thread that writes beside the main one.
 
 use super::complaint::Complaint;
+use rustix::fs::OFlags;
 use std::io::{ErrorKind, Write};
 
 /// Writes `text` and a line's end to standard output, all of it or an error, in one piece: lines of
@@ -50,6 +51,16 @@ pub fn say(text: &str) {
     whole.push('\n');
     // A standard error that is full or closed is no reason to stop the work.
     let _ = std::io::stderr().lock().write_all(whole.as_bytes());
+}
+
+/// Whether the program was begun without a standard output (`>&-`). Rust opens /dev/null in its place, for reading too,
+/// which nobody does who redirects to it: what is written there arrives nowhere, without an error.
+pub fn is_missing() -> bool {
+    let out = std::io::stdout();
+    let mode = rustix::fs::fcntl_getfl(&out).unwrap_or(OFlags::empty());
+    let null = rustix::fs::stat("/dev/null").map(|it| it.st_rdev);
+    let here = rustix::fs::fstat(&out).map(|it| it.st_rdev);
+    mode & OFlags::RWMODE == OFlags::RDWR && null.is_ok() && null == here
 }
 
 /// A writer that hands on whole lines only, so that what two threads write does not mix within a line.

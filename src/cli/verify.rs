@@ -7,11 +7,11 @@ use super::status::ExitStatus;
 use super::{events, figures, output, torrent};
 use crate::protocol::PieceIndex;
 use crate::protocol::metainfo::Metainfo;
+use crate::storage::check;
 use crate::storage::survey::Flaw;
 use crate::verify::{self, Elsewhere, FileReport, FileState, Report, Verification};
 use serde::Serialize;
 use std::ffi::OsStr;
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Instant;
 
@@ -46,6 +46,9 @@ pub fn run(
 
 /// Where nothing was found, and it is clear why.
 fn hint(metainfo: &Metainfo, folder: &Path) -> Option<String> {
+    if !folder.exists() {
+        return Some(format!("  hint: there is no {}", shown_path(folder)));
+    }
     Some(match verify::elsewhere(metainfo, folder)? {
         Elsewhere::Above(above) => format!(
             "  hint: {} is the torrent's own; name what it lies in: {}",
@@ -61,8 +64,7 @@ fn hint(metainfo: &Metainfo, folder: &Path) -> Option<String> {
 }
 
 fn hash(metainfo: &Metainfo, folder: &Path, quiet: bool) -> Result<Report, Complaint> {
-    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let mut work = Verification::start(metainfo, folder, threads).map_err(|error| {
+    let mut work = Verification::start(metainfo, folder, check::hashers()).map_err(|error| {
         Complaint::new(
             Reason::Resources,
             format!("cannot start a thread: {}", plain(&error)),
@@ -79,25 +81,20 @@ fn hash(metainfo: &Metainfo, folder: &Path, quiet: bool) -> Result<Report, Compl
     Ok(work.report())
 }
 
-/// Wrong data is 3; where nothing is known to be wrong but something could not be read, it is 2.
+/// Wrong data is 3; where nothing is known to be wrong but something could not be read, it is 2. What is untold is
+/// so because of another file, which decides.
 fn status(report: &Report) -> ExitStatus {
-    let unreadable = |file: &FileReport| {
-        matches!(
-            file.state,
-            FileState::Unreadable(_) | FileState::Flawed(Flaw::Unreadable(_))
-        )
+    let mismatch = |file: &FileReport| match &file.state {
+        FileState::Flawed(flaw) => !matches!(flaw, Flaw::Unreadable(_)),
+        FileState::Wrong { .. } => true,
+        FileState::Complete | FileState::Untold { .. } | FileState::Unreadable(_) => false,
     };
-    let mut bad = report
-        .files
-        .iter()
-        .filter(|file| file.state != FileState::Complete)
-        .peekable();
-    if bad.peek().is_none() {
+    if report.is_complete() {
         ExitStatus::Done
-    } else if bad.all(unreadable) {
-        ExitStatus::Failed
-    } else {
+    } else if report.files.iter().any(mismatch) {
         ExitStatus::Mismatch
+    } else {
+        ExitStatus::Failed
     }
 }
 
@@ -204,5 +201,50 @@ fn bad(state: &FileState) -> &[PieceIndex] {
         FileState::Wrong { bad } => bad,
         FileState::Untold { pieces } => pieces,
         _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::protocol::Geometry;
+    use crate::protocol::bitfield::Bitfield;
+    use crate::storage::slot::StorageError;
+
+    #[test]
+    fn the_status_says_wrong_only_where_something_is_known_to_be_wrong() {
+        let geometry = Geometry::new(1, 1).unwrap();
+        let status_of = |states: &[FileState]| {
+            let files = states.iter().map(|state| FileReport {
+                path: "a".into(),
+                length: 1,
+                state: state.clone(),
+            });
+            status(&Report {
+                files: files.collect(),
+                good: Bitfield::new(&geometry),
+                geometry,
+            })
+        };
+        let denied = std::io::ErrorKind::PermissionDenied.into();
+        let error = StorageError::from_io("open", Path::new("a"), &denied);
+        let unreadable = FileState::Unreadable(error.clone());
+        let hidden = FileState::Flawed(Flaw::Unreadable(error));
+        let untold = FileState::Untold { pieces: Vec::new() };
+        let missing = FileState::Flawed(Flaw::Missing);
+        let wrong = FileState::Wrong { bad: Vec::new() };
+        let ok = FileState::Complete;
+        assert_eq!(status_of(&[]), ExitStatus::Done);
+        assert_eq!(status_of(std::slice::from_ref(&ok)), ExitStatus::Done);
+        for read_in_vain in [unreadable, hidden] {
+            let files = [ok.clone(), untold.clone(), read_in_vain.clone()];
+            assert_eq!(status_of(&files), ExitStatus::Failed);
+            for bad in [&wrong, &missing] {
+                let files = [read_in_vain.clone(), bad.clone()];
+                assert_eq!(status_of(&files), ExitStatus::Mismatch);
+            }
+        }
+        assert_eq!(status_of(&[missing, untold]), ExitStatus::Mismatch);
     }
 }

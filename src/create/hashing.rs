@@ -180,11 +180,11 @@ impl Worker {
     }
 
     fn look(&self, mut files: Range<usize>) -> Result<Done, CreateError> {
-        let unlike = |number: &usize| !self.tree.is_still_there(*number);
-        match files.find(unlike) {
-            Some(number) => Err(changed(&self.tree, number)),
-            None => Ok(Done::Looked),
-        }
+        files.try_for_each(|number| {
+            let same = self.tree.is_still_there(number);
+            as_it_was(same, &self.tree, number)
+        })?;
+        Ok(Done::Looked)
     }
 }
 
@@ -219,10 +219,7 @@ impl Cursor {
         let fail = |error: io::Error| match error.kind() {
             // It was there a moment ago.
             io::ErrorKind::NotFound => changed(tree, number),
-            _ => CreateError::Read {
-                path: tree.path_of(number),
-                error,
-            },
+            _ => unreadable(tree, number, error),
         };
         let file = match self.opened.take() {
             Some(file) => file,
@@ -252,11 +249,27 @@ impl Cursor {
     fn close(&mut self, tree: &Tree) -> Result<(), CreateError> {
         let in_the_middle = self.offset < tree.files[self.file].facts.length;
         match self.opened.take() {
-            Some(file) if in_the_middle && !tree.is_unchanged(self.file, &file) => {
-                Err(changed(tree, self.file))
+            Some(file) if in_the_middle => {
+                as_it_was(tree.is_unchanged(self.file, &file), tree, self.file)
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// An error unless the look at a file found it `same`.
+fn as_it_was(same: io::Result<bool>, tree: &Tree, number: usize) -> Result<(), CreateError> {
+    match same {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(changed(tree, number)),
+        Err(error) => Err(unreadable(tree, number, error)),
+    }
+}
+
+fn unreadable(tree: &Tree, number: usize, error: io::Error) -> CreateError {
+    CreateError::Read {
+        path: tree.path_of(number),
+        error,
     }
 }
 

@@ -308,6 +308,11 @@ impl Creation {
         self.tree.left_out
     }
 
+    /// Patterns of what was to stay out that nothing matched: misspelt, most likely.
+    pub fn idle_globs(&self) -> &[Glob] {
+        &self.tree.idle
+    }
+
     /// The files, as they were found: once [`Creation::finish`] has succeeded, as they were hashed. Asked
     /// for before that, so that what is moved away meanwhile is noticed by it.
     pub fn hashed(&self) -> Result<Hashed, CreateError> {

@@ -6,7 +6,7 @@
 //! ```
 
 use super::tree::Identity;
-use rustix::fs::{Access, CWD, RenameFlags};
+use rustix::fs::{Access, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -37,6 +37,9 @@ impl Target {
     pub fn new(path: &Path) -> io::Result<Target> {
         let found = match std::fs::metadata(path) {
             Ok(found) => Some(found),
+            Err(_) if path.is_symlink() => {
+                return Err(io::Error::other("it is a symbolic link that leads nowhere"));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
@@ -57,10 +60,23 @@ impl Target {
             _ => {
                 rustix::fs::access(target.folder(), Access::WRITE_OK | Access::EXEC_OK)?;
                 // Root may write everywhere, and some folders take no files all the same.
-                std::fs::remove_file(target.draft(|| fastrand::u32(..))?.0)?;
+                target.try_out()?;
             }
         }
         Ok(target)
+    }
+
+    /// Makes a file in the folder and takes it away again: one without a name, which nothing can leave behind, or,
+    /// where the file system has none of these, one with.
+    fn try_out(&self) -> io::Result<()> {
+        let nameless = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        match rustix::fs::open(self.folder(), nameless, Mode::RUSR | Mode::WUSR) {
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
+                std::fs::remove_file(self.draft(|| fastrand::u32(..))?.0)
+            }
+            Err(errno) => Err(errno.into()),
+            Ok(_) => Ok(()),
+        }
     }
 
     /// Where it is, as it was named.
@@ -92,11 +108,27 @@ impl Target {
                 .write_all(bytes);
         }
         let (draft, file) = self.draft(|| fastrand::u32(..))?;
-        let written = write(file, bytes).and_then(|()| self.put(&draft, overwrite));
+        let written = self
+            .guard(&file)
+            .and_then(|()| write(file, bytes))
+            .and_then(|()| self.put(&draft, overwrite));
         if written.is_err() {
             let _ = std::fs::remove_file(&draft);
         }
         written
+    }
+
+    /// Lets nobody read `file` who may not read what it is going to replace: addresses of trackers can be secrets.
+    fn guard(&self, file: &File) -> io::Result<()> {
+        let Ok(old) = std::fs::metadata(&self.real) else {
+            return Ok(());
+        };
+        let (old, new) = (old.permissions(), file.metadata()?.permissions());
+        // Some file systems have the same for all files and refuse to set any.
+        if old == new {
+            return Ok(());
+        }
+        file.set_permissions(old)
     }
 
     /// A file beside the place, under a name that nothing has: that of a run that was killed stays behind.
@@ -183,6 +215,27 @@ mod tests {
         Target::new(&link).unwrap().save(b"new", true).unwrap();
         assert!(link.is_symlink());
         assert_eq!(std::fs::read(&file).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_link_to_nowhere_is_told_before_the_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        let error = Target::new(&link).unwrap_err();
+        assert!(error.to_string().contains("leads nowhere"), "{error}");
+    }
+
+    #[test]
+    fn who_might_not_read_the_old_file_may_not_read_the_new_one() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.torrent");
+        std::fs::write(&path, b"secret").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        Target::new(&path).unwrap().save(b"new", true).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use super::*;
 use crate::protocol::digest::Digest;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
 fn threads(count: usize) -> NonZeroUsize {
     NonZeroUsize::new(count).unwrap()
@@ -85,10 +87,26 @@ fn files_stand_in_the_order_of_their_paths_bytes() {
     assert_eq!(paths, ["Z", "a-b/z", "a.txt", "a/z", "ä"]);
 }
 
+/// A file whose time of change is another than that of `old`, which may be as coarse as a kernel's tick.
+fn later_file(path: &Path, old: &Path) -> fs::File {
+    let of = |path: &Path| {
+        let metadata = fs::metadata(path).unwrap();
+        (metadata.ctime(), metadata.ctime_nsec())
+    };
+    let file = fs::File::create(path).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while of(path) == of(old) {
+        assert!(Instant::now() < deadline, "the clock stands still");
+        file.set_len(0).unwrap();
+        file.set_modified(std::time::SystemTime::now()).unwrap();
+    }
+    file
+}
+
 #[test]
 fn what_changes_after_it_was_found_is_noticed() {
     type Change = fn(&Path);
-    let changes: [(&str, Change); 5] = [
+    let changes: [(&str, Change); 6] = [
         ("shorter", |path| {
             let file = fs::OpenOptions::new().write(true).open(path).unwrap();
             file.set_len(10).unwrap();
@@ -101,8 +119,18 @@ fn what_changes_after_it_was_found_is_noticed() {
         ("gone", |path| fs::remove_file(path).unwrap()),
         ("another", |path| {
             let other = path.with_extension("new");
+            let time = fs::metadata(path).unwrap().modified().unwrap();
+            let file = later_file(&other, path);
             fs::copy(path, &other).unwrap();
+            file.set_modified(time).unwrap();
             fs::rename(other, path).unwrap();
+        }),
+        ("written to, and its time set back", |path| {
+            let time = fs::metadata(path).unwrap().modified().unwrap();
+            drop(later_file(&path.with_extension("new"), path));
+            let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, b"x", 0).unwrap();
+            file.set_modified(time).unwrap();
         }),
         ("touched", |path| {
             let file = fs::OpenOptions::new().write(true).open(path).unwrap();

@@ -11,10 +11,12 @@
 
 use super::{CreateError, LeftOut, Settings};
 use crate::protocol::filenames::PATH_ELEMENTS_MAX;
+use crate::protocol::glob::Glob;
 use crate::protocol::metainfo::FILES_MAX;
 use crate::storage::hashed::HashedFile;
 use crate::storage::record::FileFacts;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::{FileType, Metadata};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -38,14 +40,16 @@ impl Identity {
     }
 }
 
-/// What would change if somebody wrote to a file.
+/// What would change if somebody wrote to a file or put another in its place. Not the inode's number: file
+/// systems in user space make up a new one whenever they have forgotten a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Facts {
     /// Bytes.
     pub length: u64,
-    inode: u64,
-    /// Seconds and nanoseconds.
-    changed: (i64, i64),
+    /// When its bytes were last written, in nanoseconds since 1970. Can be set to anything.
+    modified: i64,
+    /// When anything of it was last changed, name and times included. Nobody can set it.
+    changed: i64,
 }
 
 /// A file of the torrent.
@@ -57,8 +61,8 @@ pub(super) struct TreeFile {
     pub start: u64,
     /// How it was when it was found.
     pub facts: Facts,
-    /// The device it is on.
-    pub device: u64,
+    /// Which it was.
+    pub identity: Identity,
 }
 
 /// All files of the torrent.
@@ -73,6 +77,8 @@ pub(super) struct Tree {
     pub files: Vec<TreeFile>,
     /// What is not among them.
     pub left_out: LeftOut,
+    /// Globs of what is to be left out that nothing matched.
+    pub idle: Vec<Glob>,
 }
 
 impl Tree {
@@ -93,9 +99,10 @@ impl Tree {
                     path: name.into_owned(),
                     start: 0,
                     facts: Facts::of(&metadata),
-                    device: metadata.dev(),
+                    identity: Identity::of(&metadata),
                 }],
                 left_out: LeftOut::default(),
+                idle: settings.exclude.clone(),
             });
         }
         if !metadata.is_dir() {
@@ -109,6 +116,7 @@ impl Tree {
             found: Vec::new(),
             folders: 0,
             left_out: LeftOut::default(),
+            idle: settings.exclude.clone(),
             above: vec![Identity::of(&metadata)],
         };
         walk.folder(path, "")?;
@@ -126,6 +134,7 @@ impl Tree {
             single_file: false,
             files,
             left_out: walk.left_out,
+            idle: walk.idle,
         })
     }
 
@@ -157,33 +166,42 @@ impl Tree {
     }
 
     /// Whether an open file is as it was found.
-    pub fn is_unchanged(&self, number: usize, file: &OwnedFd) -> bool {
-        let now = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, WANTED);
-        now.is_ok_and(|now| Facts::of_statx(&now) == self.files[number].facts)
+    pub fn is_unchanged(&self, number: usize, file: &OwnedFd) -> io::Result<bool> {
+        Ok(Facts::of_stat(&rustix::fs::fstat(file)?) == self.files[number].facts)
     }
 
     /// Whether what stands at a file's path is what was found there.
-    pub fn is_still_there(&self, number: usize) -> bool {
+    pub fn is_still_there(&self, number: usize) -> io::Result<bool> {
         let now = match &self.folder {
             Some(folder) => {
                 let path = self.files[number].path.as_str();
-                rustix::fs::statx(folder, path, AtFlags::empty(), WANTED)
+                rustix::fs::statat(folder, path, AtFlags::empty())
             }
-            None => rustix::fs::statx(CWD, &self.path, AtFlags::empty(), WANTED),
+            None => rustix::fs::stat(&self.path),
         };
-        now.is_ok_and(|now| Facts::of_statx(&now) == self.files[number].facts)
+        match now {
+            Ok(now) => Ok(Facts::of_stat(&now) == self.files[number].facts),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Where a file really is and how it was found.
     pub fn hashed(&self, number: usize) -> Result<HashedFile, CreateError> {
         let path = self.path_of(number);
         let path = (path.canonicalize()).map_err(|error| unreadable(&path, error))?;
-        let TreeFile { facts, device, .. } = self.files[number];
+        let TreeFile {
+            facts, identity, ..
+        } = self.files[number];
+        let (seconds, rest) = (
+            facts.modified.div_euclid(NANOSECONDS),
+            facts.modified.rem_euclid(NANOSECONDS),
+        );
         let facts = FileFacts {
             length: facts.length,
-            device,
-            inode: facts.inode,
-            modified: (facts.changed.0, u32::try_from(facts.changed.1).unwrap_or(0)),
+            device: identity.device,
+            inode: identity.inode,
+            modified: (seconds, rest as u32),
         };
         Ok(HashedFile { path, facts })
     }
@@ -198,26 +216,32 @@ impl Tree {
     }
 }
 
-const WANTED: StatxFlags = StatxFlags::SIZE
-    .union(StatxFlags::MTIME)
-    .union(StatxFlags::INO);
+/// In a second.
+const NANOSECONDS: i64 = 1_000_000_000;
 
 impl Facts {
     fn of(metadata: &Metadata) -> Facts {
         Facts {
             length: metadata.len(),
-            inode: metadata.ino(),
-            changed: (metadata.mtime(), metadata.mtime_nsec()),
+            modified: moment(metadata.mtime(), metadata.mtime_nsec()),
+            changed: moment(metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 
-    fn of_statx(now: &rustix::fs::Statx) -> Facts {
+    fn of_stat(now: &rustix::fs::Stat) -> Facts {
+        // The fields' types differ between machines; nothing is lost in these.
+        #[allow(clippy::unnecessary_cast)]
         Facts {
-            length: now.stx_size,
-            inode: now.stx_ino,
-            changed: (now.stx_mtime.tv_sec, now.stx_mtime.tv_nsec.into()),
+            length: now.st_size as u64,
+            modified: moment(now.st_mtime as i64, now.st_mtime_nsec as i64),
+            changed: moment(now.st_ctime as i64, now.st_ctime_nsec as i64),
         }
     }
+}
+
+/// One number for a time. It wraps in the year 2262, and is still another one for another time.
+fn moment(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds.wrapping_mul(NANOSECONDS).wrapping_add(nanoseconds)
 }
 
 /// A walk through the folders.
@@ -226,6 +250,7 @@ struct Walk<'a> {
     found: Vec<TreeFile>,
     folders: usize,
     left_out: LeftOut,
+    idle: Vec<Glob>,
     /// The folders from the root down to the one at hand.
     above: Vec<Identity>,
 }
@@ -258,6 +283,7 @@ impl Walk<'_> {
             };
             if self.settings.exclude.iter().any(|glob| glob.matches(&path)) {
                 self.left_out.excluded += 1;
+                self.idle.retain(|glob| !glob.matches(&path));
                 continue;
             }
             if name.to_str().is_none() {
@@ -273,7 +299,13 @@ impl Walk<'_> {
         let fail = |error| unreadable(&entry.path(), error);
         // The folder's listing says what it is; only for a link the path has to be looked up.
         let metadata = if entry.file_type().map_err(fail)?.is_symlink() {
-            std::fs::metadata(entry.path()).map_err(fail)?
+            match std::fs::metadata(entry.path()) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let (path, what) = (entry.path(), "a symbolic link that leads nowhere");
+                    return Err(CreateError::Special { path, what });
+                }
+                found => found.map_err(fail)?,
+            }
         } else {
             entry.metadata().map_err(fail)?
         };
@@ -296,7 +328,7 @@ impl Walk<'_> {
                 path,
                 start: 0,
                 facts: Facts::of(&metadata),
-                device: metadata.dev(),
+                identity,
             });
         }
         Ok(())

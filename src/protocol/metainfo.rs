@@ -305,14 +305,16 @@ impl Metainfo {
         self.magnet_naming(|_| true)
     }
 
-    /// The magnet link with the trackers that `names` picks.
+    /// The magnet link with the trackers and web seeds that `names` picks.
     pub fn magnet_naming(&self, names: impl Fn(&str) -> bool) -> String {
         let trackers = self.tracker_addresses().filter(|it| names(it));
+        let webseeds = self.webseeds.iter().filter(|it| names(it));
         let magnet = Magnet {
             info_hash: Some(self.info_hash),
             info_hash_v2: self.info_hash_v2,
             name: Some(self.name.clone()),
             trackers: trackers.map(str::to_owned).collect(),
+            webseeds: webseeds.cloned().collect(),
             ..Magnet::default()
         };
         magnet.to_string()

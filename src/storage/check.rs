@@ -27,6 +27,7 @@ use crate::protocol::{Digest, PieceIndex};
 use crate::swarm::event::Verdict;
 use crossbeam_channel::{Receiver, Sender};
 use std::io;
+use std::num::NonZeroUsize;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -144,6 +145,16 @@ pub(crate) fn descriptors() -> u64 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     limit.current.unwrap_or(u64::MAX)
 }
+
+/// How many threads hash all of a torrent: one for each core, but no more than read as fast as memory can be read.
+/// Each has half a MiB of lanes.
+pub fn hashers() -> NonZeroUsize {
+    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    cores.min(HASHERS_MAX)
+}
+
+/// Sixteen.
+const HASHERS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
 
 /// How many pieces a [`Reader`] may hash side by side that may keep `descriptors` files open: one for
 /// each piece. 1 is one after the other.

@@ -274,7 +274,10 @@ fn begin(layout: Arc<Layout>, rules: Rules) -> Result<(Kept, Survey), StorageErr
     if let Some(part) = record.as_ref().and_then(|record| record.part.as_ref()) {
         layout = Arc::new(layout.as_recorded(part.open.clone(), &part.aside));
     }
-    let found = survey::look(&layout);
+    let mut found = survey::look(&layout);
+    if !rules.writable {
+        layout = survey::behind_links(layout, &mut found);
+    }
     let survey = survey::judge(&layout, &found, record, rules);
     let mut survey = match survey {
         Ok(survey) => survey,

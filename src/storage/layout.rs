@@ -42,7 +42,7 @@ pub struct Layout {
 /// One file of a [`Layout`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaidFile {
-    /// Where it is: below the layout's folder.
+    /// Where it is: below the layout's folder, if nobody said otherwise.
     pub path: PathBuf,
     /// Its first byte, counted from the start of the torrent.
     pub start: u64,
@@ -115,6 +115,11 @@ impl Layout {
             hashed: Some(hashed),
             ..self
         }
+    }
+
+    /// A file is not below the folder but here, for reading alone.
+    pub fn lies_at(&mut self, file: usize, path: PathBuf) {
+        Arc::make_mut(&mut self.files)[file].path = path;
     }
 
     /// How the files were when the torrent was made of them, if that was a moment ago.

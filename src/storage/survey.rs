@@ -20,7 +20,7 @@ use crate::protocol::{Digest, PieceIndex};
 use rustix::fs::{AtFlags, CWD, FileType, SeekFrom};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What is at a file's path.
@@ -119,6 +119,26 @@ pub fn look_at(file: &LaidFile) -> Found {
         Err(Errno::NOTDIR) => Found::Other("a file is where its folder should be"),
         Err(errno) => Found::Unknown(StorageError::from_io("look at", &file.path, &errno.into())),
     }
+}
+
+/// Where the file is that a symbolic link at `file`'s path leads to, if one was found there. For who only reads, as
+/// `create` does: what the link leads to later is not looked at.
+pub fn behind_link(found: &Found, file: &LaidFile) -> Option<PathBuf> {
+    let linked = matches!(found, Found::Other(_)) && file.path.is_symlink();
+    linked.then(|| file.path.canonicalize().ok()).flatten()
+}
+
+/// The same torrent, read behind the symbolic links that were found in place of its files.
+pub(super) fn behind_links(layout: Arc<Layout>, found: &mut [Found]) -> Arc<Layout> {
+    let mut behind = None;
+    for (number, (file, found)) in layout.files().iter().zip(found).enumerate() {
+        if let Some(path) = behind_link(found, file) {
+            let behind = behind.get_or_insert_with(|| (*layout).clone());
+            behind.lies_at(number, path);
+            *found = look_at(behind.place(number));
+        }
+    }
+    behind.map_or(layout, Arc::new)
 }
 
 /// By what the file of this `stat` is known again.

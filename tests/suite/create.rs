@@ -199,6 +199,30 @@ fn what_a_glob_matches_is_left_out() {
         paths(&read(&desk, "root.torrent")),
         ["a.txt", "deep/b.txt", "deep/cache/d"]
     );
+    let words = [
+        "create",
+        "--overwrite",
+        "--exclude=a.txt",
+        "--exclude=./cache",
+        "root",
+    ];
+    let outcome = desk.run(&words).expect(0);
+    assert_eq!(outcome.err, "warning: nothing matches --exclude ./cache\n");
+}
+
+#[test]
+fn without_a_standard_output_no_torrent_is_written_there() {
+    let desk = Desk::new();
+    desk.write("s.bin", b"x");
+    let begun = |redirection: &str| {
+        let text = format!("exec \"$@\" {redirection}");
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &text, "sh", env!("CARGO_BIN_EXE_ropewalk")]);
+        command.args(["create", "-o", "-", "s.bin"]);
+        command.current_dir(desk.path("")).output().unwrap()
+    };
+    assert_eq!(begun(">&-").status.code(), Some(2));
+    assert_eq!(begun(">/dev/null").status.code(), Some(0));
 }
 
 #[test]
@@ -212,6 +236,15 @@ fn links_are_followed_and_loops_are_told() {
     let metainfo = read(&desk, "album.torrent");
     assert!(paths(&metainfo).contains(&"linked/three.bin"));
     assert!(paths(&metainfo).contains(&"again.bin"));
+    let mut seed = desk.start(&[
+        "seed",
+        "--json",
+        "--port=0",
+        "--no-tracker",
+        "album.torrent",
+    ]);
+    assert_eq!(seed.wait_for("complete")["have"], metainfo.geometry.total());
+    drop(seed);
 
     for target in ["..", ".", "nowhere"] {
         let link = desk.path("album/deep/link");

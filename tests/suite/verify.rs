@@ -110,3 +110,63 @@ fn who_names_the_torrents_own_folder_is_told_which_to_name() {
     let nothing = desk.run(&["verify", "a.torrent", "."]).expect(3);
     assert!(!nothing.err.contains("hint: "), "{}", nothing.err);
 }
+
+#[test]
+fn files_that_are_links_are_those_they_lead_to() {
+    let desk = Desk::new();
+    album(&desk);
+    for name in ["one.bin", "deep/two.bin"] {
+        let (here, there) = (desk.path(format!("data/album/{name}")), desk.path("store"));
+        std::fs::create_dir_all(&there).unwrap();
+        let there = there.join(here.file_name().unwrap());
+        std::fs::rename(&here, &there).unwrap();
+        std::os::unix::fs::symlink(&there, &here).unwrap();
+    }
+    let outcome = desk.run(&["verify", "a.torrent", "data"]).expect(0);
+    assert!(
+        outcome.out.contains("data/album/one.bin"),
+        "{}",
+        outcome.out
+    );
+
+    desk.write("store/one.bin", &noise(9, 40_000));
+    std::fs::remove_file(desk.path("store/two.bin")).unwrap();
+    let outcome = desk.run(&["verify", "a.torrent", "data"]).expect(3);
+    for line in [
+        "wrong       data/album/one.bin",
+        "not-a-file  data/album/deep/two.bin",
+    ] {
+        assert!(outcome.out.contains(line), "{}", outcome.out);
+    }
+}
+
+#[test]
+fn with_few_descriptors_good_data_are_good() {
+    let desk = Desk::new();
+    let files = (0..60).map(|n| (format!("{n:02}"), noise(n, 200_000 + n as usize)));
+    let files: Vec<_> = files.collect();
+    let named: Vec<_> = files
+        .iter()
+        .map(|(name, bytes)| (&**name, bytes.clone()))
+        .collect();
+    desk.write("a.torrent", &folder("album", &named, 16384).compose());
+    for (name, bytes) in &files {
+        desk.write(format!("album/{name}"), bytes);
+    }
+    for limit in [12, 16, 26] {
+        let limited = std::process::Command::new("sh")
+            .arg("-c")
+            .arg(format!("ulimit -n {limit}; exec \"$@\""))
+            .args([
+                "sh",
+                env!("CARGO_BIN_EXE_ropewalk"),
+                "verify",
+                "-q",
+                "a.torrent",
+            ])
+            .current_dir(desk.path(""))
+            .output()
+            .unwrap();
+        assert!(limited.status.success(), "{limit}: {limited:?}");
+    }
+}
