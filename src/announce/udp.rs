@@ -28,7 +28,7 @@ use crate::protocol::tracker::http::{Answer, AnswerError, Request};
 use crate::protocol::tracker::scrape::Counts;
 use crate::protocol::tracker::udp::{self as wire, Question, Reply};
 use crossbeam_channel::{Sender, unbounded};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -54,7 +54,7 @@ type Connection = (u64, Instant);
 /// Asks trackers, and remembers the ids they gave.
 #[derive(Debug, Default)]
 pub struct Client {
-    connections: BTreeMap<SocketAddr, Connection>,
+    connections: Vec<(SocketAddr, Connection)>,
     /// Addresses of trackers to which an announce was sent.
     told: BTreeSet<String>,
 }
@@ -158,7 +158,7 @@ impl Client {
         let mut answers = Vec::new();
         for (line, outcome) in side_by_side(lines, ask, halted) {
             if let Some(connection) = line.connection {
-                self.connections.insert(line.tracker, connection);
+                self.connections.push((line.tracker, connection));
             }
             if line.told {
                 self.told.insert(url.to_owned());
@@ -185,7 +185,8 @@ impl Client {
         let v6 = addresses.iter().find(|it| it.is_ipv6());
         let (mut lines, mut failure) = (Vec::new(), None);
         for &tracker in [v4, v6].into_iter().flatten() {
-            let known = self.connections.remove(&tracker);
+            let known = self.connections.iter().position(|it| it.0 == tracker);
+            let known = known.map(|at| self.connections.swap_remove(at).1);
             match Line::open(tracker, known, deadline, limits) {
                 Ok(line) => lines.push(line),
                 Err(error) => failure = Some(error),

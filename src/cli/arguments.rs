@@ -190,26 +190,52 @@ pub fn parse(words: &[OsString]) -> Result<Command, Complaint> {
 fn read<W: FromArgs>(
     command: &str,
     words: &[OsString],
-    meaning: impl FnOnce(W) -> Result<Command, Complaint>,
+    meaning: fn(W) -> Result<Command, Complaint>,
 ) -> Result<Command, Complaint> {
-    let hint = format!("ropewalk {command} --help lists the options");
-    let translated =
-        words::translate(words).map_err(|sentence| Complaint::usage(sentence, &hint))?;
-    let borrowed = translated.iter().map(String::as_str).collect::<Vec<_>>();
-    if let Some(later) = borrowed.iter().find(|word| LATER_OPTIONS.contains(word)) {
-        let sentence = format!("the option {later} is not supported yet");
-        return Err(Complaint::unsupported(sentence, hint));
+    let asked = Asked::of(command, words)?;
+    let read = W::from_args(&["ropewalk", command], &asked.words());
+    asked.conclude(read.map(meaning))
+}
+
+/// The words of one command, as argh wants them.
+struct Asked {
+    translated: Vec<String>,
+    hint: String,
+}
+
+impl Asked {
+    fn of(command: &str, words: &[OsString]) -> Result<Asked, Complaint> {
+        let hint = format!("ropewalk {command} --help lists the options");
+        let translated =
+            words::translate(words).map_err(|sentence| Complaint::usage(sentence, &hint))?;
+        let later = |word: &&String| LATER_OPTIONS.contains(&word.as_str());
+        if let Some(later) = translated.iter().find(later) {
+            let sentence = format!("the option {later} is not supported yet");
+            return Err(Complaint::unsupported(sentence, hint));
+        }
+        Ok(Asked { translated, hint })
     }
-    match W::from_args(&["ropewalk", command], &borrowed) {
-        Ok(words) => meaning(words).map_err(|complaint| Complaint {
-            hint: if complaint.hint.is_empty() {
-                hint
-            } else {
-                complaint.hint
-            },
-            ..complaint
-        }),
-        Err(exit) if exit.status.is_ok() => Ok(Command::Print(exit.output)),
-        Err(exit) => Err(Complaint::usage(words::sentence(&exit.output), hint)),
+
+    fn words(&self) -> Vec<&str> {
+        self.translated.iter().map(String::as_str).collect()
+    }
+
+    fn conclude(
+        self,
+        read: Result<Result<Command, Complaint>, argh::EarlyExit>,
+    ) -> Result<Command, Complaint> {
+        let hint = self.hint;
+        match read {
+            Ok(meant) => meant.map_err(|complaint| Complaint {
+                hint: if complaint.hint.is_empty() {
+                    hint
+                } else {
+                    complaint.hint
+                },
+                ..complaint
+            }),
+            Err(exit) if exit.status.is_ok() => Ok(Command::Print(exit.output)),
+            Err(exit) => Err(Complaint::usage(words::sentence(&exit.output), hint)),
+        }
     }
 }

@@ -65,10 +65,14 @@ pub fn time_left(left: u64, rate: u64) -> Option<Duration> {
     (rate > 0 && left > 0).then(|| Duration::from_secs(left / rate))
 }
 
-/// `1 piece`, `2 pieces`.
+/// `1 piece`, `2 pieces`, `2 addresses`.
 pub fn count(number: u64, noun: &str) -> String {
-    let s = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{s}")
+    let ending = match number {
+        1 => "",
+        _ if noun.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{number} {noun}{ending}")
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@
 //! the environment, where a shell does not look for commands.
 
 use super::complaint::{Complaint, Reason};
-use crossbeam_channel::{Receiver, bounded};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
 
 /// What a command is told about the torrent.
 pub struct Facts {
@@ -22,22 +22,15 @@ pub struct Facts {
     pub size: u64,
 }
 
-/// Starts `command` and waits for it on a thread of its own; what is received is how it ended.
-pub fn start(command: &OsStr, facts: Facts, name: String) -> Receiver<Result<(), Complaint>> {
-    // Bound: one, each command ends once.
-    let (tell, told) = bounded(1);
+/// Starts `command` and waits for it on a thread of its own, whose result is how it ended.
+pub fn start(
+    command: &OsStr,
+    facts: Facts,
+    name: String,
+) -> std::io::Result<JoinHandle<Result<(), Complaint>>> {
     let command: OsString = command.into();
-    let failed = name.clone();
-    let tell_failure = tell.clone();
     let thread = std::thread::Builder::new().name("hook".into());
-    let started = thread.spawn(move || {
-        let outcome = run(&command, &facts);
-        let _ = tell.send(judge(&name, outcome));
-    });
-    if let Err(error) = started {
-        let _ = tell_failure.send(judge(&failed, Err(error)));
-    }
-    told
+    thread.spawn(move || judge(&name, run(&command, &facts)))
 }
 
 fn run(command: &OsStr, facts: &Facts) -> std::io::Result<ExitStatus> {
@@ -55,7 +48,7 @@ fn run(command: &OsStr, facts: &Facts) -> std::io::Result<ExitStatus> {
         .status()
 }
 
-fn judge(name: &str, outcome: std::io::Result<ExitStatus>) -> Result<(), Complaint> {
+pub(super) fn judge(name: &str, outcome: std::io::Result<ExitStatus>) -> Result<(), Complaint> {
     let why = match outcome {
         Ok(status) if status.success() => return Ok(()),
         Ok(status) => status.to_string(),
@@ -79,7 +72,8 @@ mod tests {
             info_hash: "00".repeat(20),
             size: 7,
         };
-        start(OsStr::new(command), facts, "x".into()).recv().ok()
+        let hook = start(OsStr::new(command), facts, "x".into());
+        hook.ok()?.join().ok()
     }
 
     #[test]

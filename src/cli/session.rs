@@ -21,6 +21,7 @@ use crate::client::{Client, Control, Ending, Notice, Role, Snapshot, Task};
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Says what went wrong and remembers the worst of it.
@@ -66,7 +67,7 @@ pub(super) struct Session<'a> {
     /// The names again, safe to show.
     names: Vec<String>,
     progress: Progress,
-    hooks: Vec<Receiver<Result<(), Complaint>>>,
+    hooks: Vec<JoinHandle<Result<(), Complaint>>>,
     /// What lacks something and is served all the same; not told yet.
     lacking: BTreeSet<usize>,
     /// Standard output takes no more: nothing is told from here on.
@@ -141,7 +142,7 @@ impl<'a> Session<'a> {
             ));
         }
         for hook in std::mem::take(&mut self.hooks) {
-            if let Ok(Err(complaint)) = hook.recv() {
+            if let Ok(Err(complaint)) = hook.join() {
                 self.teller.complain(&complaint);
             }
         }
@@ -313,7 +314,7 @@ impl<'a> Session<'a> {
                 Ok(peers) => format!(
                     "tracker {}: {}",
                     shown(tracker),
-                    figures::count(*peers as u64, "address").replace("addresss", "addresses")
+                    figures::count(*peers as u64, "address")
                 ),
                 Err(cause) => format!("tracker {}: {}", shown(tracker), shown(cause)),
             }),
@@ -360,7 +361,14 @@ impl<'a> Session<'a> {
                 size: snapshot.size,
             };
             let name = name.to_owned();
-            self.hooks.push(hook::start(command, facts, name));
+            match hook::start(command, facts, name.clone()) {
+                Ok(hook) => self.hooks.push(hook),
+                Err(error) => {
+                    if let Err(complaint) = hook::judge(&name, Err(error)) {
+                        self.complain(&complaint);
+                    }
+                }
+            }
         }
     }
 }

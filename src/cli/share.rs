@@ -11,7 +11,7 @@ use super::{signals, transfer};
 use crate::client::{Client, Control, Notice, Settings, Sharing};
 use crate::share::addresses::Addresses;
 use crate::share::{Counter, Setup, Share, Stall};
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use std::net::IpAddr;
 
 /// Runs `share` to its end.
@@ -117,6 +117,7 @@ fn follow(
 ) {
     let control = client.control();
     let mut open = false;
+    let mut ended = counter.ended().clone();
     loop {
         select! {
             recv(client.notices()) -> notice => {
@@ -127,7 +128,9 @@ fn follow(
                     session.result(&control, |session| told.tell(session));
                 }
             }
-            recv(counter.ended()) -> _ => {
+            recv(ended) -> _ => {
+                // It ends once, and stays ready for ever.
+                ended = never();
                 session.complain(&Complaint::tracker_has_ended());
                 client.stop();
             }

@@ -1,6 +1,6 @@
 //! Signals: the first one asks for an orderly end, the second one gets a sudden one.
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, bounded, never};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
@@ -18,25 +18,32 @@ pub fn watch(stop: impl FnOnce() + Send + 'static) -> Receiver<u8> {
     let wanted = [SIGINT, SIGTERM, SIGHUP]
         .into_iter()
         .filter(|signal| ignored & (1 << (signal - 1)) == 0);
-    // The second one is counted by the handler itself: the thread below may be asleep still.
+    // Without a thread that waits for them the signals end the process as they always do; the record is good even then.
+    let Ok(mut signals) = Signals::new(wanted.clone()) else {
+        return never();
+    };
+    let handle = signals.handle();
+    let waiter = std::thread::Builder::new().name("signals".into());
+    let started = waiter.stack_size(64 * 1024).spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            let _ = tell.try_send(signal as u8);
+            stop();
+        }
+    });
+    if started.is_err() {
+        handle.close();
+        for signal in wanted {
+            // Its handler stays for ever, and does this from now on.
+            let _ = flag::register_conditional_default(signal, Arc::new(AtomicBool::new(true)));
+        }
+        return never();
+    }
+    // The second one is counted by the handler itself: the thread above may be asleep still.
     let once = Arc::new(AtomicBool::new(false));
-    for signal in wanted.clone() {
+    for signal in wanted {
         let _ = flag::register_conditional_shutdown(signal, 128 + signal, once.clone());
         let _ = flag::register(signal, once.clone());
     }
-    // Without a handler the signals end the process as they always do; the record is good even then.
-    let Ok(mut signals) = Signals::new(wanted) else {
-        return told;
-    };
-    let _ = std::thread::Builder::new()
-        .name("signals".into())
-        .stack_size(64 * 1024)
-        .spawn(move || {
-            if let Some(signal) = signals.forever().next() {
-                let _ = tell.try_send(signal as u8);
-                stop();
-            }
-        });
     told
 }
 

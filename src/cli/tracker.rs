@@ -9,7 +9,7 @@ use super::{figures, output, signals};
 use crate::protocol::InfoHash;
 use crate::tracker::counters::{Counted, Counters};
 use crate::tracker::{Running, Setup, start};
-use crossbeam_channel::{bounded, select};
+use crossbeam_channel::select;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,11 +58,7 @@ fn serve(options: &Tracker) -> Result<ExitStatus, Complaint> {
         ));
     }
     let clock = Instant::now();
-    // Bound: one, there is one end.
-    let (stop, stopped) = bounded::<()>(1);
-    let _signal = signals::watch(move || {
-        let _ = stop.try_send(());
-    });
+    let stopped = signals::watch(|| {});
     let running = start(Setup {
         http: options.http.clone(),
         udp: options.udp.clone(),

@@ -178,6 +178,10 @@ impl Torrent {
             }
             return self.check_on(hands, now);
         }
+        if self.swarm.is_none() {
+            // Stopped before the look at what is there was over.
+            return;
+        }
         // What waits to be hashed has arrived, however long a slow processor takes.
         self.last_arrival = now;
         if self.doubted.remove(&piece) {

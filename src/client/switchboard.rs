@@ -54,6 +54,8 @@ pub(super) struct Connection {
     line: Line,
     outbox: Vec<Command>,
     unsendable: Vec<BlockSlot>,
+    /// It was told to end because it left too many unread.
+    stuck: bool,
 }
 
 impl Connection {
@@ -107,6 +109,7 @@ impl Switchboard {
                 line,
                 outbox: Vec::new(),
                 unsendable: Vec::new(),
+                stuck: false,
             },
         );
     }
@@ -194,7 +197,7 @@ impl Switchboard {
             };
             let batch = std::mem::take(&mut connection.outbox);
             if let Err(stuck) = connection.line.send(batch) {
-                if connection.unsendable.is_empty() {
+                if !std::mem::replace(&mut connection.stuck, true) {
                     connection.line.hang_up(Farewell::Stuck);
                 }
                 connection.unsendable.extend(stuck.into_slots());

@@ -409,18 +409,20 @@ impl Landing {
                         }
                         Err(error) => Err(error),
                         Ok((0, _)) => Err(io::ErrorKind::UnexpectedEof.into()),
-                        Ok((bytes, room)) => Ok(Taken {
-                            payload: bytes.min(rest),
-                            behind: volley.sort(
-                                bytes.saturating_sub(rest),
-                                expected,
-                                file,
-                                other,
-                            )?,
-                            bytes,
-                            emptied: bytes < room,
-                            failure: None,
-                        }),
+                        Ok((bytes, room)) => {
+                            let behind = bytes.saturating_sub(rest);
+                            match volley.sort(behind, expected, file, other) {
+                                Ok(behind) => Ok(Taken {
+                                    payload: bytes.min(rest),
+                                    behind,
+                                    bytes,
+                                    emptied: bytes < room,
+                                    failure: None,
+                                }),
+                                // Not the connection's fault.
+                                Err(error) => Ok(Taken::failed(error)),
+                            }
+                        }
                     };
                 }
                 Ok(None) => {}

@@ -12,7 +12,6 @@
 
 use super::layout::{Access, Layout, LazyFile, Place, Run};
 use crate::protocol::{Block, InfoHash, PieceIndex};
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 type Key = (InfoHash, usize);
@@ -24,9 +23,8 @@ const PIECES_MIN: u64 = 8;
 #[derive(Debug)]
 pub struct OpenFiles {
     capacity: usize,
-    turn: u64,
-    handles: HashMap<Key, (Arc<LazyFile>, u64)>,
-    by_use: BTreeMap<u64, Key>,
+    /// The one used last stands last. A few dozen: looking through them costs less than a map.
+    handles: Vec<(Key, Arc<LazyFile>)>,
 }
 
 impl OpenFiles {
@@ -34,9 +32,7 @@ impl OpenFiles {
     pub fn new(capacity: usize) -> OpenFiles {
         OpenFiles {
             capacity: capacity.max(1),
-            turn: 0,
-            handles: HashMap::new(),
-            by_use: BTreeMap::new(),
+            handles: Vec::new(),
         }
     }
 
@@ -56,8 +52,7 @@ impl OpenFiles {
 
     /// Lets go of all files of a torrent: it has ended, or its files were replaced.
     pub fn forget(&mut self, info_hash: InfoHash) {
-        self.handles.retain(|key, _| key.0 != info_hash);
-        self.by_use.retain(|_, key| key.0 != info_hash);
+        self.handles.retain(|(key, _)| key.0 != info_hash);
     }
 
     /// Places for `runs`; files shorter than `length_min` get handles that nobody else has.
@@ -97,28 +92,25 @@ impl OpenFiles {
         keep: bool,
     ) -> Arc<LazyFile> {
         let key = (layout.info_hash(), file);
-        self.turn += 1;
-        if let Some((handle, used)) = self.handles.get_mut(&key) {
+        let known = self.handles.iter().position(|(other, _)| *other == key);
+        if let Some(at) = known {
+            let used = self.handles.remove(at);
             // A handle for writing serves readers too. One that failed gets another chance.
-            if handle.access() >= access && !handle.has_failed() {
-                self.by_use.remove(used);
-                *used = self.turn;
-                self.by_use.insert(self.turn, key);
-                return handle.clone();
+            if used.1.access() >= access && !used.1.has_failed() {
+                let handle = used.1.clone();
+                self.handles.push(used);
+                return handle;
+            }
+            if !keep {
+                self.handles.push(used);
             }
         }
         let handle = anew(layout, file, access);
         if keep {
-            if let Some((_, used)) = self.handles.remove(&key) {
-                self.by_use.remove(&used);
+            if self.handles.len() >= self.capacity {
+                self.handles.remove(0);
             }
-            if self.handles.len() >= self.capacity
-                && let Some((_, oldest)) = self.by_use.pop_first()
-            {
-                self.handles.remove(&oldest);
-            }
-            self.handles.insert(key, (handle.clone(), self.turn));
-            self.by_use.insert(self.turn, key);
+            self.handles.push((key, handle.clone()));
         }
         handle
     }
@@ -218,6 +210,5 @@ mod tests {
             &big,
             &only_file(pool.places(&layout, blocks[0], Access::Read))
         ));
-        assert_eq!(pool.handles.len(), pool.by_use.len());
     }
 }

@@ -15,7 +15,7 @@
 //! requests with the same bytes.
 
 use super::layout::LazyFile;
-use super::slot::BlockSlot;
+use super::slot::{BlockSlot, StorageError};
 use super::window::{PARTS_MAX, Part, Window};
 use super::windows::in_one_file;
 use crate::protocol::peer::message::PIECE_HEAD;
@@ -111,7 +111,7 @@ impl Volley {
         mut slots: Iter<'_, BlockSlot>,
         file: &LazyFile,
         other: &mut Vec<u8>,
-    ) -> io::Result<Sorted> {
+    ) -> Result<Sorted, StorageError> {
         let mut sorted = Sorted::default();
         let mut expected = Vec::with_capacity(PIECE_HEAD);
         for (number, head) in self.heads[..=self.count].iter().enumerate() {
@@ -143,7 +143,7 @@ impl Volley {
         mut left: usize,
         file: &LazyFile,
         other: &mut Vec<u8>,
-    ) -> io::Result<()> {
+    ) -> Result<(), StorageError> {
         for number in from..=self.count {
             let in_head = left.min(PIECE_HEAD);
             other.extend(&self.heads[number][..in_head]);
@@ -155,10 +155,9 @@ impl Volley {
             let in_place = left.min(length);
             let end = other.len();
             other.resize(end + in_place, 0);
-            let open = file
-                .get()
-                .map_err(|error| io::Error::other(error.to_string()))?;
-            open.read_exact_at(&mut other[end..], offset)?;
+            file.get()?
+                .read_exact_at(&mut other[end..], offset)
+                .map_err(|error| StorageError::from_io("read", file.path(), &error))?;
             left -= in_place;
         }
         Ok(())

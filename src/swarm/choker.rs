@@ -11,7 +11,6 @@
 //! ```
 
 use super::event::{Moment, PeerKey};
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -171,11 +170,14 @@ impl Choker {
         }
         // The best first; who never had a turn has no time and comes before those of equal worth.
         rng.shuffle(&mut queue.waiting);
-        let waiting = &mut queue.waiting;
-        waiting.sort_by_key(|it| (!it.gives, Reverse(it.worth), self.last(&it.peer)));
+        let rank = |it: &Candidate| (!it.gives, u64::MAX - it.worth, self.last(&it.peer));
+        let ranked = queue.waiting.drain(..).map(|it| (rank(&it), it));
+        queue.waiting = in_order(ranked.collect());
         // The worst first.
-        let served = &mut queue.served;
-        served.sort_by_key(|it| (it.gives, it.worth, self.last(&it.peer), it.peer));
+        let rank = |it: &Candidate| (it.gives, it.worth, self.last(&it.peer));
+        let ranked = queue.served.drain(..).map(|it| (rank(&it), it));
+        queue.served = in_order(ranked.collect());
+        let served = &queue.served;
         // An unchoked peer that asks for nothing leaves its share of the line to others.
         let young = |peer: &PeerKey| self.last(peer).is_some_and(|at| now < at + YOUNG);
         let used = served.iter().filter(|it| it.busy || young(&it.peer));
@@ -262,6 +264,15 @@ impl Choker {
         chosen.map(|it| it.peer)
     }
 }
+
+/// Those of the lowest rank first, those of one rank as they stood.
+fn in_order(mut ranked: Vec<(Rank, Candidate)>) -> Vec<Candidate> {
+    ranked.sort_by_key(|it| it.0);
+    ranked.into_iter().map(|it| it.1).collect()
+}
+
+/// Whether it gives, what it is worth, when it last had a turn.
+type Rank = (bool, u64, Option<Moment>);
 
 /// The candidates, sorted by what can happen to them.
 #[derive(Debug, Default)]

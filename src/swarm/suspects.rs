@@ -8,6 +8,7 @@
 use super::event::PeerKey;
 use crate::protocol::{Digest, PieceIndex};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 
 /// Different peers that deliver a piece whole and wrong before the torrent itself is at fault.
@@ -29,19 +30,12 @@ pub struct Sender {
     pub peer: PeerKey,
 }
 
-/// Which block of a piece, what it was, and who sent it.
-#[derive(Debug, Clone, Copy)]
-struct Evidence {
-    number: usize,
-    digest: Digest,
-    from: Sender,
-}
-
 #[derive(Debug, Default)]
 struct Case {
     failures: u32,
     soles: Vec<SocketAddr>,
-    evidence: Vec<Evidence>,
+    /// By the number of a block and where it came from: what it was, and over which connection it came.
+    evidence: BTreeMap<(usize, SocketAddr), (Digest, PeerKey)>,
 }
 
 /// What follows from a bad piece.
@@ -102,18 +96,13 @@ impl Suspects {
         }
         for (number, (from, digest)) in from.iter().zip(blocks).enumerate() {
             let Some(from) = *from else { continue };
-            let mut earlier = case.evidence.iter();
-            let other =
-                earlier.find(|other| other.number == number && other.from.address == from.address);
-            match other {
-                Some(other) if other.digest != *digest => liars.push(from),
-                Some(_) => {}
-                None if case.evidence.len() < EVIDENCE_MAX => case.evidence.push(Evidence {
-                    number,
-                    digest: *digest,
-                    from,
-                }),
-                None => {}
+            let known = case.evidence.len();
+            match case.evidence.entry((number, from.address)) {
+                Entry::Occupied(other) if other.get().0 != *digest => liars.push(from),
+                Entry::Vacant(place) if known < EVIDENCE_MAX => {
+                    place.insert((*digest, from.peer));
+                }
+                _ => {}
             }
         }
         liars.sort_unstable();
@@ -129,13 +118,11 @@ impl Suspects {
         let Some(case) = self.cases.remove(&piece) else {
             return Vec::new();
         };
-        let wrong = |evidence: &&Evidence| {
-            blocks
-                .get(evidence.number)
-                .is_some_and(|good| *good != evidence.digest)
-        };
-        let liars = case.evidence.iter().filter(wrong);
-        let mut liars: Vec<_> = liars.map(|evidence| evidence.from).collect();
+        let wrong = |number: usize, digest| blocks.get(number).is_some_and(|good| *good != digest);
+        let evidence = case.evidence.into_iter();
+        let liars = evidence.filter(|((number, _), (digest, _))| wrong(*number, *digest));
+        let liars = liars.map(|((_, address), (_, peer))| Sender { address, peer });
+        let mut liars: Vec<_> = liars.collect();
         liars.sort_unstable();
         liars.dedup();
         liars

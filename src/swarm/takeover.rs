@@ -149,9 +149,9 @@ impl Swarm {
             let mut late = self.latest(&TO_COPY, now);
             // Who gave something last first, as the others may have fallen silent.
             let heard = |key: &PeerKey| self.peers.get(key).map(|peer| peer.pipe.heard());
-            let mut takers = idle.clone();
-            takers.sort_by_key(|key| Reverse(heard(key)));
-            for taker in takers {
+            let mut takers: Vec<_> = idle.iter().map(|key| (heard(key), *key)).collect();
+            takers.sort_by_key(|it| Reverse(it.0));
+            for (_, taker) in takers {
                 self.copy_from(taker, &mut late, now, actions);
             }
         }

@@ -95,7 +95,7 @@ impl Owner {
     pub(super) fn run(mut self) {
         let mut events = Vec::with_capacity(EVENTS);
         // What was published before a request came is there for it: orders first.
-        while self.obey() {
+        while self.obey(&events) {
             let now = self.started.elapsed();
             let due = self.registry.turn(now);
             for event in events.drain(..) {
@@ -109,7 +109,14 @@ impl Owner {
     }
 
     /// Does what was ordered; says whether to go on.
-    fn obey(&mut self) -> bool {
+    fn obey(&mut self, events: &[epoll::Event]) -> bool {
+        // Before what it announced is looked at, never after: an order that comes later rings again.
+        if events
+            .iter()
+            .any(|it| Source::from(it.data) == Source::Bell)
+        {
+            self.bell.silence();
+        }
         while let Ok(order) = self.orders.try_recv() {
             match order {
                 Order::Admit(info_hash, _done) => self.registry.admit(info_hash),
@@ -130,7 +137,7 @@ impl Owner {
 
     fn serve(&mut self, event: epoll::Event, now: Duration) {
         match Source::from(event.data) {
-            Source::Bell => self.bell.silence(),
+            Source::Bell => {}
             Source::Line(at) => self.lines[at].serve(&mut self.desk, now, &mut self.registry),
             Source::Listener(at) => self.reception.take_calls(at, &mut self.registry),
             Source::Caller(number) => self.reception.go_on(number, &mut self.registry),
@@ -140,7 +147,38 @@ impl Owner {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{Setup, owner};
     use super::*;
+
+    #[test]
+    fn an_order_that_comes_after_the_others_were_obeyed_rings_again() {
+        let (orders, obeyed) = crossbeam_channel::unbounded();
+        let bell = Bell::new().unwrap();
+        let mut owner = owner(
+            Setup::default(),
+            Vec::new(),
+            Vec::new(),
+            obeyed,
+            bell.clone(),
+            Arc::default(),
+        )
+        .unwrap();
+        let admit = || Order::Admit(InfoHash([1; 20]), crossbeam_channel::bounded(1).0);
+        let mut events = Vec::with_capacity(EVENTS);
+        orders.send(admit()).unwrap();
+        bell.ring();
+        owner.wait(&mut events, None);
+        assert!(owner.obey(&events));
+        orders.send(Order::Stop).unwrap();
+        bell.ring();
+        for event in events.drain(..) {
+            owner.serve(event, Duration::ZERO);
+        }
+        owner.wait(&mut events, Some(Duration::ZERO));
+        assert_eq!(events.len(), 1, "the owner would sleep");
+        assert!(!owner.obey(&events));
+    }
 
     #[test]
     fn an_event_says_what_it_is_of() {

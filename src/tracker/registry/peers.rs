@@ -125,11 +125,12 @@ impl<const N: usize> Peers<N> {
     #[inline]
     pub(super) fn standing(&self, rules: &Rules, address: &[u8; N], ident: [u8; 4]) -> Standing {
         let host = rules.host(address);
+        let is_of_host = |peer: &Peer<N>| host.is_some_and(|host| peer.address.starts_with(host));
         let mut of_host = 0;
         let mut before = None;
         let mut look = |at: usize| {
             let peer = &self.list[at];
-            of_host += usize::from(host.is_some_and(|host| peer.address.starts_with(host)));
+            of_host += usize::from(is_of_host(peer));
             if ident != [0; 4] && peer.ident == ident {
                 before = Some(at);
             }
@@ -143,10 +144,14 @@ impl<const N: usize> Peers<N> {
         };
         match known {
             Some(at) => Standing::Known(at),
-            None => Standing::New {
-                before,
-                crowded: host.is_some() && of_host >= rules.per_ip,
-            },
+            None => {
+                // It makes room for itself.
+                of_host -= before.map_or(0, |at| usize::from(is_of_host(&self.list[at])));
+                Standing::New {
+                    before,
+                    crowded: host.is_some() && of_host >= rules.per_ip,
+                }
+            }
         }
     }
 

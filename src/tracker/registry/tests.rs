@@ -322,6 +322,19 @@ fn of_one_host_so_many_are_listed_and_the_next_is_answered_all_the_same() {
 }
 
 #[test]
+fn who_changes_its_port_makes_room_for_itself() {
+    let mut registry = registry(Limits { per_ip: 1, ..WIDE });
+    let keyed = |address, key| Announce {
+        key: Some(key),
+        ..from(address)
+    };
+    assert!(hear(&mut registry, &keyed("1.1.1.1:1000", 7)).0.listed);
+    assert!(hear(&mut registry, &keyed("1.1.1.1:2000", 7)).0.listed);
+    assert!(!hear(&mut registry, &keyed("1.1.1.1:3000", 8)).0.listed);
+    assert_eq!(registry.totals().peers, 1);
+}
+
+#[test]
 fn a_peer_on_the_loopback_is_handed_out_under_the_address_given_for_it() {
     let mut registry = Registry::new(Setup {
         limits: Limits { per_ip: 1, ..WIDE },
