@@ -218,7 +218,7 @@ impl Complaint {
             ),
             StorageTrouble::Vanished => (
                 Reason::Storage,
-                "another program changed the file; run the same command again to fetch what is missing",
+                "another program changed the file; ropewalk get fetches what is missing",
             ),
             StorageTrouble::Descriptors => (
                 Reason::Resources,

@@ -144,7 +144,7 @@ fn fitting(serves: &VecDeque<Source>) -> usize {
         let number = file.as_raw_fd();
         let length = match asked {
             Some((same, length)) if same == number => length,
-            _ => file.metadata().map_or(0, |found| found.len()),
+            _ => source.length_of(file).unwrap_or(0),
         };
         asked = Some((number, length));
         let pages = 1 + end.div_ceil(page) - offset / page;

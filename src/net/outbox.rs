@@ -279,10 +279,7 @@ impl Sending {
         match source.whole() {
             Some(Err(error)) => Err(fail(error)),
             Some(Ok((file, offset))) => {
-                let found = file.metadata();
-                let length = found
-                    .map_err(|error| fail(source.unreadable(&error)))?
-                    .len();
+                let length = source.length_of(file).map_err(fail)?;
                 if length < offset + u64::from(block.length()) {
                     return Err(fail(source.too_short()));
                 }

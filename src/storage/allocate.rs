@@ -1,5 +1,6 @@
 //! Makes room: folders, files of their full length, and disk space for what is missing, before the
-//! first byte is asked of anybody. Whatever fails, what was there before is there again.
+//! first byte is asked of anybody. Whatever fails, what was there before is there again, but for what
+//! `--overwrite` cut off.
 //!
 //! Only missing ranges are allocated, so the holes of a sparse file stay holes. Where the file system
 //! cannot allocate, or where it would mean sending zeros over a network, files are sparse and the free

@@ -277,6 +277,8 @@ fn begin(layout: Arc<Layout>, rules: Rules) -> Result<(Kept, Survey), StorageErr
     let mut found = survey::look(&layout);
     if !rules.writable {
         layout = survey::behind_links(layout, &mut found);
+        let modified = found.iter().map(|found| Some(found.facts()?.modified));
+        layout = Arc::new((*layout).clone().as_seen(modified));
     }
     let survey = survey::judge(&layout, &found, record, rules);
     let mut survey = match survey {
@@ -1409,8 +1411,12 @@ mod tests {
     #[test]
     fn a_file_deleted_or_replaced_while_we_work_fails_the_save() {
         let author = Author::single("one", 16_384, 50_000);
-        let changes: [&dyn Fn(&Path); 3] = [
+        let changes: [&dyn Fn(&Path); 4] = [
             &|path| std::fs::remove_file(path).unwrap(),
+            &|path| {
+                let file = std::fs::File::options().write(true).open(path).unwrap();
+                file.set_len(50_001).unwrap();
+            },
             &|path| {
                 std::fs::rename(path, path.with_extension("old")).unwrap();
                 std::fs::write(path, noise(50_000)).unwrap();

@@ -19,8 +19,9 @@ use crate::protocol::bitfield::Bitfield;
 use crate::protocol::metainfo::Metainfo;
 use crate::protocol::selection::Selection;
 use crate::protocol::{Block, Digest, Geometry, InfoHash, PieceIndex};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::ops::{Deref, Range};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -37,7 +38,11 @@ pub struct Layout {
     wanted_pieces: Arc<Bitfield>,
     part: Option<Part>,
     hashed: Option<Arc<Hashed>>,
+    seen: Option<Arc<[Option<Modified>]>>,
 }
+
+/// When a file was last written to: seconds since 1970, and nanoseconds.
+pub type Modified = (i64, u32);
 
 /// One file of a [`Layout`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +102,7 @@ impl Layout {
             folder: folder.into(),
             part: None,
             hashed: None,
+            seen: None,
         }
     }
 
@@ -120,6 +126,23 @@ impl Layout {
     /// A file is not below the folder but here, for reading alone.
     pub fn lies_at(&mut self, file: usize, path: PathBuf) {
         Arc::make_mut(&mut self.files)[file].path = path;
+    }
+
+    /// For reading alone, and for no file that was written to after these times, at which their bytes were looked at.
+    pub fn as_seen(self, modified: impl Iterator<Item = Option<Modified>>) -> Layout {
+        Layout {
+            seen: Some(modified.collect()),
+            ..self
+        }
+    }
+
+    /// A handle to the file that a [`Run`] names. Nothing is opened yet.
+    pub fn lazy_file(&self, place: usize, access: Access) -> LazyFile {
+        let seen = self.seen.as_ref().and_then(|seen| *seen.get(place)?);
+        LazyFile {
+            seen,
+            ..LazyFile::new(self.folder.clone(), self.place(place).path.clone(), access)
+        }
     }
 
     /// How the files were when the torrent was made of them, if that was a moment ago.
@@ -387,6 +410,7 @@ pub struct LazyFile {
     root: Arc<Path>,
     path: PathBuf,
     access: Access,
+    seen: Option<Modified>,
     file: OnceLock<Result<File, StorageError>>,
 }
 
@@ -426,8 +450,32 @@ impl LazyFile {
             root,
             path,
             access,
+            seen: None,
             file: OnceLock::new(),
         }
+    }
+
+    /// The same for the `open` file, which is looked at only where that can tell anything.
+    pub fn look_again(&self, open: &File) -> Result<(), StorageError> {
+        if self.seen.is_none() {
+            return Ok(());
+        }
+        let found = open.metadata();
+        self.is_as_seen(&found.map_err(|error| StorageError::from_io("read", &self.path, &error))?)
+    }
+
+    /// An error if the file, of which this was `found`, was written to after its bytes were looked at.
+    pub fn is_as_seen(&self, found: &Metadata) -> Result<(), StorageError> {
+        let now = (found.mtime(), found.mtime_nsec() as u32);
+        if self.seen.is_none_or(|seen| seen == now) {
+            return Ok(());
+        }
+        Err(StorageError {
+            kind: StorageTrouble::Vanished,
+            doing: "share",
+            path: self.path.clone(),
+            cause: "it was written to meanwhile, and may be another file now".to_owned(),
+        })
     }
 
     /// The open file, or why it cannot be opened. That is remembered, so every user of this handle sees

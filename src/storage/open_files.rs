@@ -117,8 +117,7 @@ impl OpenFiles {
 }
 
 fn anew(layout: &Layout, file: usize, access: Access) -> Arc<LazyFile> {
-    let path = layout.place(file).path.clone();
-    Arc::new(LazyFile::new(layout.folder().clone(), path, access))
+    Arc::new(layout.lazy_file(file, access))
 }
 
 #[cfg(test)]

@@ -70,6 +70,16 @@ impl Source {
         }
     }
 
+    /// The length of the file where all bytes lie in one: of the `open` one. An error if it is not the one whose bytes
+    /// were checked any more.
+    pub fn length_of(&self, open: &File) -> Result<u64, StorageError> {
+        let found = open.metadata().map_err(|error| self.unreadable(&error))?;
+        if let [Place::File { file, .. }] = self.places.as_slice() {
+            file.is_as_seen(&found)?;
+        }
+        Ok(found.len())
+    }
+
     /// Appends the block's bytes to `buffer`, zeros for padding. A file too short is an error.
     pub fn read(&self, buffer: &mut Vec<u8>) -> Result<(), StorageError> {
         for place in &self.places {
@@ -82,6 +92,7 @@ impl Source {
                     length,
                 } => {
                     let open = super::positional::open(file, self.places.len())?;
+                    file.look_again(&open)?;
                     buffer.resize(from + *length as usize, 0);
                     open.read_exact_at(&mut buffer[from..], *offset)
                         .map_err(|error| StorageError::from_io("read", file.path(), &error))?;

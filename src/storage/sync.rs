@@ -124,6 +124,9 @@ impl Sync<'_> {
         if now.length < known.map_or(0, |then| then.length).min(file.length) {
             return Err(vanished("it was cut shorter"));
         }
+        if now.length > file.length && known.is_some_and(|then| then.length <= file.length) {
+            return Err(vanished("it was made longer"));
+        }
         *known = Some(now);
         Ok(())
     }

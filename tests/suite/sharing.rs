@@ -70,6 +70,44 @@ fn get_leaves_when_as_much_was_given_as_was_asked_for() {
 }
 
 #[test]
+fn what_somebody_wrote_to_after_it_was_checked_is_not_sent_to_anybody() {
+    let desk = Desk::new();
+    for number in [1, 2, 3] {
+        desk.write(format!("data/album/{number}"), &noise(number, 20_000));
+    }
+    desk.run(&["create", "--piece-length=16K", "data/album"])
+        .expect(0);
+    put_down(&desk);
+    // A block in one file, and one over two files.
+    for (torrent, file) in [
+        ("f.torrent", "data/f.bin"),
+        ("album.torrent", "data/album/2"),
+    ] {
+        let (mut seed, source) = start(&desk, &["seed", "--no-tracker", torrent, "data"]);
+        seed.wait_for("complete");
+        let length = desk.read(file).len();
+        desk.write(file, &noise(99, length));
+        let written = std::fs::File::options().write(true).open(desk.path(file));
+        let another_time = std::time::SystemTime::UNIX_EPOCH;
+        written.unwrap().set_modified(another_time).unwrap();
+        let words = [
+            "get",
+            "-o",
+            "copy",
+            "--no-tracker",
+            "--peer",
+            &source,
+            torrent,
+        ];
+        let _get = start(&desk, &words);
+        let stopped = seed.wait_for("stopped");
+        let text = stopped["text"].as_str().unwrap();
+        assert!(text.contains("it was written to meanwhile"), "{stopped}");
+        assert_eq!(seed.end().code(), Some(2));
+    }
+}
+
+#[test]
 fn get_leaves_when_its_time_is_up_though_nobody_took_anything() {
     let desk = Desk::new();
     put_down(&desk);
