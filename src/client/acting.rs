@@ -9,7 +9,7 @@ use super::torrent::Torrent;
 use super::{Ending, Notice};
 use crate::net::{Command, Happened, Introduction};
 use crate::protocol::Block;
-use crate::storage::layout::Access;
+use crate::storage::lazy_file::Access;
 use crate::storage::slot::{BlockSlot, StorageTrouble};
 use crate::swarm::event::{Action, Event, Farewell, Moment, PeerKey, Way};
 use std::collections::VecDeque;

@@ -415,7 +415,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::storage::layout::{Access, Layout};
+    use crate::storage::layout::Layout;
+    use crate::storage::lazy_file::Access;
     use crate::storage::open_files::OpenFiles;
     use crate::storage::slot::StorageTrouble;
     use crate::storage::test_torrent::{Author, noise};
@@ -486,7 +487,7 @@ mod tests {
             if let Place::File { file, .. } = place {
                 assert!(matches!(
                     file.get_once().unwrap(),
-                    crate::storage::layout::Opened::Once(_)
+                    crate::storage::lazy_file::Opened::Once(_)
                 ));
             }
         }

@@ -276,9 +276,7 @@ fn begin(layout: Arc<Layout>, rules: Rules) -> Result<(Kept, Survey), StorageErr
     }
     let mut found = survey::look(&layout);
     if !rules.writable {
-        layout = survey::behind_links(layout, &mut found);
-        let modified = found.iter().map(|found| Some(found.facts()?.modified));
-        layout = Arc::new((*layout).clone().as_seen(modified));
+        layout = Arc::new(survey::for_reading(&layout, &mut found));
     }
     let survey = survey::judge(&layout, &found, record, rules);
     let mut survey = match survey {
@@ -508,7 +506,7 @@ mod tests {
     use crate::protocol::glob::Glob;
     use crate::protocol::selection::Selection;
     use crate::storage::check::{CheckJob, Reader};
-    use crate::storage::layout::Access;
+    use crate::storage::lazy_file::Access;
     use crate::storage::open_files::OpenFiles;
     use crate::storage::record::LaidBlocks;
     use crate::storage::survey::Flaw;

@@ -11,19 +11,16 @@
 //! a wanted one lie in the part file, which counts as one more file behind the torrent's ([`Part`]).
 
 use super::hashed::{Hashed, HashedFile};
+use super::lazy_file::{Access, LazyFile, Modified};
 use super::part::Part;
-use super::reach;
 use super::record;
-use super::slot::{StorageError, StorageTrouble};
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::metainfo::Metainfo;
 use crate::protocol::selection::Selection;
 use crate::protocol::{Block, Digest, Geometry, InfoHash, PieceIndex};
-use std::fs::{File, Metadata};
-use std::ops::{Deref, Range};
-use std::os::unix::fs::MetadataExt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// The facts about one torrent's files in one folder.
 #[derive(Debug, Clone)]
@@ -40,9 +37,6 @@ pub struct Layout {
     hashed: Option<Arc<Hashed>>,
     seen: Option<Arc<[Option<Modified>]>>,
 }
-
-/// When a file was last written to: seconds since 1970, and nanoseconds.
-pub type Modified = (i64, u32);
 
 /// One file of a [`Layout`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,10 +133,7 @@ impl Layout {
     /// A handle to the file that a [`Run`] names. Nothing is opened yet.
     pub fn lazy_file(&self, place: usize, access: Access) -> LazyFile {
         let seen = self.seen.as_ref().and_then(|seen| *seen.get(place)?);
-        LazyFile {
-            seen,
-            ..LazyFile::new(self.folder.clone(), self.place(place).path.clone(), access)
-        }
+        LazyFile::new(self.folder.clone(), self.place(place).path.clone(), access).as_seen(seen)
     }
 
     /// How the files were when the torrent was made of them, if that was a moment ago.
@@ -403,128 +394,6 @@ impl Layout {
     }
 }
 
-/// A file that is opened when it is first used, by whichever thread uses it first. It is closed when
-/// the last handle to it is dropped.
-#[derive(Debug)]
-pub struct LazyFile {
-    root: Arc<Path>,
-    path: PathBuf,
-    access: Access,
-    seen: Option<Modified>,
-    file: OnceLock<Result<File, StorageError>>,
-}
-
-/// What a file is opened for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Access {
-    /// Reading. Folders on the way may be symbolic links: people keep what they share where they like.
-    Read,
-    /// Reading and writing. No symbolic link is followed below the torrent's folder.
-    Write,
-}
-
-/// An open file: kept open by its [`LazyFile`], or for this once.
-#[derive(Debug)]
-pub enum Opened<'a> {
-    /// Stays open as long as its handle.
-    Kept(&'a File),
-    /// Is closed when this value is dropped.
-    Once(File),
-}
-
-impl Deref for Opened<'_> {
-    type Target = File;
-
-    fn deref(&self) -> &File {
-        match self {
-            Opened::Kept(file) => file,
-            Opened::Once(file) => file,
-        }
-    }
-}
-
-impl LazyFile {
-    /// The file at `path`, which is below the folder `root`. Nothing is opened yet.
-    pub fn new(root: Arc<Path>, path: PathBuf, access: Access) -> LazyFile {
-        LazyFile {
-            root,
-            path,
-            access,
-            seen: None,
-            file: OnceLock::new(),
-        }
-    }
-
-    /// The same for the `open` file, which is looked at only where that can tell anything.
-    pub fn look_again(&self, open: &File) -> Result<(), StorageError> {
-        if self.seen.is_none() {
-            return Ok(());
-        }
-        let found = open.metadata();
-        self.is_as_seen(&found.map_err(|error| StorageError::from_io("read", &self.path, &error))?)
-    }
-
-    /// An error if the file, of which this was `found`, was written to after its bytes were looked at.
-    pub fn is_as_seen(&self, found: &Metadata) -> Result<(), StorageError> {
-        let now = (found.mtime(), found.mtime_nsec() as u32);
-        if self.seen.is_none_or(|seen| seen == now) {
-            return Ok(());
-        }
-        Err(StorageError {
-            kind: StorageTrouble::Vanished,
-            doing: "share",
-            path: self.path.clone(),
-            cause: "it was written to meanwhile, and may be another file now".to_owned(),
-        })
-    }
-
-    /// The open file, or why it cannot be opened. That is remembered, so every user of this handle sees
-    /// the same; except for a lack of descriptors, which passes.
-    pub fn get(&self) -> Result<&File, StorageError> {
-        let outcome = match self.file.get() {
-            Some(outcome) => outcome,
-            None => match self.open() {
-                Err(error) if error.kind == StorageTrouble::Descriptors => return Err(error),
-                // Two threads may both come here; the second one's file is closed again.
-                outcome => self.file.get_or_init(|| outcome),
-            },
-        };
-        outcome.as_ref().map_err(Clone::clone)
-    }
-
-    /// The open file if it is open already, else the file opened for this once: for places in hundreds of
-    /// files, of which no more than one shall be open at a time.
-    pub fn get_once(&self) -> Result<Opened<'_>, StorageError> {
-        match self.file.get() {
-            Some(Ok(file)) => Ok(Opened::Kept(file)),
-            Some(Err(error)) => Err(error.clone()),
-            None => self.open().map(Opened::Once),
-        }
-    }
-
-    /// Where it is, for errors.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// What it is or will be opened for.
-    pub fn access(&self) -> Access {
-        self.access
-    }
-
-    /// Whether opening it was tried in vain.
-    pub(super) fn has_failed(&self) -> bool {
-        matches!(self.file.get(), Some(Err(_)))
-    }
-
-    fn open(&self) -> Result<File, StorageError> {
-        match self.access {
-            Access::Read => reach::open_to_read(&self.path),
-            Access::Write => reach::open_to_write(&self.root, &self.path),
-        }
-    }
-}
-
 /// A run of bytes of a block.
 #[derive(Debug, Clone)]
 pub enum Place {
@@ -579,29 +448,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_opened_says_the_same_to_everyone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("late");
-        let lazy = LazyFile::new(folder.path().into(), path.clone(), Access::Write);
-        let first = lazy.get().unwrap_err();
-        std::fs::write(&path, "now it is there").unwrap();
-        assert_eq!(lazy.get().unwrap_err(), first);
-        assert_eq!(first.kind, StorageTrouble::Vanished);
-        assert!(lazy.has_failed());
-    }
-
-    #[test]
-    fn a_file_opened_for_once_is_not_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("here");
-        std::fs::write(&path, "bytes").unwrap();
-        let lazy = LazyFile::new(folder.path().into(), path, Access::Read);
-        assert!(matches!(lazy.get_once().unwrap(), Opened::Once(_)));
-        assert!(lazy.file.get().is_none());
-        lazy.get().unwrap();
-        assert!(matches!(lazy.get_once().unwrap(), Opened::Kept(_)));
     }
 }

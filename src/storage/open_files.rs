@@ -10,7 +10,8 @@
 //! was thrown out of the pool stays usable and is closed by the last one who holds it, so the number
 //! of open files is the cap and one or two a thread that is at work on an older handle.
 
-use super::layout::{Access, Layout, LazyFile, Place, Run};
+use super::layout::{Layout, Place, Run};
+use super::lazy_file::{Access, LazyFile};
 use crate::protocol::{Block, InfoHash, PieceIndex};
 use std::sync::Arc;
 

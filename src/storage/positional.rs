@@ -9,7 +9,8 @@
 //! are not one with the page cache. Nothing is written to a file that was deleted or cut meanwhile.
 
 use super::landing::Trouble;
-use super::layout::{LazyFile, Opened, Place};
+use super::layout::Place;
+use super::lazy_file::{LazyFile, Opened};
 use super::slot::{BlockSlot, StorageError, StorageTrouble};
 use super::window::write_zeros;
 use rustix::io::Errno;

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use super::layout::{Access, LazyFile, Place};
+use super::layout::Place;
+use super::lazy_file::{Access, LazyFile};
 use super::slot::{BlockSlot, SlotBook, Source};
 use crate::protocol::{Block, Geometry};
 use std::fs::OpenOptions;

@@ -10,7 +10,8 @@
 //! the same ones. Times of change tell less: they move while other pieces are written. They count where
 //! nothing was written any more: after a clean end, and in files that were complete.
 
-use super::layout::{Access, LaidFile, Layout, LazyFile};
+use super::layout::{LaidFile, Layout};
+use super::lazy_file::{Access, LazyFile};
 use super::reach::{in_the_way, kind_of_thing, way_is_plain};
 use super::record::{FileFacts, LaidBlocks, Record};
 use super::slot::StorageError;
@@ -128,17 +129,17 @@ pub fn behind_link(found: &Found, file: &LaidFile) -> Option<PathBuf> {
     linked.then(|| file.path.canonicalize().ok()).flatten()
 }
 
-/// The same torrent, read behind the symbolic links that were found in place of its files.
-pub(super) fn behind_links(layout: Arc<Layout>, found: &mut [Found]) -> Arc<Layout> {
-    let mut behind = None;
-    for (number, (file, found)) in layout.files().iter().zip(found).enumerate() {
+/// The same torrent to be read alone: behind the symbolic links that were found in place of its files, and only as long as
+/// nobody writes to them.
+pub(super) fn for_reading(layout: &Layout, found: &mut [Found]) -> Layout {
+    let mut behind = layout.clone();
+    for (number, (file, found)) in layout.files().iter().zip(&mut *found).enumerate() {
         if let Some(path) = behind_link(found, file) {
-            let behind = behind.get_or_insert_with(|| (*layout).clone());
             behind.lies_at(number, path);
             *found = look_at(behind.place(number));
         }
     }
-    behind.map_or(layout, Arc::new)
+    behind.as_seen(found.iter().map(|found| Some(found.facts()?.modified)))
 }
 
 /// By what the file of this `stat` is known again.
@@ -370,7 +371,7 @@ fn is_same(
 
 /// Where a file has data, asked of the file system; the rest are holes, or allocated and never written.
 struct Holes<'a> {
-    file: Option<super::layout::Opened<'a>>,
+    file: Option<super::lazy_file::Opened<'a>>,
     next_data: u64,
 }
 

@@ -14,7 +14,7 @@
 //! taken for what they are, like any bytes that came into memory. A liar gains nothing by that: it may answer those
 //! requests with the same bytes.
 
-use super::layout::LazyFile;
+use super::lazy_file::LazyFile;
 use super::slot::{BlockSlot, StorageError};
 use super::window::{PARTS_MAX, Part, Window};
 use super::windows::in_one_file;

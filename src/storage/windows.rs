@@ -5,7 +5,8 @@
 //! windows.leave(&slot);                                       // the last one closes it
 //! ```
 
-use super::layout::{LazyFile, Place};
+use super::layout::Place;
+use super::lazy_file::LazyFile;
 use super::positional::{still_there, why_unbacked};
 use super::reach::TMPFS;
 use super::slot::{BlockSlot, StorageError};

@@ -1,6 +1,7 @@
 //! Reads the bytes of a piece, over files and padding, as much at a time as there is room for.
 
-use crate::storage::layout::{LazyFile, Opened, Place};
+use crate::storage::layout::Place;
+use crate::storage::lazy_file::{LazyFile, Opened};
 use crate::storage::slot::{StorageError, StorageTrouble};
 use rustix::fs::Advice;
 use std::io;

@@ -1,0 +1,197 @@
+//! Files that are opened by whoever uses them first.
+//!
+//! ```text
+//! let file = layout.lazy_file(run.file, Access::Read);   // opens nothing
+//! let open = file.get()?;                                // any thread; the same file or error for all
+//! file.look_again(open)?;                                // still the one whose bytes were checked?
+//! ```
+
+use super::reach;
+use super::slot::{StorageError, StorageTrouble};
+use std::fs::{File, Metadata};
+use std::ops::Deref;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+/// When a file was last written to: seconds since 1970, and nanoseconds.
+pub type Modified = (i64, u32);
+
+/// A file that is opened when it is first used, by whichever thread uses it first. It is closed when
+/// the last handle to it is dropped.
+#[derive(Debug)]
+pub struct LazyFile {
+    root: Arc<Path>,
+    path: PathBuf,
+    access: Access,
+    seen: Option<Modified>,
+    file: OnceLock<Result<File, StorageError>>,
+}
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// Reading. Folders on the way may be symbolic links: people keep what they share where they like.
+    Read,
+    /// Reading and writing. No symbolic link is followed below the torrent's folder.
+    Write,
+}
+
+/// An open file: kept open by its [`LazyFile`], or for this once.
+#[derive(Debug)]
+pub enum Opened<'a> {
+    /// Stays open as long as its handle.
+    Kept(&'a File),
+    /// Is closed when this value is dropped.
+    Once(File),
+}
+
+impl Deref for Opened<'_> {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        match self {
+            Opened::Kept(file) => file,
+            Opened::Once(file) => file,
+        }
+    }
+}
+
+impl LazyFile {
+    /// The file at `path`, which is below the folder `root`. Nothing is opened yet.
+    pub fn new(root: Arc<Path>, path: PathBuf, access: Access) -> LazyFile {
+        LazyFile {
+            root,
+            path,
+            access,
+            seen: None,
+            file: OnceLock::new(),
+        }
+    }
+
+    /// The same, whose bytes were looked at when it had been written to at this time.
+    pub fn as_seen(self, seen: Option<Modified>) -> LazyFile {
+        LazyFile { seen, ..self }
+    }
+
+    /// An error if the file, of which this was `found`, was written to after its bytes were looked at.
+    pub fn is_as_seen(&self, found: &Metadata) -> Result<(), StorageError> {
+        let now = (found.mtime(), found.mtime_nsec() as u32);
+        if self.seen.is_none_or(|seen| seen == now) {
+            return Ok(());
+        }
+        Err(StorageError {
+            kind: StorageTrouble::Vanished,
+            doing: "share",
+            path: self.path.clone(),
+            cause: "it was written to meanwhile, and may be another file now".to_owned(),
+        })
+    }
+
+    /// The same for the `open` file, which is looked at only where that can tell anything.
+    pub fn look_again(&self, open: &File) -> Result<(), StorageError> {
+        if self.seen.is_none() {
+            return Ok(());
+        }
+        let found = open.metadata();
+        self.is_as_seen(&found.map_err(|error| StorageError::from_io("read", &self.path, &error))?)
+    }
+
+    /// The open file, or why it cannot be opened. That is remembered, so every user of this handle sees
+    /// the same; except for a lack of descriptors, which passes.
+    pub fn get(&self) -> Result<&File, StorageError> {
+        let outcome = match self.file.get() {
+            Some(outcome) => outcome,
+            None => match self.open() {
+                Err(error) if error.kind == StorageTrouble::Descriptors => return Err(error),
+                // Two threads may both come here; the second one's file is closed again.
+                outcome => self.file.get_or_init(|| outcome),
+            },
+        };
+        outcome.as_ref().map_err(Clone::clone)
+    }
+
+    /// The open file if it is open already, else the file opened for this once: for places in hundreds of
+    /// files, of which no more than one shall be open at a time.
+    pub fn get_once(&self) -> Result<Opened<'_>, StorageError> {
+        match self.file.get() {
+            Some(Ok(file)) => Ok(Opened::Kept(file)),
+            Some(Err(error)) => Err(error.clone()),
+            None => self.open().map(Opened::Once),
+        }
+    }
+
+    /// Where it is, for errors.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it is or will be opened for.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Whether opening it was tried in vain.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.file.get(), Some(Err(_)))
+    }
+
+    fn open(&self) -> Result<File, StorageError> {
+        match self.access {
+            Access::Read => reach::open_to_read(&self.path),
+            Access::Write => reach::open_to_write(&self.root, &self.path),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_opened_says_the_same_to_everyone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("late");
+        let lazy = LazyFile::new(folder.path().into(), path.clone(), Access::Write);
+        let first = lazy.get().unwrap_err();
+        std::fs::write(&path, "now it is there").unwrap();
+        assert_eq!(lazy.get().unwrap_err(), first);
+        assert_eq!(first.kind, StorageTrouble::Vanished);
+        assert!(lazy.has_failed());
+    }
+
+    #[test]
+    fn a_file_opened_for_once_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("here");
+        std::fs::write(&path, "bytes").unwrap();
+        let lazy = LazyFile::new(folder.path().into(), path, Access::Read);
+        assert!(matches!(lazy.get_once().unwrap(), Opened::Once(_)));
+        assert!(lazy.file.get().is_none());
+        lazy.get().unwrap();
+        assert!(matches!(lazy.get_once().unwrap(), Opened::Kept(_)));
+    }
+
+    #[test]
+    fn a_file_that_was_written_to_after_it_was_seen_is_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("here");
+        std::fs::write(&path, "bytes").unwrap();
+        let found = std::fs::metadata(&path).unwrap();
+        let seen = (found.mtime(), found.mtime_nsec() as u32);
+        let handle = || LazyFile::new(folder.path().into(), path.clone(), Access::Read);
+        let (watched, other) = (handle().as_seen(Some(seen)), handle());
+        watched.look_again(watched.get().unwrap()).unwrap();
+        let written = File::options().write(true).open(&path).unwrap();
+        written
+            .set_modified(std::time::SystemTime::UNIX_EPOCH)
+            .unwrap();
+        let error = watched.look_again(watched.get().unwrap()).unwrap_err();
+        assert_eq!(
+            (error.kind, error.path),
+            (StorageTrouble::Vanished, path.clone())
+        );
+        other.look_again(other.get().unwrap()).unwrap();
+    }
+}
