@@ -22,7 +22,8 @@ impl Plan {
     }
 }
 
-/// Alters a byte in each block of a book, so that no piece of it is right.
+/// Alters a byte in each block of a book, so that no piece of it is right, and puts its time back: a seed sends nothing
+/// of a file that was written to.
 pub(super) fn spoil(path: &Path) -> Result<(), LabError> {
     let failed = |error| trouble(path, &error);
     let file = OpenOptions::new()
@@ -30,14 +31,15 @@ pub(super) fn spoil(path: &Path) -> Result<(), LabError> {
         .write(true)
         .open(path)
         .map_err(failed)?;
-    let bytes = file.metadata().map_err(failed)?.len();
+    let before = file.metadata().map_err(failed)?;
+    let (bytes, modified) = (before.len(), before.modified().map_err(failed)?);
     for start in (0..bytes).step_by(BLOCK_LENGTH as usize) {
         let mut byte = [0];
         file.read_exact_at(&mut byte, start).map_err(failed)?;
         file.write_all_at(&[byte[0] ^ 0xff], start)
             .map_err(failed)?;
     }
-    Ok(())
+    file.set_modified(modified).map_err(failed)
 }
 
 #[cfg(test)]
@@ -51,7 +53,10 @@ mod tests {
         let path = folder.path().join("book");
         let book = vec![b'a'; 40_000];
         std::fs::write(&path, &book).unwrap();
+        let time = || std::fs::metadata(&path).unwrap().modified().unwrap();
+        let before = time();
         spoil(&path).unwrap();
+        assert_eq!(time(), before);
         let spoiled = std::fs::read(&path).unwrap();
         assert_eq!(spoiled.len(), book.len());
         for (right, wrong) in book.chunks(16_384).zip(spoiled.chunks(16_384)) {
