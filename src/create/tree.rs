@@ -3,7 +3,7 @@
 //! ```text
 //! let tree = Tree::look(path, &settings)?;
 //! for file in &tree.files { ... }        // sorted by the bytes of their paths
-//! let same = tree.is_still_there(number);   // once more, when all is read
+//! let same = tree.is_still_there(number)?;  // once more, when all is read
 //! ```
 //!
 //! Symbolic links are followed, as mktorrent and transmission-create do: the torrent holds what they

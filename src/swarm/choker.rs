@@ -3,8 +3,8 @@
 //! A slot lets one peer download from us. Every ten seconds, while we download, those who give least make
 //! room for those who give more, and one slot is for a peer drawn by chance; when we only share, those who
 //! were served longest make room for those who waited longest. A free slot is filled at once, a peer that
-//! holds one without asking for anything does not count, and who takes and does not give has a slot in
-//! sixteen.
+//! holds one without asking for anything does not count and loses it when the round is over and others wait,
+//! and who takes and does not give has a slot in sixteen.
 //!
 //! ```text
 //! let changes = choker.decide(candidates, now);   // whenever interest changes, and at choker.due()
