@@ -144,6 +144,14 @@ impl Bitfield {
             .zip(&other.bytes)
             .any(|(ours, theirs)| ours & !theirs != 0)
     }
+
+    /// The last piece that both sets hold.
+    pub fn last_shared(&self, other: &Bitfield, geometry: &Geometry) -> Option<PieceIndex> {
+        let both = self.bytes.iter().zip(&other.bytes);
+        let both = both.map(|(ours, theirs)| ours & theirs);
+        let (at, byte) = both.enumerate().rfind(|(_, byte)| *byte != 0)?;
+        geometry.piece(at as u32 * 8 + 7 - byte.trailing_zeros())
+    }
 }
 
 fn bit(piece: PieceIndex) -> u8 {
@@ -158,6 +166,19 @@ mod tests {
     use std::collections::BTreeSet;
 
     proptest! {
+        #[test]
+        fn the_last_piece_of_both_is_the_last_of_the_pieces_that_both_have(pieces in 1u32..200, some in proptest::collection::btree_set(0u32..200, 0..40), others in proptest::collection::btree_set(0u32..200, 0..40)) {
+            let geometry = Geometry::new(u64::from(pieces), 1).unwrap();
+            let field = |of: &BTreeSet<u32>| {
+                let mut field = Bitfield::new(&geometry);
+                geometry.all_pieces().filter(|it| of.contains(&it.get())).for_each(|it| { field.set(it); });
+                field
+            };
+            let expected = some.intersection(&others).copied().filter(|index| *index < pieces).last();
+            let last = field(&some).last_shared(&field(&others), &geometry);
+            prop_assert_eq!(last.map(|it| it.get()), expected);
+        }
+
         #[test]
         fn it_behaves_like_a_set_of_numbers(pieces in 1u32..200, steps in proptest::collection::vec((any::<bool>(), 0u32..200), 0..300)) {
             let geometry = Geometry::new(u64::from(pieces), 1).unwrap();

@@ -138,7 +138,7 @@ impl Swarm {
         }
         let full = peer.holds.is_full();
         if wanted {
-            peer.offers += 1;
+            peer.offer = Some(piece);
         }
         if let Some(spread) = &mut self.spread {
             spread.gained(key, piece);
@@ -152,7 +152,7 @@ impl Swarm {
             self.part_with_the_complete(actions);
         }
         if wanted {
-            self.show_interest(key, now, actions);
+            self.show_interest(key, actions);
             self.fill(key, now, actions);
         }
     }
@@ -182,7 +182,6 @@ impl Swarm {
 
     /// The peer said all it has.
     fn holds(&mut self, key: PeerKey, holds: Holding, now: Moment, actions: &mut Vec<Action>) {
-        let offers = self.offers(&holds);
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
@@ -196,11 +195,10 @@ impl Swarm {
             theirs.for_each(|piece| spread.gained(key, piece));
         }
         peer.holds = holds;
-        peer.offers = offers;
         if full {
             self.part_with_the_complete(actions);
         }
-        self.show_interest(key, now, actions);
+        self.show_interest(key, actions);
         self.fill(key, now, actions);
     }
 
@@ -431,7 +429,7 @@ fn is_fast(message: &Message) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::event::{Event, Farewell};
+    use super::super::event::{Event, Farewell, Verdict};
     use super::super::scene::*;
     use super::*;
     use std::time::Duration;
@@ -543,13 +541,35 @@ mod tests {
             }
             scene.event(Event::Checked {
                 piece: scene.piece(piece),
-                verdict: super::super::event::Verdict::Good,
+                verdict: Verdict::Good,
                 blocks: Vec::new(),
             });
         }
-        // No sooner than a second after the yes: it may come back with the next piece.
+        // Not with the piece, but within a second: it may come back with the next one.
         let last = scene.wait(Duration::from_secs(1));
         assert!(last.contains(&say(1, Message::NotInterested)));
+        assert!(scene.say(1, have(3)).contains(&say(1, Message::Interested)));
+    }
+
+    #[test]
+    fn with_the_last_piece_everybody_is_told_at_once_that_nothing_is_wanted_any_more() {
+        let mut scene = Scene::of(4, &[0, 1, 2], |_| {});
+        for key in [1, 2] {
+            scene.connect(key);
+            scene.say(key, Message::Have { piece: 3 });
+        }
+        scene.say(1, Message::Unchoke);
+        for number in 0..2 {
+            scene.receive(1, scene.block(3, number));
+        }
+        let actions = scene.event(Event::Checked {
+            piece: scene.piece(3),
+            verdict: Verdict::Good,
+            blocks: Vec::new(),
+        });
+        for key in [1, 2] {
+            assert!(actions.contains(&say(key, Message::NotInterested)));
+        }
     }
 
     #[test]
@@ -773,7 +793,7 @@ mod tests {
             }
             let mut actions = scene.event(Event::Checked {
                 piece: scene.piece(piece),
-                verdict: super::super::event::Verdict::Good,
+                verdict: Verdict::Good,
                 blocks: Vec::new(),
             });
             actions.retain(|action| {

@@ -2,7 +2,6 @@
 //! goes out with a `Request` comes back exactly once, as `Received` or `Returned`.
 
 use super::event::{Action, Farewell, Moment, PeerKey, Verdict};
-use super::peer::Holding;
 use super::picker::{Asker, Where};
 use super::{Swarm, TICK, TICK_IDLE};
 use crate::protocol::peer::Message;
@@ -12,7 +11,7 @@ use std::time::Duration;
 /// A piece that so few peers have is told of at once.
 const RARE: u32 = 2;
 
-/// How long a peer goes on believing that we want something of it when we no longer do. While a
+/// How long a peer goes on believing, at most, that we want something of it when we no longer do. While a
 /// swarm is young, interest comes and goes with every piece; saying so each time is a flood.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -22,35 +21,16 @@ impl Swarm {
         self.picker.wants().has(piece)
     }
 
-    /// How many pieces of a peer we want.
-    pub(super) fn offers(&self, holds: &Holding) -> u32 {
-        let wants = self.picker.wants();
-        match holds {
-            Holding::Nothing => 0,
-            Holding::Everything => wants.count(),
-            Holding::Some(field) => {
-                let both = field.as_bytes().iter().zip(wants.as_bytes());
-                both.map(|(theirs, ours)| (theirs & ours).count_ones())
-                    .sum()
-            }
-        }
-    }
-
-    /// Tells a peer whether we want something of it, if that changed: yes at once, no a little later.
-    pub(super) fn show_interest(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
-        let done = self.picker.wants().is_empty();
+    /// Tells a peer whether we want something of it, if that changed.
+    pub(super) fn show_interest(&mut self, key: PeerKey, actions: &mut Vec<Action>) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let wanted = peer.offers > 0;
-        if peer.leaving || wanted == peer.wanted {
-            return;
+        let wanted = peer.offers_any(self.picker.wants(), &self.facts.geometry);
+        if !wanted {
+            self.hungry.remove(&key);
         }
-        if wanted {
-            peer.wanted_at = now;
-        } else if !done && now < peer.wanted_at + LINGER {
-            let at = peer.wanted_at + LINGER;
-            self.pace.lapse = Some(self.pace.lapse.map_or(at, |lapse| lapse.min(at)));
+        if peer.leaving || wanted == peer.wanted {
             return;
         }
         peer.wanted = wanted;
@@ -62,13 +42,12 @@ impl Swarm {
         actions.push(Action::Say { peer: key, message });
     }
 
-    /// Tells peers that we have lost interest in them, where that has lasted.
-    pub(super) fn lose_interest(&mut self, now: Moment, actions: &mut Vec<Action>) {
+    /// Tells peers that we have lost interest in them.
+    pub(super) fn lose_interest(&mut self, actions: &mut Vec<Action>) {
         self.pace.lapse = None;
-        let lapsed = self.peers.iter();
-        let lapsed = lapsed.filter(|(_, peer)| peer.wanted && peer.offers == 0);
-        for key in lapsed.map(|(key, _)| *key).collect::<Vec<_>>() {
-            self.show_interest(key, now, actions);
+        let wanted = self.peers.iter().filter(|(_, peer)| peer.wanted);
+        for key in wanted.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.show_interest(key, actions);
         }
     }
 
@@ -119,6 +98,10 @@ impl Swarm {
             if room < wanted {
                 self.ahead.wait(key);
             }
+            return;
+        }
+        if !peer.offers_any(self.picker.wants(), &self.facts.geometry) {
+            self.hungry.remove(&key);
             return;
         }
         if self.hungry.insert(key) {
@@ -315,7 +298,7 @@ impl Swarm {
         for liar in self.suspects.good(piece, blocks) {
             self.banish(liar, actions);
         }
-        self.want_no_more(piece, now, actions);
+        self.want_no_more(now, actions);
     }
 
     fn is_bad(
@@ -363,23 +346,16 @@ impl Swarm {
 
     fn give_up(&mut self, piece: PieceIndex, now: Moment, actions: &mut Vec<Action>) {
         self.picker.give_up(piece);
-        self.want_no_more(piece, now, actions);
+        self.want_no_more(now, actions);
     }
 
-    /// A wanted piece is ours or beyond hope: who has it has one less to offer.
-    fn want_no_more(&mut self, piece: PieceIndex, now: Moment, actions: &mut Vec<Action>) {
-        let mut done = Vec::new();
-        for (key, peer) in &mut self.peers {
-            if peer.holds.has(piece) {
-                peer.offers -= 1;
-                if peer.offers == 0 {
-                    done.push(*key);
-                }
-            }
-        }
-        for key in done {
-            self.hungry.remove(&key);
-            self.show_interest(key, now, actions);
+    /// A wanted piece is ours or beyond hope. Who had nothing else to offer is found a little later: looking at
+    /// every peer for every piece would make a block dearer the more peers there are.
+    fn want_no_more(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if self.picker.wants().is_empty() {
+            self.lose_interest(actions);
+        } else {
+            self.pace.lapse.get_or_insert(now + LINGER);
         }
     }
 

@@ -169,7 +169,7 @@ struct Pace {
     /// Somebody's interest or slot changed: the choker has to look.
     choker_due: bool,
     tick: Option<Moment>,
-    /// When a peer may be told that we have lost interest in it.
+    /// When to look for peers in which we have lost interest.
     lapse: Option<Moment>,
     /// When to look for pieces on show that nobody takes.
     show: Option<Moment>,
@@ -295,7 +295,7 @@ impl Swarm {
             self.tell_news(actions);
         }
         if self.pace.lapse.is_some_and(|lapse| lapse <= now) {
-            self.lose_interest(now, actions);
+            self.lose_interest(actions);
         }
         if self.pace.show.is_some_and(|show| show <= now) {
             self.show_to_all(now, actions);
@@ -476,11 +476,13 @@ impl Swarm {
                 );
             }
             peer.uploads.check_invariants();
-            let wanted = self.offers(&peer.holds);
-            assert_eq!(peer.offers, wanted, "what {key:?} has that we want");
-            if !peer.leaving {
-                assert!(peer.wanted || wanted == 0, "interest in {key:?}");
+            let wants = self.picker.wants();
+            let shared = peer.holds.last_shared_with(wants, &self.facts.geometry);
+            if !peer.leaving && shared.is_some() {
+                assert!(peer.wanted, "interest in {key:?}");
+                assert!(peer.offer.is_some(), "what {key:?} has that we want");
             }
+            assert!(peer.offer.is_none_or(|piece| peer.holds.has(piece)));
         }
         let asked: usize = self.peers.values().map(|p| p.pipe.asked().count()).sum();
         assert_eq!(asked, self.picker.out());
