@@ -9,7 +9,7 @@
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::metainfo::Metainfo;
 use crate::protocol::{Geometry, PieceIndex};
-use crate::storage::check::{self, Asked, CheckDone, CheckJob};
+use crate::storage::check::{self, CheckDone, CheckJob, Queued};
 use crate::storage::layout::Layout;
 use crate::storage::lazy_file::Access;
 use crate::storage::open_files::OpenFiles;
@@ -37,7 +37,7 @@ pub struct Verification {
     good: Bitfield,
     /// Pieces that could not be read, and why.
     unreadable: HashMap<PieceIndex, StorageError>,
-    jobs: Option<Sender<Asked>>,
+    jobs: Option<Sender<Queued>>,
     outcomes: Receiver<CheckDone>,
     threads: Vec<JoinHandle<()>>,
     out: usize,
@@ -45,7 +45,7 @@ pub struct Verification {
 
 /// One piece was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
+pub struct CheckedPiece {
     /// Which.
     pub piece: PieceIndex,
     /// Whether it is what the author published.
@@ -54,7 +54,7 @@ pub struct Step {
 
 /// What is on disk of a torrent.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Report {
+pub struct VerifyReport {
     /// The files that should be on disk, in the torrent's order; padding is left out.
     pub files: Vec<FileReport>,
     /// The pieces that are good.
@@ -126,7 +126,7 @@ pub fn elsewhere(metainfo: &Metainfo, folder: &Path) -> Option<Elsewhere> {
     within.then_some(Elsewhere::OtherName)
 }
 
-impl Report {
+impl VerifyReport {
     /// Whether there is no file at all.
     pub fn is_empty(&self) -> bool {
         let nothing = |file: &FileReport| {
@@ -214,12 +214,12 @@ impl Verification {
     }
 
     /// What was found. Pieces that were not looked at yet count as bad.
-    pub fn report(&mut self) -> Report {
+    pub fn report(&mut self) -> VerifyReport {
         self.look_as_far_as(self.layout.files().len());
         let geometry = self.layout.geometry();
         let files = self.layout.files().iter().enumerate();
         let on_disk = files.filter(|(_, file)| !file.padding);
-        Report {
+        VerifyReport {
             files: on_disk
                 .map(|(number, file)| FileReport {
                     path: self.links.get(&number).unwrap_or(&file.path).clone(),
@@ -265,7 +265,7 @@ impl Verification {
     }
 
     /// Hands out pieces until the threads have enough; what is missing needs no hashing and comes back.
-    fn hand_out(&mut self) -> Option<Step> {
+    fn hand_out(&mut self) -> Option<CheckedPiece> {
         while let Some(piece) = self.layout.geometry().piece(self.next) {
             if self.jobs.as_ref().is_some_and(Sender::is_full) {
                 return None;
@@ -274,7 +274,7 @@ impl Verification {
             let last = self.layout.runs_of_piece(piece).last();
             self.look_as_far_as(last.map_or(0, |run| run.file + 1));
             if self.is_missing(piece) {
-                return Some(Step { piece, good: false });
+                return Some(CheckedPiece { piece, good: false });
             }
             let job = CheckJob {
                 task: 0,
@@ -287,7 +287,7 @@ impl Verification {
                 may_wait: true,
             };
             let jobs = self.jobs.as_ref();
-            if jobs.is_some_and(|jobs| jobs.try_send(Asked::now(job)).is_ok()) {
+            if jobs.is_some_and(|jobs| jobs.try_send(Queued::now(job)).is_ok()) {
                 self.out += 1;
             }
         }
@@ -322,10 +322,10 @@ impl Verification {
 }
 
 impl Iterator for Verification {
-    type Item = Step;
+    type Item = CheckedPiece;
 
     /// The next piece that was looked at; waits for it. `None` when all were.
-    fn next(&mut self) -> Option<Step> {
+    fn next(&mut self) -> Option<CheckedPiece> {
         if let Some(step) = self.hand_out() {
             return Some(step);
         }
@@ -341,7 +341,7 @@ impl Iterator for Verification {
         if let Some(error) = done.error {
             self.unreadable.insert(done.piece, error);
         }
-        Some(Step {
+        Some(CheckedPiece {
             piece: done.piece,
             good,
         })
@@ -366,7 +366,7 @@ mod tests {
     use super::*;
     use crate::storage::test_torrent::{Author, noise};
 
-    fn verify(author: &Author, folder: &Path, threads: usize) -> Report {
+    fn verify(author: &Author, folder: &Path, threads: usize) -> VerifyReport {
         let threads = NonZeroUsize::new(threads).unwrap();
         let mut work = Verification::start(&author.metainfo(), folder, threads).unwrap();
         let pieces = work.pieces() as usize;

@@ -7,12 +7,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use ropewalk::create::{Creation, Settings};
-use ropewalk::protocol::bencode::{self, Limits, Problem};
+use ropewalk::create::{Creation, TorrentSettings};
+use ropewalk::protocol::bencode::{self, DecodeLimits, Problem};
 use ropewalk::protocol::filenames::NAME_BYTES_MAX;
 use ropewalk::protocol::magnet::Magnet;
 use ropewalk::protocol::metainfo::{Metainfo, MetainfoError};
-use ropewalk::protocol::peer::{Decoder, PeerId, Rules, Step};
+use ropewalk::protocol::peer::{Decoded, Decoder, PeerId, WireRules};
 use ropewalk::protocol::tracker::http::{Answer, AnswerError};
 use ropewalk::protocol::tracker::scrape::Scraped;
 use ropewalk::protocol::tracker::udp::{Reply, peers};
@@ -162,7 +162,7 @@ fn facts(expected: &str, bytes: &[u8], metainfo: &Metainfo) -> Result<(), String
 
 /// How many symbolic links a torrent lists; the table counts them as files, and they are left out.
 fn symbolic_links(bytes: &[u8]) -> usize {
-    let document = bencode::decode_prefix(bytes, Limits::FILE).unwrap();
+    let document = bencode::decode_prefix(bytes, DecodeLimits::FILE).unwrap();
     let info = document.root().as_dict().unwrap().get(b"info");
     let files = info.and_then(|item| item.as_dict()?.get(b"files")?.as_list());
     let is_link = |file: &bencode::Item| {
@@ -202,7 +202,7 @@ fn every_bencode_row_holds() {
     let mut tally = Tally::default();
     for row in rows("vectors/bencode.tsv") {
         let (id, kind, verdict, input) = (&row[0], &row[1], row[2].as_str(), bytes(&row[3]));
-        let decoded = bencode::decode(&input, Limits::FILE).map_err(|error| error.problem);
+        let decoded = bencode::decode(&input, DecodeLimits::FILE).map_err(|error| error.problem);
         let outcome = match (verdict, &decoded) {
             ("must-accept", Err(problem)) => Err(problem.to_string()),
             ("must-reject", Ok(_)) => Err("it was taken".to_string()),
@@ -239,7 +239,7 @@ fn no_fuzz_row_of_a_file_does_harm() {
         let input = bytes(&row[2]);
         // That they return at all is what is asked for.
         match row[1].as_str() {
-            "bencode" | "krpc" => drop(bencode::decode(&input, Limits::MESSAGE)),
+            "bencode" | "krpc" => drop(bencode::decode(&input, DecodeLimits::MESSAGE)),
             "torrent" => drop(Metainfo::from_bytes(&input)),
             _ => continue,
         }
@@ -270,7 +270,7 @@ fn no_fuzz_row_of_a_peer_does_harm() {
 /// Decodes as far as it goes, for connections that agreed on everything and on nothing.
 fn stream_is_bounded(input: &[u8]) -> Result<(), String> {
     for agreed in [false, true] {
-        let decoder = Decoder::new(Rules {
+        let decoder = Decoder::new(WireRules {
             fast: agreed,
             extended: agreed,
             pieces: 1000,
@@ -278,13 +278,13 @@ fn stream_is_bounded(input: &[u8]) -> Result<(), String> {
         let mut rest = input;
         while let Ok(step) = decoder.step(rest) {
             let used = match step {
-                Step::Need(bytes) if bytes > decoder.head_max() => {
+                Decoded::Need(bytes) if bytes > decoder.head_max() => {
                     return Err(format!("{bytes} bytes are asked for"));
                 }
-                Step::Need(_) => break,
-                Step::Message { used, .. } => used,
-                Step::Payload { block, used } => used + block.length as usize,
-                Step::Skip { used, skip } => used + skip as usize,
+                Decoded::Need(_) => break,
+                Decoded::Message { used, .. } => used,
+                Decoded::Payload { block, used } => used + block.length as usize,
+                Decoded::Skip { used, skip } => used + skip as usize,
             };
             rest = rest.get(used..).unwrap_or_default();
         }
@@ -515,9 +515,9 @@ fn creator_input(input: &str, desk: &Path) -> PathBuf {
 fn created(path: &Path, options: &str) -> Metainfo {
     let mut words = options.split(", ");
     let length = words.find_map(|word| word.strip_prefix("piece length "));
-    let settings = Settings {
+    let settings = TorrentSettings {
         piece_length: Some(length.unwrap().parse().unwrap()),
-        ..Settings::default()
+        ..TorrentSettings::default()
     };
     let creation = Creation::start(path, settings, NonZeroUsize::MIN).unwrap();
     creation.finish().unwrap().metainfo

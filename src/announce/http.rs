@@ -1,9 +1,9 @@
 //! Asks one tracker over HTTP(S), and fetches .torrent files from the web; ureq does the talking.
 //!
 //! ```no_run
-//! # use ropewalk::announce::http::{Limits, announce, shown};
+//! # use ropewalk::announce::http::{CallLimits, announce, shown};
 //! # fn f(url: &str, request: &ropewalk::protocol::tracker::http::Request) {
-//! match announce(url, request, &Limits::ANNOUNCE) {
+//! match announce(url, request, &CallLimits::ANNOUNCE) {
 //!     Ok(answer) => println!("{}: {} peers", shown(url), answer.peers.len()),
 //!     Err(error) => println!("{}: {error}", shown(url)),
 //! }
@@ -18,7 +18,7 @@
 pub use super::address::shown;
 use super::address::{self, is_https, join, path_announces};
 use super::lookup::GLANCE;
-use super::road::{Arrival, Bound, Reach, Road, Watchful, roads, unreachable};
+use super::road::{Bound, NoteArrival, Reach, Road, Watchful, roads, unreachable};
 use super::{GRACE, merged};
 use crate::protocol::InfoHash;
 use crate::protocol::tracker::http::{Answer, AnswerError, Request, RetryIn};
@@ -63,7 +63,7 @@ const USER_AGENT: &str = concat!("ropewalk/", env!("CARGO_PKG_VERSION"));
 
 /// How long things may take, and which way they go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct CallLimits {
     /// Everything together, redirects and body included.
     pub total: Duration,
     /// Connecting, TLS included.
@@ -78,9 +78,9 @@ pub struct Limits {
     pub bind: Option<IpAddr>,
 }
 
-impl Limits {
+impl CallLimits {
     /// For an announce.
-    pub const ANNOUNCE: Limits = Limits {
+    pub const ANNOUNCE: CallLimits = CallLimits {
         total: ANNOUNCE_LIMIT,
         connect: Duration::from_secs(10),
         resolve: Duration::from_secs(5),
@@ -90,16 +90,16 @@ impl Limits {
     };
 
     /// For a .torrent file of some megabytes over a slow line.
-    pub const TORRENT: Limits = Limits {
+    pub const TORRENT: CallLimits = CallLimits {
         total: Duration::from_secs(120),
-        ..Limits::ANNOUNCE
+        ..CallLimits::ANNOUNCE
     };
 
     /// For an announce that may take no longer than `total`.
-    pub fn within(total: Duration) -> Limits {
-        Limits {
+    pub fn within(total: Duration) -> CallLimits {
+        CallLimits {
             total,
-            ..Limits::ANNOUNCE
+            ..CallLimits::ANNOUNCE
         }
     }
 }
@@ -168,18 +168,22 @@ impl AnnounceError {
 }
 
 /// Announces `request` to the tracker at `url` and waits for its answer.
-pub fn announce(url: &str, request: &Request, limits: &Limits) -> Result<Answer, AnnounceError> {
-    Client::default().announce(url, request, limits, &|| false)
+pub fn announce(
+    url: &str,
+    request: &Request,
+    limits: &CallLimits,
+) -> Result<Answer, AnnounceError> {
+    HttpAsker::default().announce(url, request, limits, &|| false)
 }
 
 /// Asks trackers, over both families where they have both (BEP 7): each knows only those of its own.
 #[derive(Debug, Default)]
-pub struct Client {
+pub struct HttpAsker {
     /// Addresses of trackers that may have heard of us.
     told: BTreeSet<String>,
 }
 
-impl Client {
+impl HttpAsker {
     /// Whether an announce may have got through to the tracker at `url`: one that was never reached need
     /// not hear that we leave.
     pub fn has_told(&self, url: &str) -> bool {
@@ -192,22 +196,22 @@ impl Client {
         &mut self,
         url: &str,
         request: &Request,
-        limits: &Limits,
+        limits: &CallLimits,
         halted: &dyn Fn() -> bool,
     ) -> Result<Answer, AnnounceError> {
         if url.contains("info_hash=") {
             let why = "holds an announce already";
             return Err(AnnounceError::Address(why));
         }
-        let question = Question {
+        let call = Call {
             url: request.to_url(url),
             limits: *limits,
             reach: Arc::default(),
             decode: Answer::decode,
         };
         let roads = roads(&address::check(url)?, limits, halted)?;
-        let answers = question.ask_over(roads, halted);
-        if question.reach.reached() {
+        let answers = call.ask_over(roads, halted);
+        if call.reach.reached() {
             self.told.insert(url.to_owned());
         }
         Ok(answers?.into_iter().reduce(merged).unwrap_or_default())
@@ -219,31 +223,31 @@ impl Client {
         &self,
         url: &str,
         info_hashes: &[InfoHash],
-        limits: &Limits,
+        limits: &CallLimits,
     ) -> Result<Vec<Scraped>, AnnounceError> {
         let no_scrape = AnnounceError::Address("is of a tracker that cannot be scraped");
         let at = scrape::scrape_address(url).ok_or(no_scrape)?;
-        let question = Question {
+        let call = Call {
             url: scrape::to_url(&at, info_hashes),
             limits: *limits,
             reach: Arc::default(),
             decode: Scraped::decode,
         };
         let roads = roads(&address::check(&at)?, limits, &|| false)?;
-        question.ask_over(roads, &|| false)
+        call.ask_over(roads, &|| false)
     }
 }
 
 /// What a tracker is asked, and how its answer is read.
 #[derive(Clone)]
-struct Question<T> {
+struct Call<T> {
     url: String,
-    limits: Limits,
+    limits: CallLimits,
     reach: Arc<Reach>,
     decode: fn(&[u8]) -> Result<T, AnswerError>,
 }
 
-impl<T: Clone + Send + 'static> Question<T> {
+impl<T: Clone + Send + 'static> Call<T> {
     /// The answers of all families that gave one, at least one. Each is asked by a thread of its own, which
     /// is left behind where it hangs: a family that leads nowhere must not keep the other one's peers waiting.
     fn ask_over(
@@ -256,8 +260,8 @@ impl<T: Clone + Send + 'static> Question<T> {
         // Bound: an outcome for each of the two families.
         let (tell, outcomes) = bounded(2);
         for road in roads {
-            let (question, tell) = (self.clone(), tell.clone());
-            let ask = move || drop(tell.send(guarded(|| question.ask(road))));
+            let (call, tell) = (self.clone(), tell.clone());
+            let ask = move || drop(tell.send(guarded(|| call.ask(road))));
             if let Err(error) = Builder::new().name("announce".to_owned()).spawn(ask) {
                 failure = Some(AnnounceError::Unreachable(error.to_string()));
             }
@@ -306,7 +310,7 @@ impl<T: Clone + Send + 'static> Question<T> {
 }
 
 /// Fetches a .torrent file of at most 16 MiB.
-pub fn fetch_torrent(url: &str, limits: &Limits) -> Result<Vec<u8>, AnnounceError> {
+pub fn fetch_torrent(url: &str, limits: &CallLimits) -> Result<Vec<u8>, AnnounceError> {
     guarded(|| {
         let errand = Errand {
             limits,
@@ -329,7 +333,7 @@ fn guarded<T>(ask: impl FnOnce() -> Result<T, AnnounceError>) -> Result<T, Annou
 
 /// One question to the web: the address asked for, and wherever it leads.
 struct Errand<'a> {
-    limits: &'a Limits,
+    limits: &'a CallLimits,
     road: Road,
     reach: Arc<Reach>,
     announce: bool,
@@ -364,7 +368,7 @@ impl Errand<'_> {
     }
 
     fn agent(&self, left: Duration, resolver: Watchful) -> Agent {
-        let (config, arrival) = (self.config(left), Arrival(self.reach.clone()));
+        let (config, arrival) = (self.config(left), NoteArrival(self.reach.clone()));
         let Some(bind) = self.limits.bind else {
             let connector = DefaultConnector::default().chain(arrival);
             return Agent::with_parts(config, connector, resolver);
@@ -422,7 +426,7 @@ fn redirected(from: &str, response: &Response<Body>) -> Result<String, AnnounceE
 fn body(
     response: &mut Response<Body>,
     max: u64,
-    limits: &Limits,
+    limits: &CallLimits,
 ) -> Result<Vec<u8>, AnnounceError> {
     let mut bytes = Vec::new();
     // What is counted here are decoded bytes: gzip is not compiled in.
@@ -437,7 +441,7 @@ fn body(
 }
 
 /// What an HTTP error means: many trackers put their reason into the body of one.
-fn refused(response: &mut Response<Body>, limits: &Limits) -> AnnounceError {
+fn refused(response: &mut Response<Body>, limits: &CallLimits) -> AnnounceError {
     let status = status(response);
     let reason = body(response, ERROR_BODY_MAX, limits).map(|body| Answer::decode(&body));
     let Ok(Err(AnswerError::Refused { reason, retry })) = reason else {
@@ -463,7 +467,7 @@ fn status(response: &Response<Body>) -> AnnounceError {
 }
 
 /// ureq's errors in our words. Those that quote the address are not passed on.
-fn translate(error: ureq::Error, limits: &Limits) -> AnnounceError {
+fn translate(error: ureq::Error, limits: &CallLimits) -> AnnounceError {
     match error {
         ureq::Error::Timeout(_) => AnnounceError::TimedOut(limits.total),
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => AnnounceError::Address("is malformed"),
@@ -544,10 +548,10 @@ pub(super) mod fake {
     }
 
     /// Limits that do not depend on the environment's proxies.
-    pub fn direct(total: Duration) -> Limits {
-        Limits {
+    pub fn direct(total: Duration) -> CallLimits {
+        CallLimits {
             proxies: false,
-            ..Limits::within(total)
+            ..CallLimits::within(total)
         }
     }
 
@@ -639,10 +643,10 @@ mod tests {
         (address, told)
     }
 
-    /// A question to the host that has these addresses.
-    fn question(event: Option<wire::Occasion>) -> Question<Answer> {
+    /// A call to the host that has these addresses.
+    fn call(event: Option<wire::Occasion>) -> Call<Answer> {
         let request = Request { event, ..request() };
-        Question {
+        Call {
             url: request.to_url("http://t.example/announce"),
             limits: direct(Duration::from_secs(20)),
             reach: Arc::default(),
@@ -655,11 +659,11 @@ mod tests {
         let (v4, v6) = (at("127.0.0.1:0"), at("[::1]:0"));
         use wire::Occasion::{Completed, Started, Stopped};
         for event in [Some(Started), Some(Completed), None, Some(Stopped)] {
-            let question = question(event);
-            let answers = question.ask_over(split(&[v4.0, v6.0]), &|| false).unwrap();
+            let call = call(event);
+            let answers = call.ask_over(split(&[v4.0, v6.0]), &|| false).unwrap();
             let answer = answers.into_iter().reduce(merged).unwrap();
             assert_eq!(answer.peers.len(), 3, "{answer:?}");
-            assert!(question.reach.reached());
+            assert!(call.reach.reached());
         }
         for tracker in [v4, v6] {
             let told: Vec<_> = tracker.1.try_iter().map(|it| it.1).collect();
@@ -672,16 +676,16 @@ mod tests {
     fn a_family_that_leads_nowhere_is_no_failure_and_what_a_tracker_says_is_told_first() {
         let (v4, _told) = at("127.0.0.1:0");
         let closed = TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap();
-        let answers = question(None).ask_over(split(&[v4, closed]), &|| false);
+        let answers = call(None).ask_over(split(&[v4, closed]), &|| false);
         assert_eq!(answers.unwrap().len(), 1);
         // It accepts and says nothing.
         let silent = TcpListener::bind("[::1]:0").unwrap();
         let roads = split(&[v4, silent.local_addr().unwrap()]);
-        assert_eq!(question(None).ask_over(roads, &|| false).unwrap().len(), 1);
+        assert_eq!(call(None).ask_over(roads, &|| false).unwrap().len(), 1);
         let refusing =
             Tracker::start(|_, mut stream| response(&mut stream, "200 OK", &wire::refusal("no")));
         let refusing = refusing.url("").replace("http://", "").parse().unwrap();
-        let error = question(None).ask_over(split(&[refusing, closed]), &|| false);
+        let error = call(None).ask_over(split(&[refusing, closed]), &|| false);
         assert!(matches!(error, Err(AnnounceError::Answer(_))), "{error:?}");
     }
 
@@ -689,7 +693,7 @@ mod tests {
     fn from_a_bound_address_the_tracker_hears_of_that_one() {
         let (tracker, told) = at("127.0.0.1:0");
         let bind: IpAddr = "127.0.0.2".parse().unwrap();
-        let limits = Limits {
+        let limits = CallLimits {
             bind: Some(bind),
             ..direct(Duration::from_secs(20))
         };
@@ -704,7 +708,7 @@ mod tests {
     fn who_leaves_waits_for_a_tracker_only_if_it_may_have_heard_of_us() {
         let (_deaf, url) = deaf();
         let limits = direct(Duration::from_secs(60));
-        let mut client = Client::default();
+        let mut client = HttpAsker::default();
         let outcome = client.announce(&url, &request(), &limits, &|| true);
         assert_eq!(outcome, Err(AnnounceError::Interrupted));
         assert!(!client.has_told(&url));

@@ -21,7 +21,7 @@ use crate::protocol::InfoHash;
 use crate::protocol::tracker::http::{Answer, AnswerError, Occasion, Request};
 use crate::protocol::tracker::scrape::Counts;
 use crossbeam_channel::{Receiver, Sender};
-use http::{AnnounceError, Limits};
+use http::{AnnounceError, CallLimits};
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
@@ -33,19 +33,19 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Asks any tracker, whatever its kind. Remembers which were reached, and the connection ids of UDP trackers.
 #[derive(Debug, Default)]
-pub struct Asker {
-    http: http::Client,
-    udp: udp::Client,
+pub struct TrackerAsker {
+    http: http::HttpAsker,
+    udp: udp::UdpAsker,
 }
 
-impl Asker {
+impl TrackerAsker {
     /// Announces `request` to the tracker at `url`. UDP trackers, and HTTP trackers that were not reached yet,
     /// are waited for until `halted`. The tracker's texts come without the secrets of its address.
     pub fn announce(
         &mut self,
         url: &str,
         request: &Request,
-        limits: &Limits,
+        limits: &CallLimits,
         halted: &(dyn Fn() -> bool + Sync),
     ) -> Result<Answer, AnnounceError> {
         let outcome = if is_udp(url) {
@@ -78,7 +78,7 @@ impl Asker {
         &mut self,
         url: &str,
         info_hash: InfoHash,
-        limits: &Limits,
+        limits: &CallLimits,
     ) -> Result<Option<Counts>, AnnounceError> {
         let asked = [info_hash];
         if is_udp(url) {
@@ -158,16 +158,20 @@ pub fn spawn_announcer(
     jobs: Receiver<Job>,
     answers: Sender<Answered>,
 ) -> io::Result<JoinHandle<()>> {
-    let limits = move |total| Limits {
+    let limits = move |total| CallLimits {
         bind,
-        ..Limits::within(total)
+        ..CallLimits::within(total)
     };
     let serve = move || serve(&jobs, &answers, limits);
     Builder::new().name(name.to_owned()).spawn(serve)
 }
 
-fn serve(jobs: &Receiver<Job>, answers: &Sender<Answered>, limits: impl Fn(Duration) -> Limits) {
-    let mut asker = Asker::default();
+fn serve(
+    jobs: &Receiver<Job>,
+    answers: &Sender<Answered>,
+    limits: impl Fn(Duration) -> CallLimits,
+) {
+    let mut asker = TrackerAsker::default();
     for job in jobs {
         let leaving = job.request.event == Some(Occasion::Stopped);
         let outcome = if leaving && !job.sure && !asker.has_told(&job.url) {

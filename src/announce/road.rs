@@ -1,7 +1,7 @@
 //! The way to a tracker's host over HTTP: over which family, from which of our addresses, to which of its
 //! own, and whether we got there.
 
-use super::http::{AnnounceError, Limits};
+use super::http::{AnnounceError, CallLimits};
 use super::lookup::lookup;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
@@ -41,7 +41,7 @@ impl Road {
 /// address's alone where one is bound, and one to a proxy.
 pub(super) fn roads(
     uri: &Uri,
-    limits: &Limits,
+    limits: &CallLimits,
     halted: &dyn Fn() -> bool,
 ) -> Result<Vec<Road>, AnnounceError> {
     let proxy = limits.proxies.then(Proxy::try_from_env).flatten();
@@ -111,9 +111,9 @@ impl Reach {
 
 /// The end of each connector: notes that a connection is there.
 #[derive(Debug)]
-pub(super) struct Arrival(pub(super) Arc<Reach>);
+pub(super) struct NoteArrival(pub(super) Arc<Reach>);
 
-impl<In: Transport> Connector<In> for Arrival {
+impl<In: Transport> Connector<In> for NoteArrival {
     type Out = In;
 
     fn connect(

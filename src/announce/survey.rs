@@ -21,8 +21,8 @@
 //! three seconds, less than it takes to ask it. Many a tracker knows announces and no scrapes: it refuses them, or
 //! says nothing. So half of the time is for the scrape, and then it is announced all the same.
 
-use super::Asker;
-use super::http::{AnnounceError, Limits, STOP_LIMIT};
+use super::TrackerAsker;
+use super::http::{AnnounceError, CallLimits, STOP_LIMIT};
 use crate::protocol::InfoHash;
 use crate::protocol::peer::PeerId;
 use crate::protocol::tracker::http::{Answer, Occasion, Request};
@@ -58,7 +58,7 @@ pub struct Inquiry {
     pub left: u64,
     /// For each question; `total` is the time for all of it, of which the last [`STOP_LIMIT`], or a quarter
     /// if that is less, is for signing off.
-    pub limits: Limits,
+    pub limits: CallLimits,
 }
 
 /// What one tracker said.
@@ -104,7 +104,7 @@ impl Finding {
 }
 
 /// A tracker to ask.
-struct Task {
+struct ToAsk {
     tier: usize,
     url: String,
     /// Held until its counts are here.
@@ -123,7 +123,7 @@ pub fn survey(trackers: &[Vec<String>], inquiry: Inquiry) -> io::Result<Receiver
     let mut seen = BTreeSet::new();
     for (tier, urls) in trackers.iter().enumerate() {
         for url in urls.iter().filter(|url| seen.insert(*url)) {
-            let task = Task {
+            let task = ToAsk {
                 tier,
                 url: url.clone(),
                 uncounted: uncounted.clone(),
@@ -151,7 +151,7 @@ pub fn survey(trackers: &[Vec<String>], inquiry: Inquiry) -> io::Result<Receiver
 }
 
 fn work(
-    tasks: &Receiver<Task>,
+    tasks: &Receiver<ToAsk>,
     counted: &Receiver<Infallible>,
     tell: &Sender<Finding>,
     inquiry: Inquiry,
@@ -161,7 +161,7 @@ fn work(
     let said_by = until - STOP_LIMIT.min(total / 4);
     for task in tasks.try_iter() {
         let mut talk = Talk {
-            asker: Asker::default(),
+            asker: TrackerAsker::default(),
             inquiry,
             said_by,
         };
@@ -188,15 +188,15 @@ fn work(
 
 /// What is said to one tracker.
 struct Talk {
-    asker: Asker,
+    asker: TrackerAsker,
     inquiry: Inquiry,
     said_by: Instant,
 }
 
 impl Talk {
     /// For the next question.
-    fn limits(&self) -> Limits {
-        Limits {
+    fn limits(&self) -> CallLimits {
+        CallLimits {
             total: self.said_by.saturating_duration_since(Instant::now()),
             ..self.inquiry.limits
         }
@@ -206,7 +206,7 @@ impl Talk {
     fn scrape(&mut self, tier: usize, url: String) -> Finding {
         let begun = Instant::now();
         let limits = self.limits();
-        let limits = Limits {
+        let limits = CallLimits {
             total: limits.total / 2,
             ..limits
         };

@@ -1,10 +1,10 @@
 //! Asks one tracker by datagrams (BEP 15, 41).
 //!
 //! ```no_run
-//! # use ropewalk::announce::{http::Limits, udp::Client};
+//! # use ropewalk::announce::{http::CallLimits, udp::UdpAsker};
 //! # fn f(request: &ropewalk::protocol::tracker::http::Request) {
-//! let mut client = Client::new();
-//! let answer = client.announce("udp://t.example:6969", request, &Limits::ANNOUNCE, &|| false);
+//! let mut asker = UdpAsker::new();
+//! let answer = asker.announce("udp://t.example:6969", request, &CallLimits::ANNOUNCE, &|| false);
 //! # }
 //! ```
 //!
@@ -19,7 +19,7 @@
 //! .torrent file and may be any host and port: before it has answered 16 bytes rightly, it gets no more
 //! than 16 bytes.
 
-use super::http::{AnnounceError, Limits};
+use super::http::{AnnounceError, CallLimits};
 use super::lookup::{GLANCE, lookup};
 use super::road::{self, fitting};
 use super::{GRACE, merged};
@@ -49,12 +49,12 @@ const PORT: u16 = 80;
 const BUFFER: usize = 16 << 10;
 
 /// A connection id and when it came.
-type Connection = (u64, Instant);
+type DatedId = (u64, Instant);
 
 /// Asks trackers, and remembers the ids they gave.
 #[derive(Debug, Default)]
-pub struct Client {
-    connections: Vec<(SocketAddr, Connection)>,
+pub struct UdpAsker {
+    connections: Vec<(SocketAddr, DatedId)>,
     /// Addresses of trackers to which an announce was sent.
     told: BTreeSet<String>,
 }
@@ -65,10 +65,10 @@ enum Ask {
     Scrape(Vec<[u8; 20]>),
 }
 
-impl Client {
+impl UdpAsker {
     /// One that knows no tracker yet.
-    pub fn new() -> Client {
-        Client::default()
+    pub fn new() -> UdpAsker {
+        UdpAsker::default()
     }
 
     /// Whether an announce was sent to the tracker at `url`: one that was never reached need not
@@ -82,7 +82,7 @@ impl Client {
         &mut self,
         url: &str,
         request: &Request,
-        limits: &Limits,
+        limits: &CallLimits,
         halted: &(dyn Fn() -> bool + Sync),
     ) -> Result<Answer, AnnounceError> {
         let key = request.key.as_deref();
@@ -125,7 +125,7 @@ impl Client {
         &mut self,
         url: &str,
         info_hashes: &[InfoHash],
-        limits: &Limits,
+        limits: &CallLimits,
         halted: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Counts>, AnnounceError> {
         let ask = Ask::Scrape(info_hashes.iter().map(|it| it.0).collect());
@@ -147,24 +147,24 @@ impl Client {
         &mut self,
         url: &str,
         ask: &Ask,
-        limits: &Limits,
+        limits: &CallLimits,
         halted: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<(SocketAddr, Vec<u8>)>, AnnounceError> {
         let deadline = Instant::now() + limits.total;
-        let Place { host, port, .. } = place(url)?;
+        let UdpUrl { host, port, .. } = place(url)?;
         let found = lookup(host, port, limits.resolve.min(limits.total), halted)?;
         let addresses = fitting(found, limits.bind)?;
-        let (lines, mut failure) = self.open(&addresses, deadline, limits);
+        let (exchanges, mut failure) = self.open(&addresses, deadline, limits);
         let mut answers = Vec::new();
-        for (line, outcome) in side_by_side(lines, ask, halted) {
-            if let Some(connection) = line.connection {
-                self.connections.push((line.tracker, connection));
+        for (exchange, outcome) in side_by_side(exchanges, ask, halted) {
+            if let Some(connection) = exchange.connection {
+                self.connections.push((exchange.tracker, connection));
             }
-            if line.told {
+            if exchange.told {
                 self.told.insert(url.to_owned());
             }
             match outcome {
-                Ok(datagram) => answers.push((line.tracker, datagram)),
+                Ok(datagram) => answers.push((exchange.tracker, datagram)),
                 Err(error) => failure = Some(error),
             }
         }
@@ -174,38 +174,38 @@ impl Client {
         }
     }
 
-    /// A line to the first address of each family to which there is a way, and why one has none.
+    /// An exchange with the first address of each family to which there is a way, and why one has none.
     fn open(
         &mut self,
         addresses: &[SocketAddr],
         deadline: Instant,
-        limits: &Limits,
-    ) -> (Vec<Line>, Option<AnnounceError>) {
+        limits: &CallLimits,
+    ) -> (Vec<Exchange>, Option<AnnounceError>) {
         let v4 = addresses.iter().find(|it| it.is_ipv4());
         let v6 = addresses.iter().find(|it| it.is_ipv6());
-        let (mut lines, mut failure) = (Vec::new(), None);
+        let (mut exchanges, mut failure) = (Vec::new(), None);
         for &tracker in [v4, v6].into_iter().flatten() {
             let known = self.connections.iter().position(|it| it.0 == tracker);
             let known = known.map(|at| self.connections.swap_remove(at).1);
-            match Line::open(tracker, known, deadline, limits) {
-                Ok(line) => lines.push(line),
+            match Exchange::open(tracker, known, deadline, limits) {
+                Ok(exchange) => exchanges.push(exchange),
                 Err(error) => failure = Some(error),
             }
         }
-        (lines, failure)
+        (exchanges, failure)
     }
 }
 
 /// Where a udp address leads.
 #[derive(Debug, PartialEq, Eq)]
-struct Place<'a> {
+struct UdpUrl<'a> {
     host: &'a str,
     port: u16,
     /// Path and query.
     path: &'a str,
 }
 
-fn place(url: &str) -> Result<Place<'_>, AnnounceError> {
+fn place(url: &str) -> Result<UdpUrl<'_>, AnnounceError> {
     let malformed = AnnounceError::Address("is malformed");
     let (scheme, rest) = url.split_once("://").ok_or(malformed.clone())?;
     if !scheme.eq_ignore_ascii_case("udp") {
@@ -224,38 +224,38 @@ fn place(url: &str) -> Result<Place<'_>, AnnounceError> {
         Some(port) => port.parse().ok().filter(|port| *port != 0),
     };
     match port {
-        Some(port) if !host.is_empty() => Ok(Place { host, port, path }),
+        Some(port) if !host.is_empty() => Ok(UdpUrl { host, port, path }),
         _ => Err(malformed),
     }
 }
 
-/// Runs each line in a thread of its own, if there are two: a family that leads nowhere must not
+/// Runs each exchange in a thread of its own, if there are two: a family that leads nowhere must not
 /// keep the other one's peers waiting.
 fn side_by_side(
-    mut lines: Vec<Line>,
+    mut exchanges: Vec<Exchange>,
     ask: &Ask,
     halted: &(dyn Fn() -> bool + Sync),
-) -> Vec<(Line, Result<Vec<u8>, AnnounceError>)> {
-    if lines.len() < 2 {
-        let run = |mut line: Line| {
-            let outcome = line.run(ask, halted);
-            (line, outcome)
+) -> Vec<(Exchange, Result<Vec<u8>, AnnounceError>)> {
+    if exchanges.len() < 2 {
+        let run = |mut exchange: Exchange| {
+            let outcome = exchange.run(ask, halted);
+            (exchange, outcome)
         };
-        return lines.pop().map(run).into_iter().collect();
+        return exchanges.pop().map(run).into_iter().collect();
     }
     let enough = AtomicBool::new(false);
     let halted = || enough.load(Relaxed) || halted();
     // Bound: an outcome for each of the two families.
     let (tell, outcomes) = unbounded();
-    let begin = |mut line: Line, tell: Sender<_>| {
-        let outcome = line.run(ask, &halted);
-        let _ = tell.send((line, outcome));
+    let begin = |mut exchange: Exchange, tell: Sender<_>| {
+        let outcome = exchange.run(ask, &halted);
+        let _ = tell.send((exchange, outcome));
     };
     std::thread::scope(|scope| {
-        for line in lines {
+        for exchange in exchanges {
             let tell = tell.clone();
             // Without a thread this family is not asked; the socket is closed.
-            let _ = Builder::new().spawn_scoped(scope, || begin(line, tell));
+            let _ = Builder::new().spawn_scoped(scope, || begin(exchange, tell));
         }
         drop(tell);
         let mut done = Vec::new();
@@ -272,10 +272,10 @@ fn side_by_side(
 }
 
 /// One tracker's address, and how far the exchange with it has come.
-struct Line {
+struct Exchange {
     tracker: SocketAddr,
     socket: UdpSocket,
-    connection: Option<Connection>,
+    connection: Option<DatedId>,
     /// The id is of an earlier exchange: the tracker may have forgotten it.
     reused: bool,
     /// An announce has been sent.
@@ -283,17 +283,17 @@ struct Line {
     /// Questions without an answer so far.
     unanswered: u32,
     deadline: Instant,
-    limits: Limits,
+    limits: CallLimits,
 }
 
-impl Line {
+impl Exchange {
     /// A socket that hears this tracker alone. Fails at once where there is no way to its family.
     fn open(
         tracker: SocketAddr,
-        known: Option<Connection>,
+        known: Option<DatedId>,
         deadline: Instant,
-        limits: &Limits,
-    ) -> Result<Line, AnnounceError> {
+        limits: &CallLimits,
+    ) -> Result<Exchange, AnnounceError> {
         let connected = || {
             let any: IpAddr = match tracker {
                 SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -305,7 +305,7 @@ impl Line {
             Ok(socket)
         };
         let connection = known.filter(|known| is_young(*known, Instant::now()));
-        Ok(Line {
+        Ok(Exchange {
             tracker,
             socket: connected().map_err(unreachable)?,
             connection,
@@ -319,7 +319,7 @@ impl Line {
 
     /// Asks until there is an answer, and returns it.
     fn run(&mut self, ask: &Ask, halted: &dyn Fn() -> bool) -> Result<Vec<u8>, AnnounceError> {
-        // The same numbers each time, so that a late answer counts. Each line has its own.
+        // The same numbers each time, so that a late answer counts. Each exchange has its own.
         let (connecting, asking) = (fastrand::u32(..), fastrand::u32(..));
         loop {
             let id = self.connection.filter(|it| is_young(*it, Instant::now()));
@@ -424,7 +424,7 @@ impl Ask {
     }
 }
 
-fn is_young((_, since): Connection, now: Instant) -> bool {
+fn is_young((_, since): DatedId, now: Instant) -> bool {
     now.saturating_duration_since(since) < CONNECTION_LIFE
 }
 

@@ -1,4 +1,4 @@
-//! Words in, meaning out, once: the command line becomes a [`Command`], and no later code looks at
+//! Words in, meaning out, once: the command line becomes an [`Invocation`], and no later code looks at
 //! the words again.
 //!
 //! argh does the parsing, with [`super::words`] before it for what argh does not know; [`super::values`]
@@ -16,23 +16,23 @@ use super::shown::shown;
 use super::values;
 use super::words::{self, Word};
 use argh::FromArgs;
-pub use create::Create;
+pub use create::CreateArguments;
 use create::CreateWords;
-pub use lab::Lab;
+pub use lab::LabArguments;
 use lab::LabWords;
 use peers::PeersWords;
-pub use share::Share;
+pub use share::ShareArguments;
 use share::ShareWords;
 use std::ffi::OsString;
 use std::path::PathBuf;
-pub use tracker::Tracker;
+pub use tracker::TrackerArguments;
 use tracker::TrackerWords;
 pub use transfer::Transfer;
 use transfer::{get, seed};
 
 /// What the user wants.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Command {
+pub enum Invocation {
     /// Print this text on standard output: a help page, the version.
     Print(String),
     /// Download, then share.
@@ -65,13 +65,13 @@ pub enum Command {
         torrent: OsString,
     },
     /// Make a torrent, track and seed it.
-    Share(Box<Share>),
+    Share(Box<ShareArguments>),
     /// Make a .torrent.
-    Create(Box<Create>),
+    Create(Box<CreateArguments>),
     /// Run a tracker.
-    Tracker(Tracker),
+    Tracker(TrackerArguments),
     /// A swarm on loopback.
-    Lab(Lab),
+    Lab(LabArguments),
 }
 
 /// Options of later versions: known words, so that the answer is "not yet" and not "what?". None is
@@ -138,33 +138,33 @@ struct VerifyWords {
 }
 
 /// Reads the command line, the program's name not included.
-pub fn parse(words: &[OsString]) -> Result<Command, Complaint> {
+pub fn parse(words: &[OsString]) -> Result<Invocation, Complaint> {
     let general = "ropewalk --help lists the commands";
     let Some((first, rest)) = words.split_first() else {
         return Err(Complaint::usage("a command is missing", general));
     };
     let name = first.to_string_lossy();
     match name.as_ref() {
-        "-h" | "--help" => Ok(Command::Print(HELP.to_owned())),
+        "-h" | "--help" => Ok(Invocation::Print(HELP.to_owned())),
         "help" => match rest.first() {
-            None => Ok(Command::Print(HELP.to_owned())),
+            None => Ok(Invocation::Print(HELP.to_owned())),
             Some(command) => parse(&[command.clone(), "--help".into()]),
         },
-        "-V" | "--version" => Ok(Command::Print(format!(
+        "-V" | "--version" => Ok(Invocation::Print(format!(
             "ropewalk {}\n",
             env!("CARGO_PKG_VERSION")
         ))),
         "get" => read("get", rest, get),
         "seed" => read("seed", rest, seed),
         "show" => read("show", rest, |words: ShowWords| {
-            Ok(Command::Show {
+            Ok(Invocation::Show {
                 json: words.json,
                 torrent: words.torrent.0,
             })
         }),
         "peers" => read("peers", rest, PeersWords::meaning),
         "verify" => read("verify", rest, |words: VerifyWords| {
-            Ok(Command::Verify {
+            Ok(Invocation::Verify {
                 json: words.json,
                 quiet: words.quiet,
                 torrent: words.torrent.0,
@@ -190,21 +190,21 @@ pub fn parse(words: &[OsString]) -> Result<Command, Complaint> {
 fn read<W: FromArgs>(
     command: &str,
     words: &[OsString],
-    meaning: fn(W) -> Result<Command, Complaint>,
-) -> Result<Command, Complaint> {
-    let asked = Asked::of(command, words)?;
+    meaning: fn(W) -> Result<Invocation, Complaint>,
+) -> Result<Invocation, Complaint> {
+    let asked = ArghWords::of(command, words)?;
     let read = W::from_args(&["ropewalk", command], &asked.words());
     asked.conclude(read.map(meaning))
 }
 
 /// The words of one command, as argh wants them.
-struct Asked {
+struct ArghWords {
     translated: Vec<String>,
     hint: String,
 }
 
-impl Asked {
-    fn of(command: &str, words: &[OsString]) -> Result<Asked, Complaint> {
+impl ArghWords {
+    fn of(command: &str, words: &[OsString]) -> Result<ArghWords, Complaint> {
         let hint = format!("ropewalk {command} --help lists the options");
         let translated =
             words::translate(words).map_err(|sentence| Complaint::usage(sentence, &hint))?;
@@ -213,7 +213,7 @@ impl Asked {
             let sentence = format!("the option {later} is not supported yet");
             return Err(Complaint::unsupported(sentence, hint));
         }
-        Ok(Asked { translated, hint })
+        Ok(ArghWords { translated, hint })
     }
 
     fn words(&self) -> Vec<&str> {
@@ -222,8 +222,8 @@ impl Asked {
 
     fn conclude(
         self,
-        read: Result<Result<Command, Complaint>, argh::EarlyExit>,
-    ) -> Result<Command, Complaint> {
+        read: Result<Result<Invocation, Complaint>, argh::EarlyExit>,
+    ) -> Result<Invocation, Complaint> {
         let hint = self.hint;
         match read {
             Ok(meant) => meant.map_err(|complaint| Complaint {
@@ -234,7 +234,7 @@ impl Asked {
                 },
                 ..complaint
             }),
-            Err(exit) if exit.status.is_ok() => Ok(Command::Print(exit.output)),
+            Err(exit) if exit.status.is_ok() => Ok(Invocation::Print(exit.output)),
             Err(exit) => Err(Complaint::usage(words::sentence(&exit.output), hint)),
         }
     }

@@ -1,6 +1,6 @@
 //! `create`: a .torrent of a file or a folder.
 
-use super::arguments::Create;
+use super::arguments::CreateArguments;
 use super::complaint::{Complaint, Reason};
 use super::progress::{Progress, Style};
 use super::show::Link;
@@ -9,7 +9,7 @@ use super::signals;
 use super::status::ExitStatus;
 use super::{events, figures, output};
 use crate::create::saving::Target;
-use crate::create::{self, CreateError, Creation, LeftOut, Settings, Torrent};
+use crate::create::{self, CreateError, Creation, LeftOut, TorrentFile, TorrentSettings};
 use crate::protocol::metainfo::Metainfo;
 use crate::storage::check;
 use crossbeam_channel::Receiver;
@@ -20,13 +20,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 /// Where the .torrent goes.
-pub(super) enum Place {
+pub(super) enum SaveTo {
     Output,
     File(Target),
 }
 
 /// Runs `create`.
-pub fn run(options: &Create) -> Result<ExitStatus, Complaint> {
+pub fn run(options: &CreateArguments) -> Result<ExitStatus, Complaint> {
     let place = place(options)?;
     let work = start(options, &place)?;
     let stopper = work.stopper();
@@ -38,11 +38,11 @@ pub fn run(options: &Create) -> Result<ExitStatus, Complaint> {
         warn(options, &shown(oddity));
     }
     let path = match &place {
-        Place::Output => {
+        SaveTo::Output => {
             write_out(&torrent.bytes)?;
             None
         }
-        Place::File(target) => {
+        SaveTo::File(target) => {
             save(target, &torrent, options)?;
             Some(target.path())
         }
@@ -61,7 +61,7 @@ pub fn run(options: &Create) -> Result<ExitStatus, Complaint> {
 }
 
 /// Where the .torrent goes, if it can go there: known before hours of hashing.
-pub(super) fn place(options: &Create) -> Result<Place, Complaint> {
+pub(super) fn place(options: &CreateArguments) -> Result<SaveTo, Complaint> {
     let named = options.output.as_deref();
     if named.is_some_and(|path| path.as_os_str() == "-") {
         if std::io::stdout().is_terminal() {
@@ -78,7 +78,7 @@ pub(super) fn place(options: &Create) -> Result<Place, Complaint> {
                 "redirect standard output, or name a file with --output",
             ));
         }
-        return Ok(Place::Output);
+        return Ok(SaveTo::Output);
     }
     let path = match named {
         Some(path) if !path.is_dir() => path.to_owned(),
@@ -97,7 +97,7 @@ pub(super) fn place(options: &Create) -> Result<Place, Complaint> {
     if target.occupied().is_some() && !options.overwrite {
         return Err(in_the_way(&path));
     }
-    Ok(Place::File(target))
+    Ok(SaveTo::File(target))
 }
 
 fn in_the_way(path: &Path) -> Complaint {
@@ -108,10 +108,10 @@ fn in_the_way(path: &Path) -> Complaint {
     )
 }
 
-pub(super) fn start(options: &Create, place: &Place) -> Result<Creation, Complaint> {
+pub(super) fn start(options: &CreateArguments, place: &SaveTo) -> Result<Creation, Complaint> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seconds = now.ok().and_then(|now| i64::try_from(now.as_secs()).ok());
-    let settings = Settings {
+    let settings = TorrentSettings {
         name: options.name.clone(),
         piece_length: options.piece_length,
         trackers: options.trackers.clone(),
@@ -126,8 +126,8 @@ pub(super) fn start(options: &Create, place: &Place) -> Result<Creation, Complai
         exclude: options.exclude.clone(),
         hidden: options.hidden,
         output: match place {
-            Place::File(target) => target.occupied(),
-            Place::Output => None,
+            SaveTo::File(target) => target.occupied(),
+            SaveTo::Output => None,
         },
     };
     Creation::start(&options.path, settings, check::hashers())
@@ -139,7 +139,7 @@ pub(super) fn hash(
     work: Creation,
     quiet: bool,
     signal: &Receiver<u8>,
-) -> Result<Torrent, Complaint> {
+) -> Result<TorrentFile, Complaint> {
     let mut progress = Progress::new(Style::fitting(quiet, false), &[shown(work.name())]);
     let torrent = hash_with(work, &mut progress);
     progress.finish();
@@ -152,7 +152,7 @@ pub(super) fn hash(
     })
 }
 
-fn hash_with(mut work: Creation, progress: &mut Progress) -> Result<Torrent, CreateError> {
+fn hash_with(mut work: Creation, progress: &mut Progress) -> Result<TorrentFile, CreateError> {
     let clock = Instant::now();
     let total = work.geometry().total();
     let mut done = 0;
@@ -172,7 +172,11 @@ fn write_out(bytes: &[u8]) -> Result<(), Complaint> {
     })
 }
 
-pub(super) fn save(target: &Target, torrent: &Torrent, options: &Create) -> Result<(), Complaint> {
+pub(super) fn save(
+    target: &Target,
+    torrent: &TorrentFile,
+    options: &CreateArguments,
+) -> Result<(), Complaint> {
     let saved = target.save(&torrent.bytes, options.overwrite);
     saved.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => in_the_way(target.path()),
@@ -180,13 +184,13 @@ pub(super) fn save(target: &Target, torrent: &Torrent, options: &Create) -> Resu
     })
 }
 
-pub(super) fn warn(options: &Create, text: &str) {
+pub(super) fn warn(options: &CreateArguments, text: &str) {
     if !options.quiet {
         output::say(&format!("warning: {text}"));
     }
 }
 
-pub(super) fn warn_before(options: &Create, work: &Creation) {
+pub(super) fn warn_before(options: &CreateArguments, work: &Creation) {
     let hidden = work.left_out().hidden;
     if hidden > 0 {
         let them = figures::count(hidden as u64, "hidden name");

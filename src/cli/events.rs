@@ -24,7 +24,7 @@ pub struct Subject {
 /// An event with what belongs to it.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-pub enum Event {
+pub enum JsonEvent {
     /// We listen for callers.
     Listening {
         /// The port, null where none could be had.
@@ -179,9 +179,9 @@ impl From<&Snapshot> for Figures {
     }
 }
 
-impl From<&Complaint> for Event {
-    fn from(complaint: &Complaint) -> Event {
-        Event::Error {
+impl From<&Complaint> for JsonEvent {
+    fn from(complaint: &Complaint) -> JsonEvent {
+        JsonEvent::Error {
             reason: complaint.reason.word(),
             text: complaint.sentence.clone(),
             hint: complaint.hint.clone(),
@@ -190,68 +190,70 @@ impl From<&Complaint> for Event {
     }
 }
 
-impl Event {
+impl JsonEvent {
     /// A notice as an event, and the task it is about. Text from strangers stays as it is: JSON
     /// has its own way to write what a terminal must not see.
-    pub fn of(notice: &Notice, complaint: Option<&Complaint>) -> (Option<usize>, Event) {
+    pub fn of(notice: &Notice, complaint: Option<&Complaint>) -> (Option<usize>, JsonEvent) {
         match notice {
-            Notice::Listening { port } => (None, Event::Listening { port: *port }),
+            Notice::Listening { port } => (None, JsonEvent::Listening { port: *port }),
             Notice::Started {
                 task, size, wanted, ..
             } => (
                 Some(*task),
-                Event::Started {
+                JsonEvent::Started {
                     size: *size,
                     wanted: *wanted,
                 },
             ),
             Notice::Checking { task, done, of } => (
                 Some(*task),
-                Event::Checking {
+                JsonEvent::Checking {
                     done: *done,
                     of: *of,
                 },
             ),
-            Notice::Progress { task, snapshot } => (Some(*task), Event::Progress(snapshot.into())),
+            Notice::Progress { task, snapshot } => {
+                (Some(*task), JsonEvent::Progress(snapshot.into()))
+            }
             Notice::PeerJoined {
                 task,
                 address,
                 client,
             } => (
                 Some(*task),
-                Event::peer("joined", *address, Some(client.clone()), None),
+                JsonEvent::peer("joined", *address, Some(client.clone()), None),
             ),
             Notice::PeerLeft { task, address, why } => (
                 Some(*task),
-                Event::peer("left", *address, None, Some(why.to_string())),
+                JsonEvent::peer("left", *address, None, Some(why.to_string())),
             ),
             Notice::Tracker {
                 task,
                 tracker,
                 outcome,
-            } => (Some(*task), Event::tracker(tracker, outcome)),
+            } => (Some(*task), JsonEvent::tracker(tracker, outcome)),
             Notice::Piece { task, piece, good } => (
                 Some(*task),
-                Event::Piece {
+                JsonEvent::Piece {
                     piece: piece.get(),
                     good: *good,
                 },
             ),
             Notice::Missing { task, path, bytes } => (
                 Some(*task),
-                Event::Missing {
+                JsonEvent::Missing {
                     path: path.clone(),
                     bytes: *bytes,
                 },
             ),
-            Notice::Warning { task, text } => (*task, Event::Warning { text: text.clone() }),
+            Notice::Warning { task, text } => (*task, JsonEvent::Warning { text: text.clone() }),
             Notice::Complete {
                 task,
                 snapshot,
                 already,
             } => (
                 Some(*task),
-                Event::Complete {
+                JsonEvent::Complete {
                     figures: snapshot.into(),
                     already: *already,
                 },
@@ -260,7 +262,7 @@ impl Event {
                 task,
                 snapshot,
                 ending,
-            } => (Some(*task), Event::stopped(snapshot, ending, complaint)),
+            } => (Some(*task), JsonEvent::stopped(snapshot, ending, complaint)),
         }
     }
 
@@ -269,8 +271,8 @@ impl Event {
         address: SocketAddr,
         client: Option<String>,
         text: Option<String>,
-    ) -> Event {
-        Event::Peer {
+    ) -> JsonEvent {
+        JsonEvent::Peer {
             state,
             address: address.to_string(),
             client,
@@ -278,20 +280,20 @@ impl Event {
         }
     }
 
-    fn tracker(tracker: &str, outcome: &Result<usize, String>) -> Event {
-        Event::Tracker {
+    fn tracker(tracker: &str, outcome: &Result<usize, String>) -> JsonEvent {
+        JsonEvent::Tracker {
             tracker: tracker.to_owned(),
             peers: outcome.as_ref().ok().copied(),
             error: outcome.as_ref().err().cloned(),
         }
     }
 
-    fn stopped(snapshot: &Snapshot, ending: &Ending, complaint: Option<&Complaint>) -> Event {
+    fn stopped(snapshot: &Snapshot, ending: &Ending, complaint: Option<&Complaint>) -> JsonEvent {
         let well = match ending {
             Ending::StoppedSharing => "stopped-sharing",
             _ => "done",
         };
-        Event::Stopped {
+        JsonEvent::Stopped {
             figures: snapshot.into(),
             reason: complaint.map_or(well, |complaint| complaint.reason.word()),
             text: complaint.map(|complaint| complaint.sentence.clone()),
@@ -301,17 +303,21 @@ impl Event {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct JsonLine<'a> {
     time: f64,
     #[serde(flatten)]
     subject: Option<&'a Subject>,
     #[serde(flatten)]
-    event: &'a Event,
+    event: &'a JsonEvent,
 }
 
 /// Writes an event to standard output.
-pub fn write(time: Duration, subject: Option<&Subject>, event: &Event) -> Result<(), Complaint> {
-    let line = Line {
+pub fn write(
+    time: Duration,
+    subject: Option<&Subject>,
+    event: &JsonEvent,
+) -> Result<(), Complaint> {
+    let line = JsonLine {
         time: seconds(time),
         subject,
         event,
@@ -377,8 +383,8 @@ mod tests {
             },
             already: true,
         };
-        let (task, event) = Event::of(&notice, None);
-        let line = Line {
+        let (task, event) = JsonEvent::of(&notice, None);
+        let line = JsonLine {
             time: seconds(Duration::from_micros(1_234_567)),
             subject: Some(&subject),
             event: &event,

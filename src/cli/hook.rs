@@ -11,7 +11,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 
 /// What a command is told about the torrent.
-pub struct Facts {
+pub struct HookFacts {
     /// ROPEWALK_NAME.
     pub name: String,
     /// ROPEWALK_PATH: the file or folder.
@@ -25,7 +25,7 @@ pub struct Facts {
 /// Starts `command` and waits for it on a thread of its own, whose result is how it ended.
 pub fn start(
     command: &OsStr,
-    facts: Facts,
+    facts: HookFacts,
     name: String,
 ) -> std::io::Result<JoinHandle<Result<(), Complaint>>> {
     let command: OsString = command.into();
@@ -33,7 +33,7 @@ pub fn start(
     thread.spawn(move || judge(&name, run(&command, &facts)))
 }
 
-fn run(command: &OsStr, facts: &Facts) -> std::io::Result<ExitStatus> {
+fn run(command: &OsStr, facts: &HookFacts) -> std::io::Result<ExitStatus> {
     // Standard output belongs to our own results, JSON lines above all.
     let screen = std::io::stderr().as_fd().try_clone_to_owned()?;
     Command::new("sh")
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     fn outcome(command: &str) -> Option<Result<(), Complaint>> {
-        let facts = Facts {
+        let facts = HookFacts {
             name: "$(touch /nowhere/x)".into(),
             path: PathBuf::from("/nowhere/a b"),
             info_hash: "00".repeat(20),

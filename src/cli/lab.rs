@@ -7,15 +7,15 @@ mod json;
 mod screen;
 mod words;
 
-use super::arguments::Lab;
+use super::arguments::LabArguments;
 use super::complaint::{Complaint, Reason};
-use super::events::{self, Event};
+use super::events::{self, JsonEvent};
 use super::shown::{shown, shown_path};
 use super::status::ExitStatus;
 use super::{output, signals};
 use crate::create::saving::Target;
 use crate::lab::chronicle::Chronicle;
-use crate::lab::{self, LabError, LabEvent, Outcome, Plan, Verdict, report};
+use crate::lab::{self, LabError, LabEvent, LabOutcome, LabVerdict, Plan, report};
 use crossbeam_channel::bounded;
 use json::Lines;
 use screen::Screen;
@@ -29,19 +29,19 @@ const SECONDS: u64 = 6;
 const RATE_LEAST: u64 = 32 * 1024;
 
 /// Runs `lab`.
-pub fn run(options: &Lab) -> Result<ExitStatus, Complaint> {
+pub fn run(options: &LabArguments) -> Result<ExitStatus, Complaint> {
     let clock = Instant::now();
     let outcome = show(options);
     if let Err(complaint) = &outcome
         && options.json
         && !complaint.sentence.is_empty()
     {
-        events::write(clock.elapsed(), None, &Event::from(complaint))?;
+        events::write(clock.elapsed(), None, &JsonEvent::from(complaint))?;
     }
     outcome
 }
 
-fn show(options: &Lab) -> Result<ExitStatus, Complaint> {
+fn show(options: &LabArguments) -> Result<ExitStatus, Complaint> {
     let mut plan = options.plan.clone();
     if options.fitting_rate {
         plan.up = Some(fitting_rate(&plan));
@@ -56,9 +56,9 @@ fn show(options: &Lab) -> Result<ExitStatus, Complaint> {
         let _ = interrupt.try_send(());
     });
     let mut teller = match (options.json, options.quiet) {
-        (true, _) => Teller::Json(Lines::default()),
-        (false, true) => Teller::Silent,
-        (false, false) => Teller::People(Box::new((Screen::new(), Words::default()))),
+        (true, _) => Audience::Json(Lines::default()),
+        (false, true) => Audience::Silent,
+        (false, false) => Audience::People(Box::new((Screen::new(), Words::default()))),
     };
     let mut broken = None;
     let outcome = lab::run(&plan, &stopped, &mut |chronicle, at, event| {
@@ -76,7 +76,7 @@ fn show(options: &Lab) -> Result<ExitStatus, Complaint> {
     teller.end(&outcome)?;
     // Half a story does not replace the whole one of another day.
     if let Some(target) = report
-        && outcome.verdict != Verdict::Stopped
+        && outcome.verdict != LabVerdict::Stopped
     {
         let path = target.path();
         target
@@ -116,14 +116,14 @@ fn place(path: &Path, plan: &Plan) -> Result<Target, Complaint> {
 }
 
 /// Whoever is told.
-enum Teller {
+enum Audience {
     Json(Lines),
     People(Box<(Screen, Words)>),
     /// Until the outcome.
     Silent,
 }
 
-impl Teller {
+impl Audience {
     fn tell(
         &mut self,
         chronicle: &Chronicle,
@@ -131,8 +131,8 @@ impl Teller {
         event: &LabEvent,
     ) -> Result<(), Complaint> {
         match self {
-            Teller::Json(lines) => lines.tell(chronicle, at, event),
-            Teller::People(people) => {
+            Audience::Json(lines) => lines.tell(chronicle, at, event),
+            Audience::People(people) => {
                 let (screen, words) = &mut **people;
                 for line in words.of(chronicle, event) {
                     screen.say(at, &line)?;
@@ -142,32 +142,32 @@ impl Teller {
                     _ => Ok(()),
                 }
             }
-            Teller::Silent => Ok(()),
+            Audience::Silent => Ok(()),
         }
     }
 
-    fn end(&mut self, outcome: &Outcome) -> Result<(), Complaint> {
+    fn end(&mut self, outcome: &LabOutcome) -> Result<(), Complaint> {
         match self {
-            Teller::Json(lines) => lines.end(outcome),
-            Teller::People(people) => {
+            Audience::Json(lines) => lines.end(outcome),
+            Audience::People(people) => {
                 people.0.last(&outcome.chronicle)?;
                 output::line(&figures::of(outcome))?;
                 output::line(figures::TO_READ_ON)
             }
-            Teller::Silent => output::line(figures::of(outcome).trim_start_matches('\n')),
+            Audience::Silent => output::line(figures::of(outcome).trim_start_matches('\n')),
         }
     }
 }
 
-fn status(outcome: &Outcome, signal: Option<u8>) -> Result<ExitStatus, Complaint> {
+fn status(outcome: &LabOutcome, signal: Option<u8>) -> Result<ExitStatus, Complaint> {
     let chronicle = &outcome.chronicle;
     let names = |whose: &mut dyn Iterator<Item = usize>| {
         let names = whose.map(|who| chronicle.members[who].part.name.clone());
         names.collect::<Vec<_>>().join(", ")
     };
     match &outcome.verdict {
-        Verdict::Everybody => Ok(ExitStatus::Done),
-        Verdict::Lost(pieces) => Err(Complaint::new(
+        LabVerdict::Everybody => Ok(ExitStatus::Done),
+        LabVerdict::Lost(pieces) => Err(Complaint::new(
             Reason::NoPeers,
             format!(
                 "the book is lost: {} of its {} pages left with the last who had them",
@@ -176,7 +176,7 @@ fn status(outcome: &Outcome, signal: Option<u8>) -> Result<ExitStatus, Complaint
             ),
             "let the seed stay until each page was given once: a larger --no-seed-after",
         )),
-        Verdict::Stuck => Err(Complaint::new(
+        LabVerdict::Stuck => Err(Complaint::new(
             Reason::Timeout,
             format!(
                 "nothing moved any more; without the book stayed {}",
@@ -184,11 +184,11 @@ fn status(outcome: &Outcome, signal: Option<u8>) -> Result<ExitStatus, Complaint
             ),
             "a very small --up needs patience; otherwise this is a fault in ropewalk: please report it",
         )),
-        Verdict::Stopped => Err(Complaint {
+        LabVerdict::Stopped => Err(Complaint {
             status: signal.map_or(ExitStatus::Failed, ExitStatus::Signal),
             ..Complaint::new(Reason::Interrupted, "the lab was stopped", "")
         }),
-        Verdict::Different(whose) => Err(Complaint {
+        LabVerdict::Different(whose) => Err(Complaint {
             status: ExitStatus::Mismatch,
             ..Complaint::new(
                 Reason::Data,

@@ -1,7 +1,7 @@
 //! The roof: commands, progress, complaints. The only floor that prints.
 //!
 //! ```text
-//! words --arguments--> Command --get, seed, share, create, show, verify, peers, tracker, lab--> ExitStatus
+//! words --arguments--> Invocation --get, seed, share, create, show, verify, peers, tracker, lab--> ExitStatus
 //! ```
 //!
 //! [`arguments`] (with [`words`] and [`values`]) says what the user wants; each command has its file
@@ -34,7 +34,7 @@ pub mod verify;
 pub mod words;
 
 use crate::client::Role;
-use arguments::Command;
+use arguments::Invocation;
 use complaint::Complaint;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use status::ExitStatus;
@@ -53,21 +53,21 @@ fn run(words: &[std::ffi::OsString]) -> ExitStatus {
     };
     prepare_process();
     let outcome = match command {
-        Command::Print(text) => output::line(text.trim_end()).map(|()| ExitStatus::Done),
-        Command::Get(options) => return transfer::run(Role::Get, options),
-        Command::Seed(options) => return transfer::run(Role::Seed, options),
-        Command::Show { json, torrent } => show::run(json, &torrent),
-        Command::Peers { json, torrent } => peers::run(json, &torrent),
-        Command::Verify {
+        Invocation::Print(text) => output::line(text.trim_end()).map(|()| ExitStatus::Done),
+        Invocation::Get(options) => return transfer::run(Role::Get, options),
+        Invocation::Seed(options) => return transfer::run(Role::Seed, options),
+        Invocation::Show { json, torrent } => show::run(json, &torrent),
+        Invocation::Peers { json, torrent } => peers::run(json, &torrent),
+        Invocation::Verify {
             json,
             quiet,
             torrent,
             folder,
         } => verify::run(json, quiet, &torrent, &folder),
-        Command::Share(options) => return share::run(&options),
-        Command::Create(options) => create::run(&options),
-        Command::Tracker(options) => tracker::run(&options),
-        Command::Lab(options) => lab::run(&options),
+        Invocation::Share(options) => return share::run(&options),
+        Invocation::Create(options) => create::run(&options),
+        Invocation::Tracker(options) => tracker::run(&options),
+        Invocation::Lab(options) => lab::run(&options),
     };
     outcome.unwrap_or_else(|complaint| fail(&complaint))
 }

@@ -5,7 +5,7 @@ use super::shown::shown;
 use super::status::ExitStatus;
 use super::torrent::Named;
 use super::{events, figures, output, torrent};
-use crate::announce::http::{Limits, shown as without_secrets};
+use crate::announce::http::{CallLimits, shown as without_secrets};
 use crate::announce::survey::{Finding, Inquiry, survey};
 use crate::protocol::InfoHash;
 use crate::protocol::metainfo::Unusable;
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(25);
 const SOMETHING: u64 = 16 << 10;
 
 /// What is asked about.
-struct Subject {
+struct AskedAbout {
     name: String,
     info_hash: InfoHash,
     left: u64,
@@ -37,7 +37,7 @@ struct Subject {
 
 /// Runs `peers`.
 pub fn run(json: bool, torrent: &OsStr) -> Result<ExitStatus, Complaint> {
-    let subject = Subject::of(torrent::load_or_link(torrent)?)?;
+    let subject = AskedAbout::of(torrent::load_or_link(torrent)?)?;
     if subject.trackers.is_empty() && subject.unusable.is_empty() {
         let sentence = format!("{} names no tracker", shown(&subject.name));
         let hint = "peers can only be asked for where there is somebody to ask";
@@ -53,7 +53,7 @@ pub fn run(json: bool, torrent: &OsStr) -> Result<ExitStatus, Complaint> {
     let mut findings: Vec<Finding> = begun.iter().collect();
     findings.sort_by_key(|it| it.tier);
     let text = if json {
-        events::json(&Report::new(&subject, &findings))
+        events::json(&PeersKeys::new(&subject, &findings))
     } else {
         page(&subject, &findings)
     };
@@ -69,11 +69,11 @@ pub fn run(json: bool, torrent: &OsStr) -> Result<ExitStatus, Complaint> {
     Err(Complaint::new(Reason::NoPeers, sentence, hint))
 }
 
-impl Subject {
-    fn of(named: Named) -> Result<Subject, Complaint> {
+impl AskedAbout {
+    fn of(named: Named) -> Result<AskedAbout, Complaint> {
         let magnet = match named {
             Named::Torrent(metainfo) => {
-                return Ok(Subject {
+                return Ok(AskedAbout {
                     left: metainfo.geometry.total().max(1),
                     info_hash: metainfo.info_hash,
                     trackers: metainfo.trackers,
@@ -89,7 +89,7 @@ impl Subject {
                 "look for a link with xt=urn:btih:",
             ));
         };
-        Ok(Subject {
+        Ok(AskedAbout {
             name: magnet.name.unwrap_or_else(|| info_hash.to_string()),
             info_hash,
             left: magnet.length.unwrap_or(SOMETHING).max(1),
@@ -99,13 +99,13 @@ impl Subject {
     }
 }
 
-fn begin(subject: &Subject) -> Result<Receiver<Finding>, Complaint> {
+fn begin(subject: &AskedAbout) -> Result<Receiver<Finding>, Complaint> {
     let mut rng = fastrand::Rng::new();
     let inquiry = Inquiry {
         info_hash: subject.info_hash,
         peer_id: PeerId::new(std::array::from_fn(|_| rng.alphanumeric() as u8)),
         left: subject.left,
-        limits: Limits::within(PATIENCE),
+        limits: CallLimits::within(PATIENCE),
     };
     survey(&subject.trackers, inquiry).map_err(|error| {
         Complaint::new(
@@ -130,7 +130,7 @@ fn time(time: Duration) -> String {
 }
 
 /// The table, and below it the addresses.
-fn page(subject: &Subject, findings: &[Finding]) -> String {
+fn page(subject: &AskedAbout, findings: &[Finding]) -> String {
     let mut page = format!("{}  {}\n", shown(&subject.name), subject.info_hash);
     let mut row = |cells: [&str; 6]| {
         let [seeds, leechers, downloads, peers, time, tracker] = cells;
@@ -186,16 +186,16 @@ fn page(subject: &Subject, findings: &[Finding]) -> String {
 
 /// The keys of `peers --json`.
 #[derive(Serialize)]
-struct Report<'a> {
+struct PeersKeys<'a> {
     name: &'a str,
     info_hash: String,
-    trackers: Vec<Asked<'a>>,
+    trackers: Vec<TrackerKeys<'a>>,
     addresses: BTreeSet<SocketAddr>,
 }
 
 /// One tracker in it.
 #[derive(Serialize, Default)]
-struct Asked<'a> {
+struct TrackerKeys<'a> {
     tracker: String,
     tier: Option<usize>,
     seeds: Option<u64>,
@@ -210,9 +210,9 @@ struct Asked<'a> {
     error: Option<String>,
 }
 
-impl<'a> Report<'a> {
-    fn new(subject: &'a Subject, findings: &'a [Finding]) -> Report<'a> {
-        let asked = |it: &'a Finding| Asked {
+impl<'a> PeersKeys<'a> {
+    fn new(subject: &'a AskedAbout, findings: &'a [Finding]) -> PeersKeys<'a> {
+        let asked = |it: &'a Finding| TrackerKeys {
             tracker: without_secrets(&it.url),
             tier: Some(it.tier),
             seeds: it.seeds,
@@ -226,12 +226,12 @@ impl<'a> Report<'a> {
             seconds: events::seconds(it.time),
             error: it.error.as_ref().map(ToString::to_string),
         };
-        let unusable = subject.unusable.iter().map(|it| Asked {
+        let unusable = subject.unusable.iter().map(|it| TrackerKeys {
             tracker: it.shown.trim_matches('"').to_owned(),
             error: Some(it.why.to_owned()),
-            ..Asked::default()
+            ..TrackerKeys::default()
         });
-        Report {
+        PeersKeys {
             name: &subject.name,
             info_hash: subject.info_hash.to_string(),
             trackers: findings.iter().map(asked).chain(unusable).collect(),

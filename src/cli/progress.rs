@@ -44,7 +44,7 @@ impl Style {
 
 /// What is known of one torrent.
 #[derive(Debug, Clone, Default)]
-struct Row {
+struct TorrentRow {
     name: String,
     snapshot: Snapshot,
     checking: Option<(u32, u32)>,
@@ -65,7 +65,7 @@ struct Hashing {
 pub struct Progress {
     style: Style,
     bar: Option<ProgressBar>,
-    rows: Vec<Row>,
+    rows: Vec<TorrentRow>,
 }
 
 impl Progress {
@@ -73,9 +73,9 @@ impl Progress {
     pub fn new(style: Style, names: &[String]) -> Progress {
         let rows = names
             .iter()
-            .map(|name| Row {
+            .map(|name| TorrentRow {
                 name: name.clone(),
-                ..Row::default()
+                ..TorrentRow::default()
             })
             .collect();
         let bar = (style == Style::Bar).then(|| {
@@ -167,7 +167,7 @@ impl Progress {
 }
 
 /// One torrent as a line of a log.
-fn line_text(row: &Row) -> String {
+fn line_text(row: &TorrentRow) -> String {
     let snapshot = &row.snapshot;
     if let Some((done, of)) = row.checking {
         let percent = figures::percent(done.into(), of.into());
@@ -202,7 +202,7 @@ fn line_text(row: &Row) -> String {
 }
 
 /// All torrents together, on one line; what matters most stands first, as the end may be cut off.
-fn bar_text(rows: &[Row]) -> String {
+fn bar_text(rows: &[TorrentRow]) -> String {
     let mut at_work = rows.iter().filter(|row| !row.ended);
     let name = match (at_work.next(), at_work.count()) {
         (Some(row), 0) => short(&row.name),
@@ -285,11 +285,11 @@ fn short(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn row(snapshot: Snapshot) -> Row {
-        Row {
+    fn row(snapshot: Snapshot) -> TorrentRow {
+        TorrentRow {
             name: "a".repeat(60),
             snapshot,
-            ..Row::default()
+            ..TorrentRow::default()
         }
     }
 

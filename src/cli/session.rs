@@ -9,7 +9,7 @@
 
 use super::arguments::Transfer;
 use super::complaint::{Complaint, Reason};
-use super::events::{self, Event, Subject};
+use super::events::{self, JsonEvent, Subject};
 use super::figures;
 use super::hook;
 use super::output;
@@ -49,7 +49,7 @@ impl Teller {
         self.status = self.status.worst(complaint.status);
         complaint.say();
         if self.json && complaint.reason != Reason::Output {
-            let event = Event::from(complaint);
+            let event = JsonEvent::from(complaint);
             if let Err(complaint) = events::write(self.clock.elapsed(), None, &event) {
                 self.status = self.status.worst(complaint.status);
             }
@@ -187,7 +187,7 @@ impl<'a> Session<'a> {
             _ => None,
         };
         if self.options.json {
-            let (task, event) = Event::of(notice, complaint.as_ref());
+            let (task, event) = JsonEvent::of(notice, complaint.as_ref());
             self.result(control, |session| {
                 let subject = task.and_then(|task| session.subject(task));
                 events::write(session.elapsed(), subject, &event)
@@ -353,7 +353,7 @@ impl<'a> Session<'a> {
         if let (Some(command), Some(subject)) = (&self.options.on_complete, self.subjects.get(task))
         {
             let path = self.options.folder.join(&subject.name);
-            let facts = hook::Facts {
+            let facts = hook::HookFacts {
                 name: subject.name.clone(),
                 // The command may change its folder.
                 path: std::path::absolute(&path).unwrap_or(path),

@@ -1,16 +1,16 @@
 //! `share`: makes a torrent, tracks and seeds it, and prints the command for other hosts.
 
-use super::arguments::{Create, Share as Options};
+use super::arguments::{CreateArguments, ShareArguments as Options};
 use super::complaint::Complaint;
-use super::create::{self, Place};
-use super::events::{self, Event};
+use super::create::{self, SaveTo};
+use super::events::{self, JsonEvent};
 use super::session::{Session, Teller};
 use super::shown::shown;
 use super::status::ExitStatus;
 use super::{signals, transfer};
 use crate::client::{Client, Control, Notice, Settings, Sharing};
 use crate::share::addresses::Addresses;
-use crate::share::{Counter, Setup, Share, Stall};
+use crate::share::{Counter, Share, Stall, Venue};
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use std::net::IpAddr;
 
@@ -26,15 +26,15 @@ pub fn run(options: &Options) -> ExitStatus {
 fn work(options: &Options, teller: &mut Teller) -> Result<(), Complaint> {
     let place = match options.create.output {
         Some(_) => create::place(&options.create)?,
-        None => Place::Output,
+        None => SaveTo::Output,
     };
-    let stall = Stall::open(&Setup {
+    let stall = Stall::open(&Venue {
         bind: options.seed.bind,
         port: options.seed.port,
         tracker_port: options.tracker_port,
     })
     .map_err(|error| Complaint::share(&error))?;
-    let settings = Create {
+    let settings = CreateArguments {
         trackers: stall.trackers(),
         ..options.create.clone()
     };
@@ -57,7 +57,7 @@ fn work(options: &Options, teller: &mut Teller) -> Result<(), Complaint> {
     for oddity in &torrent.metainfo.oddities {
         create::warn(&settings, &shown(oddity));
     }
-    if let Place::File(target) = &place {
+    if let SaveTo::File(target) = &place {
         create::save(target, &torrent, &settings)?;
     }
     let sharing = Sharing {
@@ -90,13 +90,13 @@ fn serve(
         trace: tracer,
         seed: fastrand::u64(..),
     };
-    let told = Told::of(options, &share);
+    let invitation = Invitation::of(options, &share);
     let mut session = Session::new(&options.seed, share.tasks(), teller);
     let (client, counter) = share
         .start(settings)
         .map_err(|error| Complaint::start(&error))?;
     let _ = at_work.try_send(client.control());
-    follow(&mut session, &client, &counter, signal, &told);
+    follow(&mut session, &client, &counter, signal, &invitation);
     // The seed says goodbye to the tracker.
     drop(client);
     drop(counter);
@@ -113,7 +113,7 @@ fn follow(
     client: &Client,
     counter: &Counter,
     signal: &Receiver<u8>,
-    told: &Told,
+    invitation: &Invitation,
 ) {
     let control = client.control();
     let mut open = false;
@@ -125,7 +125,7 @@ fn follow(
                 session.hear(&notice, signal, &control);
                 if let Notice::Tracker { outcome: Ok(_), .. } = notice && !open {
                     open = true;
-                    session.result(&control, |session| told.tell(session));
+                    session.result(&control, |session| invitation.tell(session));
                 }
             }
             recv(ended) -> _ => {
@@ -140,7 +140,7 @@ fn follow(
 }
 
 /// What others need to know.
-struct Told {
+struct Invitation {
     torrent: String,
     magnet: String,
     addresses: Addresses,
@@ -148,9 +148,9 @@ struct Told {
     json: bool,
 }
 
-impl Told {
-    fn of(options: &Options, share: &Share) -> Told {
-        Told {
+impl Invitation {
+    fn of(options: &Options, share: &Share) -> Invitation {
+        Invitation {
             torrent: share.torrent().to_owned(),
             magnet: share.magnet().to_owned(),
             addresses: share.addresses().clone(),
@@ -163,7 +163,7 @@ impl Told {
         let Addresses { chosen, others } = &self.addresses;
         let others: Vec<String> = others.iter().map(IpAddr::to_string).collect();
         if self.json {
-            let event = Event::Shared {
+            let event = JsonEvent::Shared {
                 torrent: self.torrent.clone(),
                 magnet: self.magnet.clone(),
                 address: chosen.to_string(),

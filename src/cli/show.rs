@@ -20,7 +20,7 @@ pub fn run(json: bool, torrent: &OsStr) -> Result<ExitStatus, Complaint> {
                 output::say(&format!("warning: {}", shown(oddity)));
             }
             if json {
-                events::json(&Shown::from(&*metainfo))
+                events::json(&ShowKeys::from(&*metainfo))
             } else {
                 page(&metainfo)
             }
@@ -33,7 +33,7 @@ pub fn run(json: bool, torrent: &OsStr) -> Result<ExitStatus, Complaint> {
                 ));
             }
             if json {
-                events::json(&Shown::from(&*magnet))
+                events::json(&ShowKeys::from(&*magnet))
             } else {
                 link_page(&magnet)
             }
@@ -65,7 +65,7 @@ impl From<&Metainfo> for Link {
 
 /// The keys of `show --json`. A magnet link knows few of them.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct ShowKeys<'a> {
     name: Option<&'a str>,
     info_hash: Option<String>,
     info_hash_v2: Option<String>,
@@ -82,9 +82,9 @@ struct Shown<'a> {
     magnet: String,
 }
 
-impl<'a> From<&'a Magnet> for Shown<'a> {
-    fn from(magnet: &'a Magnet) -> Shown<'a> {
-        Shown {
+impl<'a> From<&'a Magnet> for ShowKeys<'a> {
+    fn from(magnet: &'a Magnet) -> ShowKeys<'a> {
+        ShowKeys {
             name: magnet.name.as_deref(),
             info_hash: magnet.info_hash.map(|hash| hash.to_string()),
             info_hash_v2: magnet.info_hash_v2.map(hex),
@@ -105,7 +105,7 @@ impl<'a> From<&'a Magnet> for Shown<'a> {
 
 /// What a link says, for people.
 fn link_page(magnet: &Magnet) -> String {
-    let mut page = Page(String::new());
+    let mut page = Sheet(String::new());
     let name = magnet.name.as_deref().unwrap_or("(the link gives none)");
     page.row("name", name);
     if let Some(hash) = magnet.info_hash {
@@ -151,9 +151,9 @@ impl<'a> From<&'a FileEntry> for ShownFile<'a> {
     }
 }
 
-impl<'a> From<&'a Metainfo> for Shown<'a> {
-    fn from(metainfo: &'a Metainfo) -> Shown<'a> {
-        Shown {
+impl<'a> From<&'a Metainfo> for ShowKeys<'a> {
+    fn from(metainfo: &'a Metainfo) -> ShowKeys<'a> {
+        ShowKeys {
             name: Some(&metainfo.name),
             info_hash: Some(metainfo.info_hash.to_string()),
             info_hash_v2: metainfo.info_hash_v2.map(hex),
@@ -181,7 +181,7 @@ fn hex(digest: [u8; 32]) -> String {
 
 /// The page for people. Everything in it but figures comes from strangers.
 fn page(metainfo: &Metainfo) -> String {
-    let mut page = Page(String::new());
+    let mut page = Sheet(String::new());
     let real = metainfo.files.iter().filter(|file| !file.padding);
     page.row("name", &metainfo.name);
     page.row("info-hash", &metainfo.info_hash.to_string());
@@ -250,9 +250,9 @@ fn page(metainfo: &Metainfo) -> String {
     page.0
 }
 
-struct Page(String);
+struct Sheet(String);
 
-impl Page {
+impl Sheet {
     fn row(&mut self, key: &str, value: &str) {
         let _ = writeln!(self.0, "{key:<14}{}", shown(value));
     }

@@ -3,7 +3,7 @@
 
 use super::complaint::{Complaint, Reason};
 use super::shown::{shown, shown_path};
-use crate::announce::http::{self, AnnounceError, Limits};
+use crate::announce::http::{self, AnnounceError, CallLimits};
 use crate::protocol::magnet::Magnet;
 use crate::protocol::metainfo::{METAINFO_BYTES_MAX, Metainfo, MetainfoError};
 use std::ffi::OsStr;
@@ -118,9 +118,9 @@ fn from_file(path: &Path) -> Result<Vec<u8>, Complaint> {
 }
 
 fn from_network(address: &str, label: &str, bind: Option<IpAddr>) -> Result<Vec<u8>, Complaint> {
-    let limits = Limits {
+    let limits = CallLimits {
         bind,
-        ..Limits::TORRENT
+        ..CallLimits::TORRENT
     };
     http::fetch_torrent(address, &limits).map_err(|error| {
         let hint = match error {

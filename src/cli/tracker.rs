@@ -1,6 +1,6 @@
 //! `tracker`: starts the server, says where it is, and waits for its end.
 
-use super::arguments::Tracker;
+use super::arguments::TrackerArguments;
 use super::complaint::{Complaint, Reason};
 use super::events;
 use super::shown::{shown, shown_path};
@@ -25,31 +25,31 @@ const LIST_MAX: u64 = 64 << 20;
 /// What is told in JSON.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-enum Line {
+enum TrackerNews {
     Listening { http: Vec<String>, udp: Vec<String> },
     Stats(BTreeMap<&'static str, u64>),
     Stopped(BTreeMap<&'static str, u64>),
 }
 
 #[derive(Serialize)]
-struct Timed {
+struct TimedNews {
     time: f64,
     #[serde(flatten)]
-    line: Line,
+    line: TrackerNews,
 }
 
 /// Runs `tracker`.
-pub fn run(options: &Tracker) -> Result<ExitStatus, Complaint> {
+pub fn run(options: &TrackerArguments) -> Result<ExitStatus, Complaint> {
     let outcome = serve(options);
     if let Err(complaint) = &outcome
         && options.json
     {
-        events::write(Duration::ZERO, None, &events::Event::from(complaint))?;
+        events::write(Duration::ZERO, None, &events::JsonEvent::from(complaint))?;
     }
     outcome
 }
 
-fn serve(options: &Tracker) -> Result<ExitStatus, Complaint> {
+fn serve(options: &TrackerArguments) -> Result<ExitStatus, Complaint> {
     let allowed = options.allow.as_deref().map(read_list).transpose()?;
     if let (Some(list), Some([])) = (&options.allow, allowed.as_deref()) {
         let list = shown_path(list);
@@ -82,13 +82,17 @@ fn serve(options: &Tracker) -> Result<ExitStatus, Complaint> {
     told.map(|()| ExitStatus::Done)
 }
 
-fn tell_where(options: &Tracker, clock: Instant, running: &Running) -> Result<(), Complaint> {
+fn tell_where(
+    options: &TrackerArguments,
+    clock: Instant,
+    running: &Running,
+) -> Result<(), Complaint> {
     let texts = |addresses: &[std::net::SocketAddr]| -> Vec<String> {
         addresses.iter().map(ToString::to_string).collect()
     };
     let (http, udp) = (texts(running.http()), texts(running.udp()));
     if options.json {
-        return tell(clock, Line::Listening { http, udp });
+        return tell(clock, TrackerNews::Listening { http, udp });
     }
     if options.quiet {
         return Ok(());
@@ -102,9 +106,13 @@ fn tell_where(options: &Tracker, clock: Instant, running: &Running) -> Result<()
     Ok(())
 }
 
-fn tell_figures(options: &Tracker, clock: Instant, counters: &Counters) -> Result<(), Complaint> {
+fn tell_figures(
+    options: &TrackerArguments,
+    clock: Instant,
+    counters: &Counters,
+) -> Result<(), Complaint> {
     if options.json {
-        return tell(clock, Line::Stats(figures(clock, counters)));
+        return tell(clock, TrackerNews::Stats(figures(clock, counters)));
     }
     if options.verbose {
         output::line(&sentence(counters))?;
@@ -112,9 +120,13 @@ fn tell_figures(options: &Tracker, clock: Instant, counters: &Counters) -> Resul
     Ok(())
 }
 
-fn tell_end(options: &Tracker, clock: Instant, counters: &Counters) -> Result<(), Complaint> {
+fn tell_end(
+    options: &TrackerArguments,
+    clock: Instant,
+    counters: &Counters,
+) -> Result<(), Complaint> {
     if options.json {
-        return tell(clock, Line::Stopped(figures(clock, counters)));
+        return tell(clock, TrackerNews::Stopped(figures(clock, counters)));
     }
     if options.quiet {
         return Ok(());
@@ -122,9 +134,9 @@ fn tell_end(options: &Tracker, clock: Instant, counters: &Counters) -> Result<()
     output::line(&format!("stopped; {}", sentence(counters)))
 }
 
-fn tell(clock: Instant, line: Line) -> Result<(), Complaint> {
+fn tell(clock: Instant, line: TrackerNews) -> Result<(), Complaint> {
     let time = events::seconds(clock.elapsed());
-    output::line(&events::json(&Timed { time, line }))
+    output::line(&events::json(&TimedNews { time, line }))
 }
 
 fn figures(clock: Instant, counters: &Counters) -> BTreeMap<&'static str, u64> {

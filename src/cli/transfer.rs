@@ -145,8 +145,8 @@ pub(super) fn trace(options: &Transfer) -> Result<Option<(Tracer, TraceThread)>,
         (true, true) => Box::new(WholeLines::new(std::io::stdout())),
     };
     let style = match options.json {
-        true => trace::Style::Json,
-        false => trace::Style::Words,
+        true => trace::TraceStyle::Json,
+        false => trace::TraceStyle::Words,
     };
     trace::start(out, style).map(Some).map_err(|error| {
         Complaint::new(

@@ -9,7 +9,7 @@ use crate::protocol::PieceIndex;
 use crate::protocol::metainfo::Metainfo;
 use crate::storage::check;
 use crate::storage::survey::Flaw;
-use crate::verify::{self, Elsewhere, FileReport, FileState, Report, Verification};
+use crate::verify::{self, Elsewhere, FileReport, FileState, Verification, VerifyReport};
 use serde::Serialize;
 use std::ffi::OsStr;
 use std::path::Path;
@@ -63,7 +63,7 @@ fn hint(metainfo: &Metainfo, folder: &Path) -> Option<String> {
     })
 }
 
-fn hash(metainfo: &Metainfo, folder: &Path, quiet: bool) -> Result<Report, Complaint> {
+fn hash(metainfo: &Metainfo, folder: &Path, quiet: bool) -> Result<VerifyReport, Complaint> {
     let mut work = Verification::start(metainfo, folder, check::hashers()).map_err(|error| {
         Complaint::new(
             Reason::Resources,
@@ -83,7 +83,7 @@ fn hash(metainfo: &Metainfo, folder: &Path, quiet: bool) -> Result<Report, Compl
 
 /// Wrong data is 3; where nothing is known to be wrong but something could not be read, it is 2. What is untold is
 /// so because of another file, which decides.
-fn status(report: &Report) -> ExitStatus {
+fn status(report: &VerifyReport) -> ExitStatus {
     let mismatch = |file: &FileReport| match &file.state {
         FileState::Flawed(flaw) => !matches!(flaw, Flaw::Unreadable(_)),
         FileState::Wrong { .. } => true,
@@ -136,7 +136,7 @@ fn behind_colon(detail: &str) -> String {
     }
 }
 
-fn summary(report: &Report) -> String {
+fn summary(report: &VerifyReport) -> String {
     let complete = report
         .files
         .iter()
@@ -172,7 +172,7 @@ struct VerifiedFile<'a> {
 }
 
 impl<'a> Verified<'a> {
-    fn new(metainfo: &'a Metainfo, report: &Report) -> Verified<'a> {
+    fn new(metainfo: &'a Metainfo, report: &VerifyReport) -> Verified<'a> {
         let on_disk = metainfo.files.iter().filter(|file| !file.padding);
         let files = on_disk.zip(&report.files).map(|(file, found)| {
             let (state, detail) = words(&found.state);
@@ -221,7 +221,7 @@ mod tests {
                 length: 1,
                 state: state.clone(),
             });
-            status(&Report {
+            status(&VerifyReport {
                 files: files.collect(),
                 good: Bitfield::new(&geometry),
                 geometry,

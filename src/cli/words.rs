@@ -233,7 +233,7 @@ mod tests {
     fn every_option_that_takes_a_value_takes_it_behind_an_equals_sign() {
         for command in ["get", "seed", "share", "create", "tracker"] {
             let help = words(&[command, "--help"]);
-            let Ok(super::super::arguments::Command::Print(help)) =
+            let Ok(super::super::arguments::Invocation::Print(help)) =
                 super::super::arguments::parse(&help)
             else {
                 panic!("no help for {command}");

@@ -24,7 +24,7 @@ const NUM_WANT: u32 = 80;
 
 /// The totals that an announce tells the tracker, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Totals {
+pub(super) struct AnnouncedBytes {
     /// Payload served in this run.
     pub(super) uploaded: u64,
     /// Payload fetched in this run.
@@ -95,7 +95,7 @@ impl Announcing {
     }
 
     /// Sends out what is due.
-    pub(super) fn ask_what_is_due(&mut self, totals: Totals, now: Moment) {
+    pub(super) fn ask_what_is_due(&mut self, totals: AnnouncedBytes, now: Moment) {
         for due in self.tiers.due(now) {
             self.ask(due, totals, ANNOUNCE_LIMIT);
         }
@@ -103,7 +103,7 @@ impl Announcing {
 
     /// Tells every tracker that knows us that we leave; what it answers is of no interest. A tier that
     /// waits for another tracker must not delay this: a second thread says it then.
-    pub(super) fn say_stopped(&mut self, totals: Totals) {
+    pub(super) fn say_stopped(&mut self, totals: AnnouncedBytes) {
         self.leaving = true;
         self.asking = 0;
         for due in self.tiers.stop() {
@@ -215,7 +215,7 @@ impl Announcing {
         }
     }
 
-    fn ask(&mut self, due: Due, totals: Totals, limit: Duration) {
+    fn ask(&mut self, due: Due, totals: AnnouncedBytes, limit: Duration) {
         let request = Request {
             info_hash: self.who.info_hash,
             peer_id: self.who.id,
@@ -320,9 +320,9 @@ impl Torrent {
         self.leave_on(hands, now);
     }
 
-    pub(super) fn totals(&self, now: Moment) -> Totals {
+    pub(super) fn totals(&self, now: Moment) -> AnnouncedBytes {
         let snapshot = self.snapshot(now);
-        Totals {
+        AnnouncedBytes {
             uploaded: snapshot.uploaded,
             downloaded: snapshot.downloaded,
             left: snapshot.size - snapshot.have,
@@ -339,7 +339,7 @@ mod tests {
     use crossbeam_channel::Receiver;
     use std::net::UdpSocket;
 
-    const TOTALS: Totals = Totals {
+    const TOTALS: AnnouncedBytes = AnnouncedBytes {
         uploaded: 1,
         downloaded: 2,
         left: 3,

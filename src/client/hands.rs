@@ -12,7 +12,7 @@ use crate::storage::keeper::Keeper;
 use crate::storage::layout::Layout;
 use crate::storage::lazy_file::Access;
 use crate::storage::open_files::OpenFiles;
-use crate::storage::slot::Source;
+use crate::storage::slot::ReadableBlock;
 use crate::swarm::event::{Action, Farewell, PeerKey, Way};
 use crossbeam_channel::Sender;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -111,8 +111,8 @@ impl Hands {
     }
 
     /// A block of a torrent as something that can be read.
-    pub(super) fn source(&mut self, layout: &Layout, block: Block) -> Source {
-        Source {
+    pub(super) fn source(&mut self, layout: &Layout, block: Block) -> ReadableBlock {
+        ReadableBlock {
             block,
             places: self.files.places(layout, block, Access::Read),
         }

@@ -21,9 +21,9 @@ use crate::storage::keeper::Job;
 use crate::storage::layout::Layout;
 use crate::storage::lazy_file::Access;
 use crate::storage::slot::{SlotBook, StorageError, StorageTrouble};
-use crate::storage::survey::{Rules, Survey};
+use crate::storage::survey::{Survey, SurveyRules};
 use crate::swarm::event::{Event, Moment, Origin, Verdict};
-use crate::swarm::{Limits, Setup, Swarm};
+use crate::swarm::{Limits, Swarm, SwarmSetup};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -68,7 +68,7 @@ impl Torrent {
             size,
             wanted,
         });
-        let rules = Rules {
+        let rules = SurveyRules {
             writable: task.role == Role::Get,
             check: task.check,
             overwrite: task.overwrite,
@@ -288,7 +288,7 @@ impl Torrent {
             self.prepared = true;
             self.serving = Some(now);
         }
-        let setup = Setup {
+        let setup = SwarmSetup {
             geometry,
             info_hash: self.info_hash(),
             have,

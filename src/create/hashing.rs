@@ -69,7 +69,7 @@ pub(super) struct Worker {
 }
 
 /// A place in the run of bytes, on its way to the end of its piece.
-struct Cursor {
+struct RunCursor {
     file: usize,
     offset: u64,
     /// Bytes of the piece that are still to be read.
@@ -116,7 +116,7 @@ impl Worker {
         while !pieces.is_empty() {
             let batch = pieces.by_ref().take(self.at_once);
             let batch = batch.filter_map(|number| self.geometry.piece(number));
-            let mut cursors: Vec<Cursor> = batch.map(|piece| self.cursor(piece)).collect();
+            let mut cursors: Vec<RunCursor> = batch.map(|piece| self.cursor(piece)).collect();
             match Width::widest() {
                 Some(width) if self.at_once > 1 && cursors.len() >= width.worthwhile() => {
                     digests.extend(self.side_by_side(width, &mut cursors)?);
@@ -134,7 +134,7 @@ impl Worker {
     fn side_by_side(
         &mut self,
         width: Width,
-        cursors: &mut [Cursor],
+        cursors: &mut [RunCursor],
     ) -> Result<Vec<Digest>, CreateError> {
         let lanes = self.lanes.get_or_insert_with(|| Lanes::new(width));
         let mut failure = None;
@@ -155,7 +155,7 @@ impl Worker {
         failure.map_or(Ok(digests), Err)
     }
 
-    fn alone(&mut self, cursor: &mut Cursor) -> Result<Digest, CreateError> {
+    fn alone(&mut self, cursor: &mut RunCursor) -> Result<Digest, CreateError> {
         self.buffer.resize(CHUNK, 0);
         let mut hasher = Hasher::default();
         while cursor.left > 0 {
@@ -168,9 +168,9 @@ impl Worker {
         Ok(hasher.finish())
     }
 
-    fn cursor(&self, piece: PieceIndex) -> Cursor {
+    fn cursor(&self, piece: PieceIndex) -> RunCursor {
         let (file, offset) = self.tree.find(self.geometry.piece_start(piece));
-        Cursor {
+        RunCursor {
             file,
             offset,
             left: self.geometry.piece_size(piece) as usize,
@@ -188,13 +188,13 @@ impl Worker {
     }
 }
 
-impl Cursor {
+impl RunCursor {
     /// Fills `buffer`, or as much of it as the piece has left; how much that is.
     fn read(&mut self, tree: &Tree, buffer: &mut [u8]) -> Result<usize, CreateError> {
         let wanted = self.left.min(buffer.len());
         let mut filled = 0;
         while filled < wanted {
-            let rest = tree.files[self.file].facts.length - self.offset;
+            let rest = tree.files[self.file].stamp.length - self.offset;
             if rest == 0 {
                 self.file += 1;
                 self.offset = 0;
@@ -226,7 +226,7 @@ impl Cursor {
             None => tree.open(number).map_err(fail)?,
         };
         let file = self.opened.insert(file);
-        let ahead = (tree.files[number].facts.length - self.offset).min(self.left as u64);
+        let ahead = (tree.files[number].stamp.length - self.offset).min(self.left as u64);
         if self.told <= self.offset && ahead > room.len() as u64 {
             self.told = check::announce(&*file, self.offset, ahead);
         }
@@ -247,7 +247,7 @@ impl Cursor {
     /// At the end of the piece. In the middle of a large file is the time to look whether it is still
     /// what it was: the look at all files, when everything is read, may be hours away.
     fn close(&mut self, tree: &Tree) -> Result<(), CreateError> {
-        let in_the_middle = self.offset < tree.files[self.file].facts.length;
+        let in_the_middle = self.offset < tree.files[self.file].stamp.length;
         match self.opened.take() {
             Some(file) if in_the_middle => {
                 as_it_was(tree.is_unchanged(self.file, &file), tree, self.file)

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`tree`] finds the files, `hashing` reads them, [`saving`] puts the result in its place. The same
-//! files and [`Settings`] give the same bytes on every machine: files are ordered by the bytes of their
+//! files and [`TorrentSettings`] give the same bytes on every machine: files are ordered by the bytes of their
 //! paths, and nothing else comes from the outside.
 
 mod hashing;
@@ -50,7 +50,7 @@ const FILES_A_LOOK: usize = 512;
 
 /// What the author wants to be in the torrent.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Settings {
+pub struct TorrentSettings {
     /// The torrent's name; `None`: the name of the file or folder.
     pub name: Option<String>,
     /// Bytes a piece; `None`: [`piece_length_for`] the size.
@@ -79,7 +79,7 @@ pub struct Settings {
 
 /// A .torrent file that is ready to be written.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Torrent {
+pub struct TorrentFile {
     /// Its bytes.
     pub bytes: Vec<u8>,
     /// The same as everybody will read it.
@@ -91,7 +91,7 @@ pub struct Torrent {
 pub struct LeftOut {
     /// Names that begin with a dot; a folder counts once.
     pub hidden: usize,
-    /// Names that a glob of [`Settings::exclude`] matched; a folder counts once.
+    /// Names that a glob of [`TorrentSettings::exclude`] matched; a folder counts once.
     pub excluded: usize,
 }
 
@@ -216,7 +216,7 @@ impl Stopper {
 
 /// Pieces were hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
+pub struct HashProgress {
     /// How many, since the step before.
     pub pieces: u32,
     /// The bytes in them.
@@ -228,7 +228,7 @@ impl Creation {
     /// in the way of the finished torrent is told here, before hours of hashing.
     pub fn start(
         path: &Path,
-        settings: Settings,
+        settings: TorrentSettings,
         threads: NonZeroUsize,
     ) -> Result<Creation, CreateError> {
         let tree = Tree::look(path, &settings)?;
@@ -323,7 +323,7 @@ impl Creation {
 
     /// The torrent: hashes what is left to be hashed, then looks whether all files are still those that
     /// were found at the start.
-    pub fn finish(mut self) -> Result<Torrent, CreateError> {
+    pub fn finish(mut self) -> Result<TorrentFile, CreateError> {
         for step in &mut self {
             step?;
         }
@@ -361,10 +361,10 @@ impl Creation {
 }
 
 impl Iterator for Creation {
-    type Item = Result<Step, CreateError>;
+    type Item = Result<HashProgress, CreateError>;
 
     /// Waits until more pieces are hashed. `None` when all are; nothing good comes after an error.
-    fn next(&mut self) -> Option<Result<Step, CreateError>> {
+    fn next(&mut self) -> Option<Result<HashProgress, CreateError>> {
         if self.left == 0 {
             return None;
         }
@@ -378,7 +378,7 @@ impl Iterator for Creation {
                 let bytes = of_each
                     .map(|piece| u64::from(self.geometry.piece_size(piece)))
                     .sum();
-                Some(Ok(Step { pieces, bytes }))
+                Some(Ok(HashProgress { pieces, bytes }))
             }
             Ok(Done::Failed(error)) => Some(Err(error)),
             Ok(Done::Looked) | Err(_) => Some(Err(CreateError::Stopped)),
@@ -405,12 +405,12 @@ fn batch_length(geometry: &Geometry, threads: NonZeroUsize) -> u32 {
 }
 
 /// The torrent without its digests.
-fn draft(tree: &Tree, path: &Path, settings: Settings) -> Result<Draft, CreateError> {
+fn draft(tree: &Tree, path: &Path, settings: TorrentSettings) -> Result<Draft, CreateError> {
     let name = match settings.name {
         Some(name) => name,
         None => name_of(path)?,
     };
-    let entry = |file: &tree::TreeFile| FileEntry::plain(&file.path, file.facts.length);
+    let entry = |file: &tree::TreeFile| FileEntry::plain(&file.path, file.stamp.length);
     Ok(Draft {
         name,
         piece_length: settings
@@ -444,12 +444,12 @@ pub fn name_of(path: &Path) -> Result<String, CreateError> {
 }
 
 /// Reads our own work as others will.
-fn proven(bytes: Vec<u8>) -> Result<Torrent, CreateError> {
+fn proven(bytes: Vec<u8>) -> Result<TorrentFile, CreateError> {
     if bytes.len() > METAINFO_BYTES_MAX {
         return Err(CreateError::TooLong(bytes.len()));
     }
     let metainfo = Metainfo::from_bytes(&bytes)?;
-    Ok(Torrent { bytes, metainfo })
+    Ok(TorrentFile { bytes, metainfo })
 }
 
 #[cfg(test)]

@@ -10,7 +10,11 @@ fn threads(count: usize) -> NonZeroUsize {
     NonZeroUsize::new(count).unwrap()
 }
 
-fn create(path: &Path, settings: Settings, count: usize) -> Result<Torrent, CreateError> {
+fn create(
+    path: &Path,
+    settings: TorrentSettings,
+    count: usize,
+) -> Result<TorrentFile, CreateError> {
     Creation::start(path, settings, threads(count))?.finish()
 }
 
@@ -62,9 +66,9 @@ fn pieces_over_files_of_every_awkward_length_are_those_of_the_bytes_in_a_row() {
         .flat_map(|name| fs::read(root.join(name)).unwrap())
         .collect();
     for (piece_length, count) in [(16_384, 1), (16_384, 3), (49_152, 2), (1 << 20, 4)] {
-        let settings = Settings {
+        let settings = TorrentSettings {
             piece_length: Some(piece_length),
-            ..Settings::default()
+            ..TorrentSettings::default()
         };
         let torrent = create(&root, settings, count).unwrap();
         let digests: Vec<_> = row.chunks(piece_length as usize).map(Digest::of).collect();
@@ -77,7 +81,7 @@ fn pieces_over_files_of_every_awkward_length_are_those_of_the_bytes_in_a_row() {
 #[test]
 fn files_stand_in_the_order_of_their_paths_bytes() {
     let place = folder(&[("a/z", 1), ("a-b/z", 1), ("a.txt", 1), ("ä", 1), ("Z", 1)]);
-    let torrent = create(&place.path().join("root"), Settings::default(), 2).unwrap();
+    let torrent = create(&place.path().join("root"), TorrentSettings::default(), 2).unwrap();
     let paths: Vec<_> = torrent
         .metainfo
         .files
@@ -141,7 +145,7 @@ fn what_changes_after_it_was_found_is_noticed() {
     for (what, change) in changes {
         let place = folder(&[("one", 100_000), ("two", 100_000)]);
         let root = place.path().join("root");
-        let mut work = Creation::start(&root, Settings::default(), threads(2)).unwrap();
+        let mut work = Creation::start(&root, TorrentSettings::default(), threads(2)).unwrap();
         let _ = work.next();
         change(&root.join("two"));
         match work.finish() {
@@ -155,7 +159,7 @@ fn what_changes_after_it_was_found_is_noticed() {
 fn a_creation_can_be_dropped_half_way() {
     let place = folder(&[("one", 1_000_000)]);
     let root = place.path().join("root");
-    let mut work = Creation::start(&root, Settings::default(), threads(2)).unwrap();
+    let mut work = Creation::start(&root, TorrentSettings::default(), threads(2)).unwrap();
     work.next().unwrap().unwrap();
     drop(work);
 }
@@ -166,9 +170,9 @@ fn what_no_program_could_read_is_refused_before_hashing() {
     let file = fs::File::create(place.path().join("root/huge")).unwrap();
     // All holes: nobody could hash it in the time of a test.
     file.set_len(1 << 43).unwrap();
-    let settings = Settings {
+    let settings = TorrentSettings {
         piece_length: Some(PIECE_LENGTH_SHORTEST),
-        ..Settings::default()
+        ..TorrentSettings::default()
     };
     let error = Creation::start(&place.path().join("root"), settings, threads(1)).unwrap_err();
     assert!(matches!(error, CreateError::Unusable(_)), "{error:?}");

@@ -9,7 +9,7 @@
 //! Symbolic links are followed, as mktorrent and transmission-create do: the torrent holds what they
 //! lead to. A file is asked about once here, once at the end, and opened once for each piece range of it.
 
-use super::{CreateError, LeftOut, Settings};
+use super::{CreateError, LeftOut, TorrentSettings};
 use crate::protocol::filenames::PATH_ELEMENTS_MAX;
 use crate::protocol::glob::Glob;
 use crate::protocol::metainfo::FILES_MAX;
@@ -43,7 +43,7 @@ impl Identity {
 /// What would change if somebody wrote to a file or put another in its place. Not the inode's number: file
 /// systems in user space make up a new one whenever they have forgotten a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(super) struct Stamp {
     /// Bytes.
     pub length: u64,
     /// When its bytes were last written, in nanoseconds since 1970. Can be set to anything.
@@ -60,7 +60,7 @@ pub(super) struct TreeFile {
     /// Where its bytes begin in the torrent.
     pub start: u64,
     /// How it was when it was found.
-    pub facts: Facts,
+    pub stamp: Stamp,
     /// Which it was.
     pub identity: Identity,
 }
@@ -83,7 +83,7 @@ pub(super) struct Tree {
 
 impl Tree {
     /// Looks at everything below `path` that `settings` do not leave out.
-    pub fn look(path: &Path, settings: &Settings) -> Result<Tree, CreateError> {
+    pub fn look(path: &Path, settings: &TorrentSettings) -> Result<Tree, CreateError> {
         let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, error))?;
         if metadata.is_file() {
             if settings.output == Some(Identity::of(&metadata)) {
@@ -98,7 +98,7 @@ impl Tree {
                 files: vec![TreeFile {
                     path: name.into_owned(),
                     start: 0,
-                    facts: Facts::of(&metadata),
+                    stamp: Stamp::of(&metadata),
                     identity: Identity::of(&metadata),
                 }],
                 left_out: LeftOut::default(),
@@ -126,7 +126,7 @@ impl Tree {
         for file in &mut files {
             file.start = start;
             // Sparse files can claim more than there is; the geometry refuses that many pieces.
-            start = start.saturating_add(file.facts.length);
+            start = start.saturating_add(file.stamp.length);
         }
         Ok(Tree {
             path: path.to_owned(),
@@ -141,7 +141,7 @@ impl Tree {
     /// Bytes of all files.
     pub fn total(&self) -> u64 {
         let last = self.files.last();
-        last.map_or(0, |file| file.start.saturating_add(file.facts.length))
+        last.map_or(0, |file| file.start.saturating_add(file.stamp.length))
     }
 
     /// The file that holds the byte at `start`, and how far into it that is.
@@ -167,7 +167,7 @@ impl Tree {
 
     /// Whether an open file is as it was found.
     pub fn is_unchanged(&self, number: usize, file: &OwnedFd) -> io::Result<bool> {
-        Ok(Facts::of_stat(&rustix::fs::fstat(file)?) == self.files[number].facts)
+        Ok(Stamp::of_stat(&rustix::fs::fstat(file)?) == self.files[number].stamp)
     }
 
     /// Whether what stands at a file's path is what was found there.
@@ -180,7 +180,7 @@ impl Tree {
             None => rustix::fs::stat(&self.path),
         };
         match now {
-            Ok(now) => Ok(Facts::of_stat(&now) == self.files[number].facts),
+            Ok(now) => Ok(Stamp::of_stat(&now) == self.files[number].stamp),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
@@ -191,14 +191,14 @@ impl Tree {
         let path = self.path_of(number);
         let path = (path.canonicalize()).map_err(|error| unreadable(&path, error))?;
         let TreeFile {
-            facts, identity, ..
+            stamp, identity, ..
         } = self.files[number];
         let (seconds, rest) = (
-            facts.modified.div_euclid(NANOSECONDS),
-            facts.modified.rem_euclid(NANOSECONDS),
+            stamp.modified.div_euclid(NANOSECONDS),
+            stamp.modified.rem_euclid(NANOSECONDS),
         );
         let facts = FileFacts {
-            length: facts.length,
+            length: stamp.length,
             device: identity.device,
             inode: identity.inode,
             modified: (seconds, rest as u32),
@@ -219,19 +219,19 @@ impl Tree {
 /// In a second.
 const NANOSECONDS: i64 = 1_000_000_000;
 
-impl Facts {
-    fn of(metadata: &Metadata) -> Facts {
-        Facts {
+impl Stamp {
+    fn of(metadata: &Metadata) -> Stamp {
+        Stamp {
             length: metadata.len(),
             modified: moment(metadata.mtime(), metadata.mtime_nsec()),
             changed: moment(metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 
-    fn of_stat(now: &rustix::fs::Stat) -> Facts {
+    fn of_stat(now: &rustix::fs::Stat) -> Stamp {
         // The fields' types differ between machines; nothing is lost in these.
         #[allow(clippy::unnecessary_cast)]
-        Facts {
+        Stamp {
             length: now.st_size as u64,
             modified: moment(now.st_mtime as i64, now.st_mtime_nsec as i64),
             changed: moment(now.st_ctime as i64, now.st_ctime_nsec as i64),
@@ -246,7 +246,7 @@ fn moment(seconds: i64, nanoseconds: i64) -> i64 {
 
 /// A walk through the folders.
 struct Walk<'a> {
-    settings: &'a Settings,
+    settings: &'a TorrentSettings,
     found: Vec<TreeFile>,
     folders: usize,
     left_out: LeftOut,
@@ -327,7 +327,7 @@ impl Walk<'_> {
             self.found.push(TreeFile {
                 path,
                 start: 0,
-                facts: Facts::of(&metadata),
+                stamp: Stamp::of(&metadata),
                 identity,
             });
         }

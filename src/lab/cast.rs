@@ -4,7 +4,7 @@ use super::Plan;
 
 /// What a member of the swarm is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum LabRole {
     /// Has the book and gives it.
     Seed,
     /// Wants the book, gives what it has.
@@ -17,33 +17,36 @@ pub enum Role {
     Liar,
 }
 
-impl Role {
+impl LabRole {
     /// In words: `seed`, `free rider`.
     pub fn name(self) -> &'static str {
         match self {
-            Role::Seed => "seed",
-            Role::Leecher => "leecher",
-            Role::FreeRider => "free rider",
-            Role::Leaver => "leaver",
-            Role::Liar => "liar",
+            LabRole::Seed => "seed",
+            LabRole::Leecher => "leecher",
+            LabRole::FreeRider => "free rider",
+            LabRole::Leaver => "leaver",
+            LabRole::Liar => "liar",
         }
     }
 
     /// Whether it begins without a page.
     pub fn wants(self) -> bool {
-        matches!(self, Role::Leecher | Role::FreeRider | Role::Leaver)
+        matches!(
+            self,
+            LabRole::Leecher | LabRole::FreeRider | LabRole::Leaver
+        )
     }
 }
 
 /// One place at the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct CastPart {
     /// Unlike all others at the table.
     pub name: String,
     /// One letter, unlike all others but for several seeds (`*`) and liars (`!`).
     pub letter: char,
     /// What it is there for.
-    pub role: Role,
+    pub role: LabRole,
 }
 
 /// Leechers at a table at most: each has two letters of the alphabet to itself.
@@ -59,22 +62,22 @@ const NAMES: [&str; 25] = [
 
 /// The seeds, the leechers in the order of their letters, the liars. Who rides and who leaves is a
 /// matter of the dice.
-pub fn of(plan: &Plan, dice: &mut fastrand::Rng) -> Vec<Part> {
+pub fn of(plan: &Plan, dice: &mut fastrand::Rng) -> Vec<CastPart> {
     let numbered = |name: &str, number: usize| match number {
         0 => name.to_owned(),
         _ => format!("{name} {}", number + 1),
     };
     let some = |name: &'static str, letter, role, count| {
-        (0..count).map(move |number| Part {
+        (0..count).map(move |number| CastPart {
             name: numbered(name, number),
             letter,
             role,
         })
     };
-    let mut roles = vec![Role::Leecher; plan.peers];
+    let mut roles = vec![LabRole::Leecher; plan.peers];
     let special = [
-        (Role::FreeRider, plan.free_riders),
-        (Role::Leaver, plan.leave),
+        (LabRole::FreeRider, plan.free_riders),
+        (LabRole::Leaver, plan.leave),
     ];
     let special = special
         .into_iter()
@@ -87,7 +90,7 @@ pub fn of(plan: &Plan, dice: &mut fastrand::Rng) -> Vec<Part> {
         let name = NAMES[number % NAMES.len()];
         let letter = name.chars().next().unwrap_or('?');
         let second = number >= NAMES.len();
-        Part {
+        CastPart {
             name: numbered(name, number / NAMES.len()),
             letter: if second {
                 letter.to_ascii_lowercase()
@@ -97,9 +100,9 @@ pub fn of(plan: &Plan, dice: &mut fastrand::Rng) -> Vec<Part> {
             role,
         }
     });
-    some("Seed", '*', Role::Seed, plan.seeds)
+    some("Seed", '*', LabRole::Seed, plan.seeds)
         .chain(leechers)
-        .chain(some("Liar", '!', Role::Liar, plan.liars))
+        .chain(some("Liar", '!', LabRole::Liar, plan.liars))
         .collect()
 }
 
@@ -122,11 +125,11 @@ mod tests {
         assert_eq!(cast(4), cast(4));
         assert!(cast(4) != cast(5));
         let count = |role| cast(4).iter().filter(|part| part.role == role).count();
-        assert_eq!(count(Role::Seed), 2);
-        assert_eq!(count(Role::FreeRider), 9);
-        assert_eq!(count(Role::Leaver), 8);
-        assert_eq!(count(Role::Leecher), 33);
-        assert_eq!(count(Role::Liar), 3);
+        assert_eq!(count(LabRole::Seed), 2);
+        assert_eq!(count(LabRole::FreeRider), 9);
+        assert_eq!(count(LabRole::Leaver), 8);
+        assert_eq!(count(LabRole::Leecher), 33);
+        assert_eq!(count(LabRole::Liar), 3);
         let names: BTreeSet<_> = cast(4).into_iter().map(|part| part.name).collect();
         assert_eq!(names.len(), 55);
         let letters = cast(4).into_iter().filter(|part| part.role.wants());

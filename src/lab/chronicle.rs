@@ -7,7 +7,7 @@
 //! ```
 
 use super::Plan;
-use super::cast::{Part, Role};
+use super::cast::{CastPart, LabRole};
 use crate::protocol::InfoHash;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub struct Book {
 #[derive(Debug, Clone)]
 pub struct Member {
     /// Name, letter, role.
-    pub part: Part,
+    pub part: CastPart,
     /// Which pieces it has, verified.
     pub has: Vec<bool>,
     /// How many those are.
@@ -52,7 +52,7 @@ pub struct Member {
 
 /// A piece has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arrival {
+pub struct PieceArrival {
     /// When.
     pub at: Duration,
     /// To whom.
@@ -65,7 +65,7 @@ pub struct Arrival {
 
 /// Somebody was unchoked, or choked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Turn {
+pub struct ChokeChange {
     /// When.
     pub at: Duration,
     /// Who said it.
@@ -80,7 +80,7 @@ pub struct Turn {
 
 /// How fast the book can be with everybody at all. Seconds; `None` where there is no limit of rate.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
+pub struct FluidLimits {
     /// A swarm: nobody can be faster than the seeds' lines carry the book once, nor than all lines
     /// together carry all copies.
     pub fluid: f64,
@@ -100,9 +100,9 @@ pub struct Chronicle {
     /// Payload that was overheard, in bytes, by giver and taker.
     pub given: Vec<Vec<u64>>,
     /// Each piece that came, in order.
-    pub arrivals: Vec<Arrival>,
+    pub arrivals: Vec<PieceArrival>,
     /// Each choke and unchoke, in order.
-    pub turns: Vec<Turn>,
+    pub turns: Vec<ChokeChange>,
     /// When the leechers sat down.
     pub opened: Duration,
     /// When all pieces were among the leechers, and the seeds were not needed any more.
@@ -117,10 +117,10 @@ pub struct Chronicle {
 
 impl Chronicle {
     /// Nothing has happened yet.
-    pub fn new(plan: Plan, book: Book, cast: Vec<Part>) -> Chronicle {
+    pub fn new(plan: Plan, book: Book, cast: Vec<CastPart>) -> Chronicle {
         let pieces = book.pieces as usize;
         let count = cast.len();
-        let member = |part: Part| Member {
+        let member = |part: CastPart| Member {
             part,
             has: vec![false; pieces],
             count: 0,
@@ -163,14 +163,19 @@ impl Chronicle {
     }
 
     /// A piece has matched its hash.
-    pub(super) fn verified(&mut self, who: usize, piece: u32, at: Duration) -> Option<Arrival> {
+    pub(super) fn verified(
+        &mut self,
+        who: usize,
+        piece: u32,
+        at: Duration,
+    ) -> Option<PieceArrival> {
         let givers = self.on_the_way.remove(&(who, piece)).unwrap_or_default();
         let most = givers.into_iter().max_by_key(|(_, bytes)| *bytes);
         let member = &mut self.members[who];
         let place = member.has.get_mut(piece as usize).filter(|has| !**has)?;
         *place = true;
         member.count += 1;
-        let arrival = Arrival {
+        let arrival = PieceArrival {
             at,
             who,
             piece,
@@ -190,7 +195,7 @@ impl Chronicle {
     }
 
     /// Somebody was choked or unchoked.
-    pub(super) fn turned(&mut self, turn: Turn) {
+    pub(super) fn turned(&mut self, turn: ChokeChange) {
         self.turns.push(turn);
     }
 
@@ -199,7 +204,7 @@ impl Chronicle {
         let members: Vec<&Member> = self
             .members
             .iter()
-            .filter(|it| it.left.is_none() && it.part.role != Role::Liar && of(it))
+            .filter(|it| it.left.is_none() && it.part.role != LabRole::Liar && of(it))
             .collect();
         (0..self.book.pieces)
             .filter(|piece| !members.iter().any(|it| it.has[*piece as usize]))
@@ -214,7 +219,7 @@ impl Chronicle {
     /// Those who are to have the book in the end and do not.
     pub fn waiting(&self) -> impl Iterator<Item = usize> + '_ {
         let waits =
-            |member: &Member| member.part.role == Role::Leecher && member.complete.is_none();
+            |member: &Member| member.part.role == LabRole::Leecher && member.complete.is_none();
         (0..self.members.len()).filter(move |who| waits(&self.members[*who]))
     }
 
@@ -222,15 +227,15 @@ impl Chronicle {
     pub fn time(&self) -> Option<Duration> {
         let leechers = self.members.iter();
         let times: Option<Vec<Duration>> = leechers
-            .filter(|member| member.part.role == Role::Leecher)
+            .filter(|member| member.part.role == LabRole::Leecher)
             .map(|member| member.complete)
             .collect();
         Some(times?.into_iter().max()?.saturating_sub(self.opened))
     }
 
     /// What is possible at all, with the members there are.
-    pub fn limits(&self) -> Option<Limits> {
-        Limits::of(&self.plan, self.book.bytes, 1)
+    pub fn limits(&self) -> Option<FluidLimits> {
+        FluidLimits::of(&self.plan, self.book.bytes, 1)
     }
 
     /// Who serves whom at this moment, by giver: the taker is unchoked.
@@ -244,15 +249,15 @@ impl Chronicle {
     }
 }
 
-impl Limits {
+impl FluidLimits {
     /// For so many times the leechers. Leavers and liars do not count; free riders take and do not give.
-    pub fn of(plan: &Plan, bytes: u64, times: usize) -> Option<Limits> {
+    pub fn of(plan: &Plan, bytes: u64, times: usize) -> Option<FluidLimits> {
         let up = plan.up? as f64;
         let book = bytes as f64;
         let takers = ((plan.peers - plan.leave) * times) as f64;
         let givers = ((plan.peers - plan.leave - plan.free_riders) * times) as f64;
         let seeds = plan.seeds as f64 * up;
-        Some(Limits {
+        Some(FluidLimits {
             fluid: (book / seeds).max(takers * book / (seeds + givers * up)),
             http: takers * book / seeds,
         })
@@ -333,8 +338,8 @@ mod tests {
             ..Plan::default()
         };
         let (six, twelve) = (
-            Limits::of(&plan, 1_000, 1).unwrap(),
-            Limits::of(&plan, 1_000, 2).unwrap(),
+            FluidLimits::of(&plan, 1_000, 1).unwrap(),
+            FluidLimits::of(&plan, 1_000, 2).unwrap(),
         );
         assert_eq!((six.fluid, six.http), (10.0, 60.0));
         assert_eq!((twelve.fluid, twelve.http), (10.0, 120.0));
@@ -342,7 +347,7 @@ mod tests {
             free_riders: 4,
             ..plan.clone()
         };
-        assert_eq!(Limits::of(&riders, 1_000, 1).unwrap().fluid, 20.0);
-        assert_eq!(Limits::of(&Plan { up: None, ..plan }, 1_000, 1), None);
+        assert_eq!(FluidLimits::of(&riders, 1_000, 1).unwrap().fluid, 20.0);
+        assert_eq!(FluidLimits::of(&Plan { up: None, ..plan }, 1_000, 1), None);
     }
 }

@@ -25,7 +25,7 @@ mod swarm;
 
 use crate::client::{Ending, Notice, StartError};
 use crate::protocol::metainfo::MetainfoError;
-use chronicle::{Arrival, Chronicle, Turn};
+use chronicle::{ChokeChange, Chronicle, PieceArrival};
 use crossbeam_channel::Receiver;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::fs::File;
@@ -97,9 +97,9 @@ pub enum LabEvent {
         notice: Notice,
     },
     /// A piece came and is right.
-    Came(Arrival),
+    Came(PieceArrival),
     /// Somebody was choked or unchoked.
-    Turned(Turn),
+    Turned(ChokeChange),
     /// Somebody leaves before the end: a leaver, or a seed that was told to.
     Left {
         /// Who.
@@ -120,7 +120,7 @@ pub enum LabEvent {
 
 /// How the lab ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum LabVerdict {
     /// Everybody who was to have the book has it, byte for byte.
     Everybody,
     /// These pieces were with nobody any more: the book was lost.
@@ -135,11 +135,11 @@ pub enum Verdict {
 
 /// What a run leaves.
 #[derive(Debug, Clone)]
-pub struct Outcome {
+pub struct LabOutcome {
     /// All that happened.
     pub chronicle: Chronicle,
     /// How it ended.
-    pub verdict: Verdict,
+    pub verdict: LabVerdict,
 }
 
 /// Why there was no lab, or no end of it.
@@ -194,7 +194,7 @@ pub type Tell<'a> = dyn FnMut(&Chronicle, Duration, LabEvent) + 'a;
 /// Runs the lab in a new folder among the system's temporary ones and removes it in the end. A
 /// message through `stopped` ends it early. The plan has at least one leecher that neither rides nor
 /// leaves, and a seed.
-pub fn run(plan: &Plan, stopped: &Receiver<()>, tell: &mut Tell) -> Result<Outcome, LabError> {
+pub fn run(plan: &Plan, stopped: &Receiver<()>, tell: &mut Tell) -> Result<LabOutcome, LabError> {
     let folder = Folder::new()?;
     swarm::run(plan, &folder, stopped, tell)
 }

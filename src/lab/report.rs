@@ -7,9 +7,9 @@
 
 mod drawing;
 
-use super::cast::Role;
-use super::chronicle::{Chronicle, Limits, Member};
-use super::{Outcome, Verdict};
+use super::cast::LabRole;
+use super::chronicle::{Chronicle, FluidLimits, Member};
+use super::{LabOutcome, LabVerdict};
 use crate::protocol::plain;
 use std::fmt::Write;
 use std::time::Duration;
@@ -28,7 +28,7 @@ svg{display:block;width:100%;height:auto}svg text{font:11px system-ui,sans-serif
 ";
 
 /// The page.
-pub fn page(outcome: &Outcome) -> String {
+pub fn page(outcome: &LabOutcome) -> String {
     let chronicle = &outcome.chronicle;
     let mut page =
         String::from("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n");
@@ -72,8 +72,8 @@ fn escaped(text: &str) -> String {
 /// The colour of a member everywhere on the page.
 fn colour(chronicle: &Chronicle, who: usize) -> String {
     match chronicle.members[who].part.role {
-        Role::Seed => "#444444".into(),
-        Role::Liar => "#b00020".into(),
+        LabRole::Seed => "#444444".into(),
+        LabRole::Liar => "#b00020".into(),
         // Steps of the golden angle: neighbours at the table look unlike.
         _ => {
             let turn = (who * 137 + 60) % 360;
@@ -99,21 +99,21 @@ fn mib(bytes: u64) -> String {
     format!("{:.2}", bytes as f64 / f64::from(1 << 20))
 }
 
-fn head(page: &mut String, outcome: &Outcome) {
+fn head(page: &mut String, outcome: &LabOutcome) {
     let chronicle = &outcome.chronicle;
     let (book, plan) = (&chronicle.book, &chronicle.plan);
     let verdict = match &outcome.verdict {
-        Verdict::Everybody => {
+        LabVerdict::Everybody => {
             "<span class=\"good\">Everybody who stayed and gave has the book, byte for byte.</span>"
                 .to_owned()
         }
-        Verdict::Lost(pieces) => format!(
+        LabVerdict::Lost(pieces) => format!(
             "<span class=\"bad\">The book was lost: {} of its pages left with the last who had them.</span>",
             pieces.len()
         ),
-        Verdict::Stuck => "<span class=\"bad\">Nothing moved any more.</span>".into(),
-        Verdict::Stopped => "<span class=\"bad\">Stopped before the end.</span>".into(),
-        Verdict::Different(_) => {
+        LabVerdict::Stuck => "<span class=\"bad\">Nothing moved any more.</span>".into(),
+        LabVerdict::Stopped => "<span class=\"bad\">Stopped before the end.</span>".into(),
+        LabVerdict::Different(_) => {
             "<span class=\"bad\">Some copies differ from the book.</span>".into()
         }
     };
@@ -137,7 +137,7 @@ fn head(page: &mut String, outcome: &Outcome) {
 }
 
 fn limits(page: &mut String, chronicle: &Chronicle) {
-    let Some(Limits { fluid, http }) = chronicle.limits() else {
+    let Some(FluidLimits { fluid, http }) = chronicle.limits() else {
         return;
     };
     let (seeds, lines) = match chronicle.plan.seeds {
@@ -249,7 +249,7 @@ fn table(page: &mut String, chronicle: &Chronicle) {
 
 fn pages_of(member: &Member) -> String {
     match member.part.role {
-        Role::Liar => "none that is right".into(),
+        LabRole::Liar => "none that is right".into(),
         _ => member.count.to_string(),
     }
 }
@@ -272,9 +272,9 @@ fn when(chronicle: &Chronicle, member: &Member) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::lab::chronicle::{Turn, small};
+    use crate::lab::chronicle::{ChokeChange, small};
 
-    fn told() -> Outcome {
+    fn told() -> LabOutcome {
         let at = Duration::from_secs;
         let mut chronicle = small();
         chronicle.book.name = "<script>alert('\u{202e}&\"')</script>".into();
@@ -284,7 +284,7 @@ mod tests {
         for (open, time) in [(true, 1), (false, 3)] {
             let (who, whom) = (0, 1);
             let at = at(time);
-            chronicle.turned(Turn {
+            chronicle.turned(ChokeChange {
                 at,
                 who,
                 whom,
@@ -293,9 +293,9 @@ mod tests {
             });
         }
         chronicle.ended = at(4);
-        Outcome {
+        LabOutcome {
             chronicle,
-            verdict: Verdict::Lost(vec![0, 1]),
+            verdict: LabVerdict::Lost(vec![0, 1]),
         }
     }
 
@@ -330,9 +330,9 @@ mod tests {
 
     #[test]
     fn an_empty_story_makes_a_page_as_well() {
-        let outcome = Outcome {
+        let outcome = LabOutcome {
             chronicle: small(),
-            verdict: Verdict::Stopped,
+            verdict: LabVerdict::Stopped,
         };
         assert!(!page(&outcome).contains("NaN"));
     }

@@ -3,10 +3,10 @@
 //! Everything is looked at twenty times a second. What clients tell is taken before what was overheard on
 //! their lines, and heard after it: a piece that is right was given before.
 
-use super::cast::{self, Role};
-use super::chronicle::{Book, Chronicle, Turn};
+use super::cast::{self, LabRole};
+use super::chronicle::{Book, ChokeChange, Chronicle};
 use super::{
-    Folder, LabError, LabEvent, Outcome, Plan, Tell, Verdict, book, faults, setting, trouble,
+    Folder, LabError, LabEvent, LabOutcome, LabVerdict, Plan, Tell, book, faults, setting, trouble,
 };
 use crate::client;
 use crate::client::{Client, Control, Ending, Notice, Settings, Sharing, Snapshot, Task};
@@ -38,15 +38,15 @@ struct Seat {
 }
 
 /// What a seat has told, and what was said on its lines.
-struct Heard {
+struct SeatNews {
     notices: Vec<Notice>,
     overheard: Vec<Overheard>,
     /// It has told everything.
     gone: bool,
 }
 
-impl Heard {
-    fn at(seat: &Seat) -> Heard {
+impl SeatNews {
+    fn at(seat: &Seat) -> SeatNews {
         let mut notices = Vec::new();
         let gone = loop {
             match seat.client.notices().try_recv() {
@@ -54,7 +54,7 @@ impl Heard {
                 Err(error) => break error == TryRecvError::Disconnected,
             }
         };
-        Heard {
+        SeatNews {
             notices,
             overheard: seat.tap.try_iter().collect(),
             gone,
@@ -85,7 +85,7 @@ pub(super) fn run<'a>(
     folder: &Folder,
     stopped: &Receiver<()>,
     tell: &'a mut Tell<'a>,
-) -> Result<Outcome, LabError> {
+) -> Result<LabOutcome, LabError> {
     setting::enough_descriptors(plan)?;
     let clock = Instant::now();
     let mut dice = fastrand::Rng::with_seed(plan.rng);
@@ -133,7 +133,7 @@ pub(super) fn run<'a>(
     let verdict = table.compare(verdict, &original)?;
     // Everybody has said goodbye to it.
     drop(tracker);
-    Ok(Outcome {
+    Ok(LabOutcome {
         chronicle: table.chronicle,
         verdict,
     })
@@ -149,7 +149,7 @@ impl Table<'_> {
         (self.tell)(&self.chronicle, now, event);
     }
 
-    fn with_role(&self, fits: impl Fn(Role) -> bool) -> Vec<usize> {
+    fn with_role(&self, fits: impl Fn(LabRole) -> bool) -> Vec<usize> {
         let members = self.chronicle.members.iter().enumerate();
         members
             .filter(|(_, member)| fits(member.part.role))
@@ -158,7 +158,7 @@ impl Table<'_> {
     }
 
     /// From the first to the last at the table.
-    fn play(&mut self, stopped: &Receiver<()>) -> Result<Verdict, LabError> {
+    fn play(&mut self, stopped: &Receiver<()>) -> Result<LabVerdict, LabError> {
         let givers = self.with_role(|role| !role.wants());
         for who in &givers {
             self.seat(*who)?;
@@ -168,14 +168,14 @@ impl Table<'_> {
         while early.is_none() && !self.seats.iter().all(ready) {
             early = self.turn(stopped)?;
             let late = self.now() > 4 * PATIENCE;
-            early = early.or_else(|| late.then_some(Verdict::Stuck));
+            early = early.or_else(|| late.then_some(LabVerdict::Stuck));
         }
-        for who in self.with_role(|role| role == Role::Liar) {
+        for who in self.with_role(|role| role == LabRole::Liar) {
             faults::spoil(&self.folders[who].join(&self.metainfo.name))?;
         }
         self.chronicle.opened = self.now();
         if early.is_none() {
-            for who in self.with_role(Role::wants) {
+            for who in self.with_role(LabRole::wants) {
                 self.seat(who)?;
             }
         }
@@ -198,9 +198,9 @@ impl Table<'_> {
     }
 
     /// Waits a moment, then hears everybody.
-    fn turn(&mut self, stopped: &Receiver<()>) -> Result<Option<Verdict>, LabError> {
+    fn turn(&mut self, stopped: &Receiver<()>) -> Result<Option<LabVerdict>, LabError> {
         select! {
-            recv(stopped) -> _ => return Ok(Some(Verdict::Stopped)),
+            recv(stopped) -> _ => return Ok(Some(LabVerdict::Stopped)),
             default(TURN) => {}
         }
         self.hear_all()?;
@@ -211,7 +211,7 @@ impl Table<'_> {
         let heard: Vec<_> = self
             .seats
             .iter()
-            .map(|seat| Some(Heard::at(seat.as_ref()?)))
+            .map(|seat| Some(SeatNews::at(seat.as_ref()?)))
             .collect();
         let heard = || {
             heard
@@ -251,7 +251,7 @@ impl Table<'_> {
             bind: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             max_peers: 2 * self.seats.len() + 4,
             up: match role {
-                Role::FreeRider => Some(plan.riders_rate()),
+                LabRole::FreeRider => Some(plan.riders_rate()),
                 _ => plan.up,
             },
             down: None,
@@ -335,7 +335,7 @@ impl Table<'_> {
     fn turned(&mut self, line: (usize, SocketAddr), open: bool, said: bool, at: Duration) {
         if let Some(whom) = self.whom(line) {
             let who = line.0;
-            let turn = Turn {
+            let turn = ChokeChange {
                 at,
                 who,
                 whom,
@@ -408,8 +408,8 @@ impl Table<'_> {
         let goes = |who: &usize| {
             let member = &chronicle.members[*who];
             let time = match member.part.role {
-                Role::Seed => seeds_go,
-                Role::Leaver => member.count * 2 >= pieces,
+                LabRole::Seed => seeds_go,
+                LabRole::Leaver => member.count * 2 >= pieces,
                 _ => false,
             };
             time && member.left.is_none()
@@ -419,7 +419,7 @@ impl Table<'_> {
             self.chronicle.members[who].left = Some(now);
             if let Some(seat) = &self.seats[who] {
                 let how = match self.chronicle.members[who].part.role {
-                    Role::Leaver => Control::Vanish,
+                    LabRole::Leaver => Control::Vanish,
                     _ => Control::Stop,
                 };
                 let _ = seat.client.control().send(how);
@@ -429,10 +429,10 @@ impl Table<'_> {
     }
 
     /// Whether it is over, and how.
-    fn verdict(&self) -> Option<Verdict> {
+    fn verdict(&self) -> Option<LabVerdict> {
         let chronicle = &self.chronicle;
         if chronicle.waiting().next().is_none() {
-            return Some(Verdict::Everybody);
+            return Some(LabVerdict::Everybody);
         }
         let members = chronicle.members.iter();
         let last_left = members.filter_map(|member| member.left).max();
@@ -445,19 +445,19 @@ impl Table<'_> {
         if silence > MOURNING + Duration::from_secs(slow) {
             let lost = chronicle.lost();
             if !lost.is_empty() {
-                return Some(Verdict::Lost(lost));
+                return Some(LabVerdict::Lost(lost));
             }
         }
-        (silence > PATIENCE + Duration::from_secs(slow)).then_some(Verdict::Stuck)
+        (silence > PATIENCE + Duration::from_secs(slow)).then_some(LabVerdict::Stuck)
     }
 
     /// Reads every copy from disk again.
-    fn compare(&mut self, verdict: Verdict, original: &Path) -> Result<Verdict, LabError> {
-        if verdict != Verdict::Everybody {
+    fn compare(&mut self, verdict: LabVerdict, original: &Path) -> Result<LabVerdict, LabError> {
+        if verdict != LabVerdict::Everybody {
             return Ok(verdict);
         }
         let mut different = Vec::new();
-        for who in self.with_role(Role::wants) {
+        for who in self.with_role(LabRole::wants) {
             let member = &self.chronicle.members[who];
             if member.complete.is_none() || member.left.is_some() {
                 continue;
@@ -470,8 +470,8 @@ impl Table<'_> {
             }
         }
         Ok(match different.is_empty() {
-            true => Verdict::Everybody,
-            false => Verdict::Different(different),
+            true => LabVerdict::Everybody,
+            false => LabVerdict::Different(different),
         })
     }
 }

@@ -15,7 +15,7 @@
 
 use crate::protocol::peer::message::PIECE_HEAD;
 use crate::protocol::peer::{Message, WireBlock};
-use crate::storage::slot::Source;
+use crate::storage::slot::ReadableBlock;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use std::collections::VecDeque;
@@ -47,7 +47,7 @@ impl Bundles {
 
     /// Puts blocks from the front of `serves` into the pipe, and says how many: at least two. `None` where
     /// they have to be sent one by one: that also tells what is wrong with a file.
-    pub(super) fn fill(&mut self, serves: &VecDeque<Source>) -> Option<usize> {
+    pub(super) fn fill(&mut self, serves: &VecDeque<ReadableBlock>) -> Option<usize> {
         if self.over {
             return None;
         }
@@ -103,7 +103,7 @@ impl Bundles {
 
 impl Pipe {
     /// Takes a block in, or a part of it and an error.
-    fn take(&self, source: &Source) -> rustix::io::Result<()> {
+    fn take(&self, source: &ReadableBlock) -> rustix::io::Result<()> {
         let (file, mut offset) = source.whole().and_then(Result::ok).ok_or(Errno::INVAL)?;
         let length = source.block.length() as usize;
         rustix::io::write(&self.into, &head(source))?;
@@ -122,7 +122,7 @@ impl Pipe {
 }
 
 /// The head of the message that brings a block.
-pub(super) fn head(source: &Source) -> [u8; PIECE_HEAD] {
+pub(super) fn head(source: &ReadableBlock) -> [u8; PIECE_HEAD] {
     let mut bytes = Vec::with_capacity(PIECE_HEAD);
     Message::Piece(WireBlock::from(source.block)).encode(&mut bytes);
     let mut head = [0; PIECE_HEAD];
@@ -132,11 +132,11 @@ pub(super) fn head(source: &Source) -> [u8; PIECE_HEAD] {
 
 /// How many blocks at the front of `serves` the pipe has places for, as far as each lies whole in a file that
 /// reaches so far. A file is asked for its length once.
-fn fitting(serves: &VecDeque<Source>) -> usize {
+fn fitting(serves: &VecDeque<ReadableBlock>) -> usize {
     let page = rustix::param::page_size() as u64;
     let mut places = PLACES as u64;
     let mut asked = None;
-    let fits = |source: &&Source| {
+    let fits = |source: &&ReadableBlock| {
         let Some(Ok((file, offset))) = source.whole() else {
             return false;
         };

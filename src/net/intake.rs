@@ -5,11 +5,11 @@
 //! after it come with one call.
 
 use super::Happened;
-use super::asked::Asked;
+use super::given_up::GivenUp;
 use super::outbox::broken;
 use super::trace::{Told, Tracer};
 use crate::protocol::Block;
-use crate::protocol::peer::decoder::{Decoder, Rules, Step};
+use crate::protocol::peer::decoder::{Decoded, Decoder, WireRules};
 use crate::protocol::peer::message::PIECE_HEAD;
 use crate::protocol::peer::{Message, WireBlock};
 use crate::storage::slot::{Arrival, BlockSlot, Landed, Landing, Match, Revoked, Trouble, put};
@@ -34,7 +34,7 @@ const GULP: usize = 2048;
 
 /// What one turn of reading came to.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Heard {
+pub(super) struct ReadTurn {
     /// Bytes that came.
     pub(super) bytes: usize,
     /// Whether a message or a payload was finished.
@@ -57,7 +57,7 @@ pub(super) struct Intake<'a> {
     /// Bytes of an unknown message still to be passed over.
     skip: u32,
     spares: Vec<Spare>,
-    asked: Asked,
+    given_up: GivenUp,
     finished: bool,
 }
 
@@ -72,7 +72,7 @@ struct Spare {
 impl<'a> Intake<'a> {
     pub(super) fn new(
         landing: &'a mut Landing,
-        rules: Rules,
+        rules: WireRules,
         address: SocketAddr,
         trace: Option<Tracer>,
     ) -> Intake<'a> {
@@ -87,7 +87,7 @@ impl<'a> Intake<'a> {
             need: 4,
             skip: 0,
             spares: Vec::new(),
-            asked: Asked::default(),
+            given_up: GivenUp::default(),
             finished: false,
         }
     }
@@ -99,8 +99,8 @@ impl<'a> Intake<'a> {
         most: usize,
         now: Instant,
         told: &mut Vec<Happened>,
-    ) -> Result<Heard, Farewell> {
-        let mut heard = Heard::default();
+    ) -> Result<ReadTurn, Farewell> {
+        let mut heard = ReadTurn::default();
         self.finished = false;
         let mut words = 0;
         while heard.bytes < most.min(TURN) && words < WORDS && told.len() < BATCH {
@@ -169,7 +169,7 @@ impl<'a> Intake<'a> {
     pub(super) fn revoke(&mut self, block: Block, told: &mut Vec<Happened>) -> bool {
         match self.landing.revoke(block) {
             Some(Revoked::Waiting(slot)) => {
-                self.asked.add(WireBlock::from(block));
+                self.given_up.add(WireBlock::from(block));
                 told.push(Happened::Returned(slot));
                 true
             }
@@ -209,7 +209,7 @@ impl<'a> Intake<'a> {
         };
         let asked = self.spares.swap_remove(at).bytes.is_none();
         if asked {
-            self.asked.add(WireBlock::from(block));
+            self.given_up.add(WireBlock::from(block));
         }
         asked
     }
@@ -283,15 +283,15 @@ impl<'a> Intake<'a> {
                 continue;
             }
             match self.decoder.step(rest) {
-                Ok(Step::Need(bytes)) => {
+                Ok(Decoded::Need(bytes)) => {
                     self.need = bytes;
                     break;
                 }
-                Ok(Step::Message { message, used }) => {
+                Ok(Decoded::Message { message, used }) => {
                     at += used;
                     self.heard(message, told);
                 }
-                Ok(Step::Payload { block, used }) => {
+                Ok(Decoded::Payload { block, used }) => {
                     at += used;
                     self.begin(block)?;
                     let came = (head.len() - at).min(block.length as usize);
@@ -301,7 +301,7 @@ impl<'a> Intake<'a> {
                         at += came;
                     }
                 }
-                Ok(Step::Skip { used, skip }) => {
+                Ok(Decoded::Skip { used, skip }) => {
                     at += used;
                     self.skip = skip;
                 }
@@ -322,20 +322,20 @@ impl<'a> Intake<'a> {
             Message::Choke if !self.fast => {
                 self.deaf = true;
                 for slot in self.landing.take_waiting() {
-                    self.asked.add(WireBlock::from(slot.block()));
+                    self.given_up.add(WireBlock::from(slot.block()));
                     told.push(Happened::Returned(slot));
                 }
-                let asked = &mut self.asked;
+                let given_up = &mut self.given_up;
                 self.spares.retain(|spare| {
                     if spare.bytes.is_none() {
-                        asked.add(WireBlock::from(spare.block));
+                        given_up.add(WireBlock::from(spare.block));
                     }
                     spare.bytes.is_some()
                 });
             }
             // The answer to a cancel, if there was one, and nobody else's business: a request made again
             // meanwhile stands.
-            Message::Reject(block) if self.asked.take(*block) => return,
+            Message::Reject(block) if self.given_up.take(*block) => return,
             Message::Reject(block) => {
                 let refused = self.landing.refuse(*block);
                 told.extend(refused.map(Happened::Returned));
@@ -376,7 +376,7 @@ impl<'a> Intake<'a> {
             }
             Some(at) => return Err(other_length(self.spares[at].block.length())),
             None => {
-                let asked = self.asked.take(block);
+                let asked = self.given_up.take(block);
                 self.landing.begin_nowhere(block.length, asked);
             }
         }
@@ -437,7 +437,7 @@ mod tests {
     use std::io::Write;
     use std::net::TcpListener;
 
-    const RULES: Rules = Rules {
+    const RULES: WireRules = WireRules {
         fast: true,
         extended: true,
         pieces: 3,

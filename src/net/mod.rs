@@ -11,10 +11,10 @@
 //! coordinator --Vec<Command> + wake-up--> peer thread --Report--> coordinator's inbox
 //! ```
 
-mod asked;
 mod bundle;
 mod deadlines;
 mod dial;
+mod given_up;
 mod greeting;
 mod intake;
 pub mod listen;
@@ -27,7 +27,7 @@ pub mod trace;
 use crate::protocol::InfoHash;
 use crate::protocol::peer::{Message, PeerId};
 use crate::protocol::{Block, Geometry};
-use crate::storage::slot::{BlockSlot, Source, StorageError};
+use crate::storage::slot::{BlockSlot, ReadableBlock, StorageError};
 use crate::swarm::event::{Farewell, Flow, Greeting, PeerKey};
 
 /// What a peer thread is told to do. Commands of one batch are carried out in order.
@@ -48,7 +48,7 @@ pub enum Command {
     /// Forget a spare: cancel it if it has not come, drop it if it has.
     Discard(Block),
     /// Send a piece message with this block.
-    Serve(Source),
+    Serve(ReadableBlock),
     /// Forget a `Serve` that has not begun. Where the peer speaks the fast extension, say so with a reject.
     Withhold(Block),
     /// Where the rate is limited: so many bytes may pass, if they do so soon.

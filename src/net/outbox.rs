@@ -10,7 +10,7 @@ use crate::protocol::Block;
 use crate::protocol::geometry::BLOCK_LENGTH;
 use crate::protocol::peer::message::PIECE_HEAD;
 use crate::protocol::peer::{Message, WireBlock};
-use crate::storage::slot::{Source, StorageError};
+use crate::storage::slot::{ReadableBlock, StorageError};
 use crate::swarm::event::{Farewell, Slowness};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -48,7 +48,7 @@ pub(super) struct Outbox {
     words: Vec<u8>,
     /// How much of `words` has left.
     left: usize,
-    serves: VecDeque<Source>,
+    serves: VecDeque<ReadableBlock>,
     sending: Option<Sending>,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Outbox {
 enum Sending {
     /// From one file, by `sendfile`.
     Plain {
-        source: Source,
+        source: ReadableBlock,
         head: [u8; PIECE_HEAD],
         sent: usize,
     },
@@ -106,7 +106,7 @@ impl Outbox {
     }
 
     /// Queues a block.
-    pub(super) fn serve(&mut self, source: Source) {
+    pub(super) fn serve(&mut self, source: ReadableBlock) {
         self.serves.push_back(source);
     }
 
@@ -272,7 +272,7 @@ impl Outbox {
 
 impl Sending {
     /// Nothing has left yet, so a file that cannot be opened or is too short costs only this block.
-    fn begin(source: Source) -> Result<Sending, (Block, StorageError)> {
+    fn begin(source: ReadableBlock) -> Result<Sending, (Block, StorageError)> {
         let block = source.block;
         let head = bundle::head(&source);
         let fail = |error| (block, error);
@@ -374,7 +374,7 @@ fn send(socket: &TcpStream, bytes: &[u8], flags: SendFlags) -> Result<usize, Int
 /// system cannot do that.
 fn send_file(
     socket: &TcpStream,
-    source: &Source,
+    source: &ReadableBlock,
     done: usize,
     room: usize,
 ) -> Result<Option<usize>, Interruption> {

@@ -22,7 +22,7 @@ use super::meter::{Meter, Metered};
 use super::outbox::{Outbox, broken};
 use super::trace::{Told, Tracer};
 use super::{Command, Happened, Introduction, Report, dial as dialling};
-use crate::protocol::peer::decoder::Rules;
+use crate::protocol::peer::decoder::WireRules;
 use crate::protocol::peer::{Message, WireBlock};
 use crate::storage::slot::{Landing, MapBudget};
 use crate::swarm::event::{Farewell, Flow, Greeting, PeerKey};
@@ -190,7 +190,7 @@ fn converse(
     surroundings: &Surroundings,
     kit: &mut Kit,
 ) -> Life {
-    let rules = Rules {
+    let rules = WireRules {
         fast: greeting.fast,
         extended: greeting.extended,
         pieces: introduction.geometry.pieces(),

@@ -1,9 +1,9 @@
 //! The microscope: every wire message in words a learner understands.
 //!
 //! ```
-//! use ropewalk::net::trace::{self, Style, Told};
+//! use ropewalk::net::trace::{self, TraceStyle, Told};
 //! use ropewalk::protocol::peer::Message;
-//! let (tracer, thread) = trace::start(Box::new(std::io::stderr()), Style::Words).unwrap();
+//! let (tracer, thread) = trace::start(Box::new(std::io::stderr()), TraceStyle::Words).unwrap();
 //! tracer.heard("127.0.0.1:6881".parse().unwrap(), Told::Message(Message::Unchoke));
 //! thread.finish().unwrap();
 //! ```
@@ -44,7 +44,7 @@ pub enum Told {
 
 /// How a trace is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
+pub enum TraceStyle {
     /// A line a message, aligned, for people.
     Words,
     /// A JSON object a line, for programs.
@@ -62,7 +62,7 @@ pub struct Tracer {
 /// Where messages go.
 #[derive(Debug, Clone)]
 enum Out {
-    Lines(Sender<Entry>),
+    Lines(Sender<TraceEntry>),
     Tap(Sender<Overheard>),
 }
 
@@ -95,13 +95,13 @@ pub fn tap() -> (Tracer, Receiver<Overheard>) {
 /// The thread that writes the trace.
 #[derive(Debug)]
 pub struct TraceThread {
-    lines: Sender<Entry>,
+    lines: Sender<TraceEntry>,
     ended: Receiver<io::Result<()>>,
 }
 
 /// Starts the thread that writes a trace to `out`. Times are counted from now. When `out` cannot be
 /// written any more, the trace ends, and [`TraceThread::finish`] tells why.
-pub fn start(out: Box<dyn Write + Send>, style: Style) -> io::Result<(Tracer, TraceThread)> {
+pub fn start(out: Box<dyn Write + Send>, style: TraceStyle) -> io::Result<(Tracer, TraceThread)> {
     // Bound: QUEUE lines; what does not fit is dropped and counted.
     let (lines, inbox) = bounded(QUEUE);
     // Bound: one, the thread ends once.
@@ -135,13 +135,13 @@ impl Tracer {
     fn note(&self, peer: SocketAddr, heard: bool, told: Told) {
         let full = match &self.out {
             Out::Lines(lines) => {
-                let line = Line {
+                let line = TraceLine {
                     time: self.start.elapsed(),
                     peer,
                     heard,
                     shown: Shown::of(&told, heard),
                 };
-                let sent = lines.try_send(Entry::Line(Box::new(line)));
+                let sent = lines.try_send(TraceEntry::Line(Box::new(line)));
                 sent.is_err_and(|error| error.is_full())
             }
             Out::Tap(tap) => {
@@ -165,20 +165,20 @@ impl TraceThread {
     /// seconds at most, should its output be stuck.
     pub fn finish(self) -> io::Result<()> {
         // Fails where the thread has ended already, and then its outcome waits.
-        let _ = self.lines.send_timeout(Entry::End, PATIENCE);
+        let _ = self.lines.send_timeout(TraceEntry::End, PATIENCE);
         let stuck = |_| Err(io::ErrorKind::TimedOut.into());
         self.ended.recv_timeout(PATIENCE).unwrap_or_else(stuck)
     }
 }
 
 #[derive(Debug)]
-enum Entry {
-    Line(Box<Line>),
+enum TraceEntry {
+    Line(Box<TraceLine>),
     End,
 }
 
 #[derive(Debug)]
-struct Line {
+struct TraceLine {
     time: Duration,
     peer: SocketAddr,
     heard: bool,
@@ -186,12 +186,12 @@ struct Line {
 }
 
 fn write(
-    inbox: &Receiver<Entry>,
+    inbox: &Receiver<TraceEntry>,
     mut out: impl Write,
-    style: Style,
+    style: TraceStyle,
     dropped: &AtomicU64,
 ) -> io::Result<()> {
-    while let Ok(Entry::Line(line)) = inbox.recv() {
+    while let Ok(TraceEntry::Line(line)) = inbox.recv() {
         writeln!(out, "{}", line.text(style))?;
         say_dropped(&mut out, style, line.time, dropped)?;
         if inbox.is_empty() {
@@ -203,7 +203,7 @@ fn write(
 
 fn say_dropped(
     out: &mut impl Write,
-    style: Style,
+    style: TraceStyle,
     time: Duration,
     dropped: &AtomicU64,
 ) -> io::Result<()> {
@@ -211,22 +211,22 @@ fn say_dropped(
     let time = time.as_secs_f64();
     match style {
         _ if count == 0 => Ok(()),
-        Style::Words => writeln!(
+        TraceStyle::Words => writeln!(
             out,
             "{time:>10.3}  … {count} messages are not shown: the output is too slow"
         ),
-        Style::Json => {
+        TraceStyle::Json => {
             let object = serde_json::json!({"event": "dropped", "time": time, "messages": count});
             writeln!(out, "{object}")
         }
     }
 }
 
-impl Line {
-    fn text(&self, style: Style) -> String {
+impl TraceLine {
+    fn text(&self, style: TraceStyle) -> String {
         match style {
-            Style::Words => self.words(),
-            Style::Json => self.json(),
+            TraceStyle::Words => self.words(),
+            TraceStyle::Json => self.json(),
         }
     }
 
@@ -238,9 +238,9 @@ impl Line {
             let space = if fields.is_empty() { "" } else { " " };
             // Writing to a string cannot fail.
             let _ = match value {
-                Value::Number(number) => write!(fields, "{space}{key}={number}"),
-                Value::Text(text) => write!(fields, "{space}{key}={}", escape(text)),
-                Value::Flag(flag) => write!(fields, "{space}{key}={flag}"),
+                FieldValue::Number(number) => write!(fields, "{space}{key}={number}"),
+                FieldValue::Text(text) => write!(fields, "{space}{key}={}", escape(text)),
+                FieldValue::Flag(flag) => write!(fields, "{space}{key}={flag}"),
             };
         }
         let (peer, name) = (self.peer.to_string(), self.shown.name);
@@ -259,10 +259,10 @@ impl Line {
         object.insert("name".into(), self.shown.name.into());
         for (key, value) in &self.shown.fields {
             let value = match value {
-                Value::Number(number) => (*number).into(),
+                FieldValue::Number(number) => (*number).into(),
                 // Escaped here as on the screen: many a program prints what it reads.
-                Value::Text(text) => escape(text).to_string().into(),
-                Value::Flag(flag) => (*flag).into(),
+                FieldValue::Text(text) => escape(text).to_string().into(),
+                FieldValue::Flag(flag) => (*flag).into(),
             };
             object.insert((*key).into(), value);
         }
@@ -274,20 +274,20 @@ impl Line {
 #[derive(Debug, PartialEq)]
 struct Shown {
     name: &'static str,
-    fields: Vec<(&'static str, Value)>,
+    fields: Vec<(&'static str, FieldValue)>,
     words: String,
 }
 
 #[derive(Debug, PartialEq)]
-enum Value {
+enum FieldValue {
     Number(u64),
     Text(String),
     Flag(bool),
 }
 
-impl From<u32> for Value {
-    fn from(number: u32) -> Value {
-        Value::Number(number.into())
+impl From<u32> for FieldValue {
+    fn from(number: u32) -> FieldValue {
+        FieldValue::Number(number.into())
     }
 }
 
@@ -322,9 +322,12 @@ impl Shown {
                 or_nothing(&known)
             ),
             fields: vec![
-                ("client", Value::Text(client)),
-                ("extensions", Value::Text(known.join(","))),
-                ("info_hash", Value::Text(handshake.info_hash.to_string())),
+                ("client", FieldValue::Text(client)),
+                ("extensions", FieldValue::Text(known.join(","))),
+                (
+                    "info_hash",
+                    FieldValue::Text(handshake.info_hash.to_string()),
+                ),
             ],
         }
     }
@@ -334,28 +337,32 @@ impl Shown {
         let Some(handshake) = ExtensionHandshake::decode(payload) else {
             return Shown {
                 name,
-                fields: vec![("id", Value::Number(0))],
+                fields: vec![("id", FieldValue::Number(0))],
                 words: "introduces itself in a way we cannot read".into(),
             };
         };
-        let mut fields = vec![("id", Value::Number(0))];
-        let mut put = |key, value: Option<Value>| fields.extend(value.map(|value| (key, value)));
-        put("client", handshake.client.map(Value::Text));
+        let mut fields = vec![("id", FieldValue::Number(0))];
+        let mut put =
+            |key, value: Option<FieldValue>| fields.extend(value.map(|value| (key, value)));
+        put("client", handshake.client.map(FieldValue::Text));
         put("port", handshake.listen_port.map(|it| u32::from(it).into()));
-        put("reqq", handshake.reqq.map(Value::from));
-        put("metadata_size", handshake.metadata_size.map(Value::from));
+        put("reqq", handshake.reqq.map(FieldValue::from));
+        put(
+            "metadata_size",
+            handshake.metadata_size.map(FieldValue::from),
+        );
         put(
             "yourip",
-            handshake.yourip.map(|ip| Value::Text(ip.to_string())),
+            handshake.yourip.map(|ip| FieldValue::Text(ip.to_string())),
         );
         put(
             "upload_only",
-            handshake.upload_only.then_some(Value::Flag(true)),
+            handshake.upload_only.then_some(FieldValue::Flag(true)),
         );
         let names: Vec<_> = handshake.messages.keys().map(String::as_str).collect();
         put(
             "messages",
-            (!names.is_empty()).then(|| Value::Text(names.join(","))),
+            (!names.is_empty()).then(|| FieldValue::Text(names.join(","))),
         );
         Shown {
             name,
@@ -373,7 +380,7 @@ fn or_nothing(known: &[&str]) -> String {
     }
 }
 
-fn fields(message: &Message) -> Vec<(&'static str, Value)> {
+fn fields(message: &Message) -> Vec<(&'static str, FieldValue)> {
     let block = |block: &WireBlock| {
         vec![
             ("piece", block.piece.into()),
@@ -386,8 +393,8 @@ fn fields(message: &Message) -> Vec<(&'static str, Value)> {
             vec![("piece", (*piece).into())]
         }
         Message::Bitfield(bits) => vec![
-            ("pieces", Value::Number(count(bits))),
-            ("bytes", Value::Number(bits.len() as u64)),
+            ("pieces", FieldValue::Number(count(bits))),
+            ("bytes", FieldValue::Number(bits.len() as u64)),
         ],
         Message::Request(it) | Message::Piece(it) | Message::Cancel(it) | Message::Reject(it) => {
             block(it)
@@ -395,7 +402,7 @@ fn fields(message: &Message) -> Vec<(&'static str, Value)> {
         Message::Port { port } => vec![("port", u32::from(*port).into())],
         Message::Extended { id, payload } => vec![
             ("id", u32::from(*id).into()),
-            ("bytes", Value::Number(payload.len() as u64)),
+            ("bytes", FieldValue::Number(payload.len() as u64)),
         ],
         _ => Vec::new(),
     }
@@ -475,7 +482,7 @@ mod tests {
     }
 
     /// Everything the trace of `messages` (heard or said) writes, as lines.
-    fn traced(style: Style, messages: &[(bool, Told)]) -> Vec<String> {
+    fn traced(style: TraceStyle, messages: &[(bool, Told)]) -> Vec<String> {
         // Bound: the thread writes at most one chunk a message, and one at the end.
         let (sender, receiver) = bounded(messages.len() + 1);
         let (tracer, thread) = start(Box::new(Pipe(sender)), style).unwrap();
@@ -506,7 +513,7 @@ mod tests {
 
     #[test]
     fn a_request_reads_like_a_sentence() {
-        let lines = traced(Style::Words, &[(true, message(request()))]);
+        let lines = traced(TraceStyle::Words, &[(true, message(request()))]);
         let after_time = lines[0].trim_start().split_once("  ").unwrap().1;
         let words: Vec<_> = after_time.split("  ").map(str::trim).collect();
         let words: Vec<_> = words.into_iter().filter(|it| !it.is_empty()).collect();
@@ -525,7 +532,7 @@ mod tests {
     #[test]
     fn a_handshake_names_client_and_torrent() {
         let handshake = Handshake::new(InfoHash([0xab; 20]), PeerId::new([0; 12]));
-        let lines = traced(Style::Words, &[(false, Told::Handshake(handshake))]);
+        let lines = traced(TraceStyle::Words, &[(false, Told::Handshake(handshake))]);
         let hash = "ab".repeat(20);
         assert!(lines[0].contains("->  handshake"), "{}", lines[0]);
         assert!(lines[0].contains("client=ropewalk 0.1 extensions=fast,extended"));
@@ -537,7 +544,7 @@ mod tests {
     #[test]
     fn json_lines_hold_the_fields() {
         let lines = traced(
-            Style::Json,
+            TraceStyle::Json,
             &[
                 (true, message(request())),
                 (false, message(Message::HaveAll)),
@@ -573,7 +580,7 @@ mod tests {
         };
         let bits = Message::Bitfield([0xff, 0x80].into());
         let lines = traced(
-            Style::Words,
+            TraceStyle::Words,
             &[(true, message(bits)), (true, message(theirs))],
         );
         assert!(lines[0].ends_with("has 9 pieces so far"), "{}", lines[0]);
@@ -616,7 +623,7 @@ mod tests {
             },
         ];
         let told: Vec<_> = all.iter().map(|it| (true, message(it.clone()))).collect();
-        let lines = traced(Style::Words, &told);
+        let lines = traced(TraceStyle::Words, &told);
         assert_eq!(lines.len(), all.len());
         for (line, one) in lines.iter().zip(&all) {
             assert!(line.contains(&format!("<-  {}", one.name())), "{line}");
@@ -629,7 +636,7 @@ mod tests {
         // Bound: the receiver is gone before anything is sent.
         let (sender, receiver) = bounded(1);
         drop(receiver);
-        let (tracer, thread) = start(Box::new(Pipe(sender)), Style::Words).unwrap();
+        let (tracer, thread) = start(Box::new(Pipe(sender)), TraceStyle::Words).unwrap();
         for _ in 0..3 * QUEUE {
             tracer.heard(peer(), message(Message::Choke));
         }
@@ -641,7 +648,7 @@ mod tests {
     fn a_slow_output_loses_lines_says_so_and_delays_nobody() {
         // Bound: no room at all: the writer waits until the test reads.
         let (sender, receiver) = bounded(0);
-        let (tracer, thread) = start(Box::new(Pipe(sender)), Style::Words).unwrap();
+        let (tracer, thread) = start(Box::new(Pipe(sender)), TraceStyle::Words).unwrap();
         let many = 3 * QUEUE;
         for _ in 0..many {
             tracer.heard(peer(), message(Message::Choke));
@@ -664,7 +671,7 @@ mod tests {
             .write(true)
             .open("/dev/full")
             .unwrap();
-        let (tracer, thread) = start(Box::new(full), Style::Words).unwrap();
+        let (tracer, thread) = start(Box::new(full), TraceStyle::Words).unwrap();
         let peer = "127.0.0.1:6881".parse().unwrap();
         tracer.heard(peer, Told::Message(Message::Unchoke));
         let error = thread.finish().unwrap_err();

@@ -4,8 +4,8 @@
 //! whose keys are byte strings in sorted order.
 //!
 //! ```
-//! use ropewalk::protocol::bencode::{Limits, Value, decode};
-//! let document = decode(b"d3:cow3:moo4:spaml1:ai-1eee", Limits::MESSAGE).unwrap();
+//! use ropewalk::protocol::bencode::{DecodeLimits, Value, decode};
+//! let document = decode(b"d3:cow3:moo4:spaml1:ai-1eee", DecodeLimits::MESSAGE).unwrap();
 //! let root = document.root().as_dict().unwrap();
 //! assert_eq!(root.get(b"cow").unwrap().as_bytes(), Some(&b"moo"[..]));
 //! assert_eq!(root.get(b"spam").unwrap().raw(), b"l1:ai-1ee");
@@ -26,27 +26,27 @@ pub use value::{Value, encode_int, encode_string};
 
 /// What a decoder may be made to do by its input. Both are checked while decoding, before memory grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct DecodeLimits {
     /// Lists and dictionaries open at the same time.
     pub depth: usize,
     /// Items in all, keys counted. Each takes 12 bytes of memory.
     pub items: usize,
 }
 
-impl Limits {
+impl DecodeLimits {
     /// For .torrent files and info dictionaries. The file tree of a hybrid nests as deep as its folders
     /// and five levels more.
-    pub const FILE: Limits = Limits {
+    pub const FILE: DecodeLimits = DecodeLimits {
         depth: 64,
         items: 2_000_000,
     };
     /// For tracker answers: 200 peers in the old dictionary form take some 1,500 items, full scrapes more.
-    pub const TRACKER: Limits = Limits {
+    pub const TRACKER: DecodeLimits = DecodeLimits {
         depth: 8,
         items: 50_000,
     };
     /// For what peers send each other.
-    pub const MESSAGE: Limits = Limits {
+    pub const MESSAGE: DecodeLimits = DecodeLimits {
         depth: 8,
         items: 1_000,
     };
@@ -89,10 +89,10 @@ pub enum Problem {
     /// A string longer than what is left of the input.
     #[error("a string of {0} bytes runs past the end")]
     StringPastEnd(u64),
-    /// Nested deeper than [`Limits::depth`].
+    /// Nested deeper than [`DecodeLimits::depth`].
     #[error("nested more than {0} levels deep")]
     TooDeep(usize),
-    /// More items than [`Limits::items`].
+    /// More items than [`DecodeLimits::items`].
     #[error("more than {0} items")]
     TooManyItems(usize),
     /// Something follows the root where nothing may.
@@ -121,7 +121,7 @@ pub enum Oddity {
 }
 
 /// Decodes one item that is the whole input.
-pub fn decode(input: &[u8], limits: Limits) -> Result<Document<'_>, DecodeError> {
+pub fn decode(input: &[u8], limits: DecodeLimits) -> Result<Document<'_>, DecodeError> {
     let document = decode_prefix(input, limits)?;
     match document.rest().len() {
         0 => Ok(document),
@@ -130,7 +130,7 @@ pub fn decode(input: &[u8], limits: Limits) -> Result<Document<'_>, DecodeError>
 }
 
 /// Decodes one item at the start of the input; [`Document::rest`] is what follows it.
-pub fn decode_prefix(input: &[u8], limits: Limits) -> Result<Document<'_>, DecodeError> {
+pub fn decode_prefix(input: &[u8], limits: DecodeLimits) -> Result<Document<'_>, DecodeError> {
     if u32::try_from(input.len()).is_err() {
         return fail(0, Problem::TooLong(input.len()));
     }
@@ -174,7 +174,7 @@ struct Open {
 
 struct Decoder<'a> {
     input: &'a [u8],
-    limits: Limits,
+    limits: DecodeLimits,
     at: usize,
     spans: Vec<Span>,
     open: Vec<Open>,
@@ -443,7 +443,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn problem(input: &[u8]) -> (usize, Problem) {
-        let error = decode(input, Limits::FILE).unwrap_err();
+        let error = decode(input, DecodeLimits::FILE).unwrap_err();
         (error.at, error.problem)
     }
 
@@ -478,7 +478,7 @@ mod tests {
         #[test]
         fn what_was_encoded_decodes_to_the_same(original in any_value()) {
             let bytes = original.encode();
-            let document = decode(&bytes, Limits::FILE).unwrap();
+            let document = decode(&bytes, DecodeLimits::FILE).unwrap();
             prop_assert_eq!(value(document.root()), original);
             prop_assert_eq!(document.root().raw(), &bytes[..]);
             prop_assert_eq!(document.oddity(), None);
@@ -487,7 +487,7 @@ mod tests {
         #[test]
         fn any_bytes_give_a_value_or_an_error(bytes in prop::collection::vec(
             prop_oneof![Just(b'd'), Just(b'l'), Just(b'i'), Just(b'e'), Just(b':'), Just(b'1'), any::<u8>()], 0..60)) {
-            if let Ok(document) = decode_prefix(&bytes, Limits::FILE) {
+            if let Ok(document) = decode_prefix(&bytes, DecodeLimits::FILE) {
                 // Strict syntax: only the order of keys may differ from the canonical form.
                 prop_assert_eq!(document.root().raw().len() + document.rest().len(), bytes.len());
                 if document.oddity().is_none() {
@@ -500,7 +500,7 @@ mod tests {
         fn every_truncation_is_refused(original in any_value()) {
             let bytes = original.encode();
             for length in 0..bytes.len() {
-                prop_assert!(decode(&bytes[..length], Limits::FILE).is_err());
+                prop_assert!(decode(&bytes[..length], DecodeLimits::FILE).is_err());
             }
         }
     }
@@ -508,7 +508,7 @@ mod tests {
     #[test]
     fn a_string_past_the_end_is_refused() {
         assert_eq!(
-            decode(b"d4:infod4:name400:abc", Limits::FILE)
+            decode(b"d4:infod4:name400:abc", DecodeLimits::FILE)
                 .unwrap_err()
                 .to_string(),
             "byte 14: a string of 400 bytes runs past the end"
@@ -528,7 +528,7 @@ mod tests {
 
     #[test]
     fn integers_have_one_spelling_each() {
-        let int = |input: &[u8]| decode(input, Limits::FILE).unwrap().root().as_int();
+        let int = |input: &[u8]| decode(input, DecodeLimits::FILE).unwrap().root().as_int();
         assert_eq!(int(b"i0e"), Some(0));
         assert_eq!(int(b"i-3e"), Some(-3));
         assert_eq!(int(b"i9223372036854775807e"), Some(i64::MAX));
@@ -558,22 +558,22 @@ mod tests {
 
     #[test]
     fn unsorted_and_repeated_keys_are_taken_and_reported() {
-        let unsorted = decode(b"d1:bi1e1:ai2ee", Limits::FILE).unwrap();
+        let unsorted = decode(b"d1:bi1e1:ai2ee", DecodeLimits::FILE).unwrap();
         assert_eq!(unsorted.oddity(), Some(Oddity::Unsorted { at: 7 }));
-        let repeated = decode(b"ld1:ai1e1:ai2eee", Limits::FILE).unwrap();
+        let repeated = decode(b"ld1:ai1e1:ai2eee", DecodeLimits::FILE).unwrap();
         assert_eq!(repeated.oddity(), Some(Oddity::Repeated { at: 8 }));
         let list = repeated.root().as_list().unwrap().next().unwrap();
         let first = list.as_dict().unwrap().get(b"a").unwrap();
         assert_eq!(first.as_int(), Some(1));
         // Keys of different dictionaries are not compared.
-        let nested = decode(b"d1:bd1:ai1ee1:cle1:di0ee", Limits::FILE).unwrap();
+        let nested = decode(b"d1:bd1:ai1ee1:cle1:di0ee", DecodeLimits::FILE).unwrap();
         assert_eq!(nested.oddity(), None);
     }
 
     #[test]
     fn trailing_bytes_are_refused_or_handed_back() {
         assert_eq!(problem(b"de\n"), (2, Problem::Trailing(1)));
-        let document = decode_prefix(b"d8:msg_typei1eeRAW", Limits::MESSAGE).unwrap();
+        let document = decode_prefix(b"d8:msg_typei1eeRAW", DecodeLimits::MESSAGE).unwrap();
         assert_eq!(document.rest(), b"RAW");
     }
 
@@ -581,13 +581,13 @@ mod tests {
     fn nesting_is_limited_and_needs_no_stack() {
         let on_a_small_stack = || {
             let millions = vec![b'l'; 5_000_000];
-            let limits = Limits::FILE;
+            let limits = DecodeLimits::FILE;
             assert_eq!(problem(&millions), (64, Problem::TooDeep(64)));
             assert_eq!(
                 problem(&b"d1:a".repeat(1_000_000)),
                 (256, Problem::TooDeep(64))
             );
-            let boundless = Limits {
+            let boundless = DecodeLimits {
                 depth: usize::MAX,
                 items: 2_000_000,
             };
@@ -608,8 +608,8 @@ mod tests {
 
     #[test]
     fn items_are_limited() {
-        let limits = Limits { depth: 8, items: 3 };
-        assert!(decode(b"lleli1ee", Limits::FILE).is_err());
+        let limits = DecodeLimits { depth: 8, items: 3 };
+        assert!(decode(b"lleli1ee", DecodeLimits::FILE).is_err());
         assert!(decode(b"li1ei2ee", limits).is_ok());
         let error = decode(b"li1ei2ei3ee", limits).unwrap_err();
         assert_eq!((error.at, error.problem), (7, Problem::TooManyItems(3)));
@@ -617,7 +617,7 @@ mod tests {
 
     #[test]
     fn values_of_one_kind_are_not_taken_for_another() {
-        let document = decode(b"li1e1:xlede2:\xff\xfee", Limits::FILE).unwrap();
+        let document = decode(b"li1e1:xlede2:\xff\xfee", DecodeLimits::FILE).unwrap();
         let items: Vec<Item> = document.root().as_list().unwrap().collect();
         let kinds = |item: &Item| {
             (

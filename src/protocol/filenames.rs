@@ -128,26 +128,26 @@ fn clip(text: &str, bytes: usize) -> &str {
 /// its folder. Time too: a name that is taken remembers how far its numbers have been tried.
 #[derive(Debug, Default)]
 pub struct Names {
-    taken: BTreeMap<Place, Taken>,
+    taken: BTreeMap<NameInFolder, TakenName>,
     /// Where a file has the name that a folder would have had: the folder that stands in.
-    stand_ins: BTreeMap<Place, (FolderNumber, String)>,
+    stand_ins: BTreeMap<NameInFolder, (FolderNumber, String)>,
     folders: FolderNumber,
 }
 
 type FolderNumber = u32;
 
 /// A name in a folder.
-type Place = (FolderNumber, Box<str>);
+type NameInFolder = (FolderNumber, Box<str>);
 
 #[derive(Debug)]
-struct Taken {
-    by: Owner,
+struct TakenName {
+    by: NameOwner,
     /// The last number tried to tell another one of this name apart.
     tried: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Owner {
+enum NameOwner {
     Branch(FolderNumber),
     Leaf,
 }
@@ -189,12 +189,12 @@ impl Names {
 
     /// The folder `name` in `parent`, or another where a file has the name.
     fn folder(&mut self, parent: FolderNumber, name: String) -> (FolderNumber, String) {
-        let wanted: Place = (parent, name.as_str().into());
+        let wanted: NameInFolder = (parent, name.as_str().into());
         let mut tried = match self.taken.get(&wanted) {
             None => return (self.new_folder(wanted), name),
             Some(taken) => match taken.by {
-                Owner::Branch(number) => return (number, name),
-                Owner::Leaf => taken.tried,
+                NameOwner::Branch(number) => return (number, name),
+                NameOwner::Leaf => taken.tried,
             },
         };
         if let Some(instead) = self.stand_ins.get(&wanted) {
@@ -203,28 +203,28 @@ impl Names {
         let instead = loop {
             tried += 1;
             let candidate = numbered(&name, tried);
-            let place: Place = (parent, candidate.as_str().into());
+            let place: NameInFolder = (parent, candidate.as_str().into());
             match self.taken.get(&place).map(|taken| taken.by) {
                 None => break (self.new_folder(place), candidate),
-                Some(Owner::Branch(number)) => break (number, candidate),
-                Some(Owner::Leaf) => {}
+                Some(NameOwner::Branch(number)) => break (number, candidate),
+                Some(NameOwner::Leaf) => {}
             }
         };
         self.stand_ins.insert(wanted, instead.clone());
         instead
     }
 
-    fn new_folder(&mut self, place: Place) -> FolderNumber {
+    fn new_folder(&mut self, place: NameInFolder) -> FolderNumber {
         self.folders += 1;
-        let by = Owner::Branch(self.folders);
-        self.taken.insert(place, Taken { by, tried: 0 });
+        let by = NameOwner::Branch(self.folders);
+        self.taken.insert(place, TakenName { by, tried: 0 });
         self.folders
     }
 
     /// A name for a file in `parent` that nothing else has.
     fn file(&mut self, parent: FolderNumber, name: String) -> String {
-        let leaf = || Taken {
-            by: Owner::Leaf,
+        let leaf = || TakenName {
+            by: NameOwner::Leaf,
             tried: 0,
         };
         let mut tried = match self.taken.entry((parent, name.as_str().into())) {

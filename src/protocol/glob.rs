@@ -39,11 +39,11 @@ pub enum GlobError {
 enum Element {
     /// `**`
     AnyFolders,
-    Name(Vec<Part>),
+    Name(Vec<Token>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum Token {
     /// `*`
     AnyRun,
     /// `?`
@@ -108,30 +108,30 @@ impl Element {
         let mut letters = text.chars();
         while let Some(letter) = letters.next() {
             parts.push(match letter {
-                '*' => Part::AnyRun,
-                '?' => Part::AnyOne,
+                '*' => Token::AnyRun,
+                '?' => Token::AnyOne,
                 '[' => {
                     let (set, rest) = set(letters.as_str())?;
                     letters = rest.chars();
                     set
                 }
-                '\\' => Part::This(letters.next().ok_or(GlobError::OpenEscape)?),
-                plain => Part::This(plain),
+                '\\' => Token::This(letters.next().ok_or(GlobError::OpenEscape)?),
+                plain => Token::This(plain),
             });
         }
         Ok(Element::Name(parts))
     }
 
-    fn fits_name(parts: &[Part], name: &str) -> bool {
+    fn fits_name(parts: &[Token], name: &str) -> bool {
         let letters = name.chars().collect::<Vec<_>>();
         fits(
             parts,
             &letters,
-            |part| *part == Part::AnyRun,
+            |part| *part == Token::AnyRun,
             |part, letter| match part {
-                Part::AnyRun | Part::AnyOne => true,
-                Part::This(this) => this == letter,
-                Part::Set { ranges, inside } => {
+                Token::AnyRun | Token::AnyOne => true,
+                Token::This(this) => this == letter,
+                Token::Set { ranges, inside } => {
                     let mut ranges = ranges.iter();
                     ranges.any(|(from, to)| (from..=to).contains(&letter)) == *inside
                 }
@@ -141,7 +141,7 @@ impl Element {
 }
 
 /// Reads a set up to and with its `]`, which may also be its first letter; and what is behind it.
-fn set(text: &str) -> Result<(Part, &str), GlobError> {
+fn set(text: &str) -> Result<(Token, &str), GlobError> {
     let outside = text.strip_prefix(['!', '^']);
     let mut rest = outside.unwrap_or(text);
     let mut ranges = Vec::new();
@@ -164,7 +164,7 @@ fn set(text: &str) -> Result<(Part, &str), GlobError> {
         ranges.push((from, to));
     }
     let inside = outside.is_none();
-    Ok((Part::Set { ranges, inside }, &rest[1..]))
+    Ok((Token::Set { ranges, inside }, &rest[1..]))
 }
 
 /// Whether `pattern` fits all of `text`. Where it fails, the last star takes one more: earlier stars

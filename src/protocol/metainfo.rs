@@ -19,7 +19,7 @@ mod hybrid;
 pub use addresses::{Unusable, tracker_address, webseed_address};
 pub use compose::Draft;
 
-use super::bencode::{self, DecodeError, Dict, Item, Limits};
+use super::bencode::{self, DecodeError, DecodeLimits, Dict, Item};
 use super::digest::{self, Digest, InfoHash};
 use super::filenames::{self, PathError};
 use super::geometry::{Geometry, GeometryError, PieceIndex};
@@ -222,7 +222,7 @@ pub enum MetainfoError {
 impl Metainfo {
     /// Reads a whole .torrent file. Memory is a small multiple of `bytes`; see [`METAINFO_BYTES_MAX`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
-        let document = bencode::decode_prefix(bytes, Limits::FILE)?;
+        let document = bencode::decode_prefix(bytes, DecodeLimits::FILE)?;
         let mut oddities = Oddities::default();
         if let Some(oddity) = document.oddity() {
             oddities.add(|| oddity.to_string());

@@ -1,8 +1,8 @@
 //! Creation, tracker and seed in one: what the command `share` does.
 //!
 //! ```text
-//! let stall = Stall::open(&setup)?;                  // ports are taken before hours of hashing
-//! let work = Creation::start(path, Settings { trackers: stall.trackers(), .. }, threads)?;
+//! let stall = Stall::open(&venue)?;                  // ports are taken before hours of hashing
+//! let work = Creation::start(path, TorrentSettings { trackers: stall.trackers(), .. }, threads)?;
 //! let hashed = work.hashed()?;
 //! let share = stall.take_in(&work.finish()?, hashed, sharing);
 //! let client = share.start(settings)?;               // when it has announced, others may come:
@@ -17,7 +17,7 @@
 pub mod addresses;
 
 use crate::client::{Client, Role, Settings, Sharing, StartError, Task};
-use crate::create::Torrent;
+use crate::create::TorrentFile;
 use crate::net::listen::{Listener, reaches_itself};
 use crate::protocol::metainfo::Metainfo;
 use crate::protocol::selection::Selection;
@@ -41,7 +41,7 @@ const INTERVAL: Duration = Duration::from_secs(300);
 
 /// Where to share.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Setup {
+pub struct Venue {
     /// Serve on this address alone; `None`: on all, IPv4 and IPv6.
     pub bind: Option<IpAddr>,
     /// The port of the seed; `None`: the first free one of 6881 to 6889, else any. 0: any.
@@ -72,7 +72,7 @@ pub enum OpenError {
 /// A place to share from: the ports are taken, nothing is there yet.
 #[derive(Debug)]
 pub struct Stall {
-    setup: Setup,
+    venue: Venue,
     addresses: Addresses,
     tracker: Running,
     /// Keeps the seed's port until the seed is there.
@@ -81,14 +81,14 @@ pub struct Stall {
 
 impl Stall {
     /// Takes the ports and starts a tracker that serves nobody yet.
-    pub fn open(setup: &Setup) -> Result<Stall, OpenError> {
+    pub fn open(venue: &Venue) -> Result<Stall, OpenError> {
         // Every address of IPv6 is every address: the tracker's sockets serve both families, the seed's then do.
-        let setup = Setup {
-            bind: setup.bind.filter(|bind| *bind != Ipv6Addr::UNSPECIFIED),
-            ..*setup
+        let venue = Venue {
+            bind: venue.bind.filter(|bind| *bind != Ipv6Addr::UNSPECIFIED),
+            ..*venue
         };
-        let addresses = Addresses::of_this_machine(setup.bind);
-        let address = next_door(&setup, &addresses);
+        let addresses = Addresses::of_this_machine(venue.bind);
+        let address = next_door(&venue, &addresses);
         match reaches_itself(address) {
             // That it is not ours is told with the port.
             Err(error) if error.kind() != io::ErrorKind::AddrNotAvailable => {
@@ -97,10 +97,10 @@ impl Stall {
             _ => {}
         }
         let listen =
-            || Listener::open(setup.port, setup.bind).map_err(|error| no_port(&setup, &error));
-        let track = || start_tracker(&setup, addresses.chosen);
+            || Listener::open(venue.port, venue.bind).map_err(|error| no_port(&venue, &error));
+        let track = || start_tracker(&venue, addresses.chosen);
         // Who was given no port takes another than the one that the other was given.
-        let (listener, tracker) = if setup.port.is_none() && setup.tracker_port.is_some() {
+        let (listener, tracker) = if venue.port.is_none() && venue.tracker_port.is_some() {
             let tracker = track()?;
             (listen()?, tracker)
         } else {
@@ -108,7 +108,7 @@ impl Stall {
         };
         Ok(Stall {
             tracker,
-            setup,
+            venue,
             addresses,
             listener,
         })
@@ -133,7 +133,7 @@ impl Stall {
     }
 
     /// The torrent is made: the tracker serves it and hands it out.
-    pub fn take_in(self, torrent: &Torrent, hashed: Hashed, sharing: Sharing) -> Share {
+    pub fn take_in(self, torrent: &TorrentFile, hashed: Hashed, sharing: Sharing) -> Share {
         let info_hash = torrent.metainfo.info_hash;
         let path = format!("/{info_hash}.torrent");
         self.tracker.admit(info_hash);
@@ -174,7 +174,7 @@ impl Stall {
         let Some(port) = self.tracker.udp().first().map(SocketAddr::port) else {
             return Vec::new();
         };
-        let ip = next_door(&self.setup, &self.addresses);
+        let ip = next_door(&self.venue, &self.addresses);
         vec![vec![format!("udp://{}", SocketAddr::new(ip, port))]]
     }
 }
@@ -214,7 +214,7 @@ impl Share {
     pub fn start(self, settings: Settings) -> Result<(Client, Counter), StartError> {
         let settings = Settings {
             port: Some(self.stall.listener.port()),
-            bind: self.stall.setup.bind,
+            bind: self.stall.venue.bind,
             ..settings
         };
         drop(self.stall.listener);
@@ -235,17 +235,17 @@ impl Counter {
 }
 
 /// The address at which our own seed finds the tracker: the loopback's where the tracker listens there.
-fn next_door(setup: &Setup, addresses: &Addresses) -> IpAddr {
-    match setup.bind.filter(|bind| !bind.is_unspecified()) {
+fn next_door(venue: &Venue, addresses: &Addresses) -> IpAddr {
+    match venue.bind.filter(|bind| !bind.is_unspecified()) {
         Some(only) => only,
         None if addresses.chosen.is_ipv6() => Ipv6Addr::LOCALHOST.into(),
         None => Ipv4Addr::LOCALHOST.into(),
     }
 }
 
-fn no_port(setup: &Setup, error: &io::Error) -> StartError {
+fn no_port(venue: &Venue, error: &io::Error) -> StartError {
     let cause = error.to_string();
-    match (setup.bind, setup.port) {
+    match (venue.bind, venue.port) {
         (Some(address), _) if error.kind() == io::ErrorKind::AddrNotAvailable => {
             StartError::Bind { address, cause }
         }
@@ -257,9 +257,9 @@ fn no_port(setup: &Setup, error: &io::Error) -> StartError {
 }
 
 /// The tracker, on one port for HTTP and UDP unless that is any.
-fn start_tracker(setup: &Setup, known_as: IpAddr) -> Result<Running, tracker::StartError> {
+fn start_tracker(venue: &Venue, known_as: IpAddr) -> Result<Running, tracker::StartError> {
     let on = |port| {
-        let at = SocketAddr::new(setup.bind.unwrap_or(Ipv6Addr::UNSPECIFIED.into()), port);
+        let at = SocketAddr::new(venue.bind.unwrap_or(Ipv6Addr::UNSPECIFIED.into()), port);
         tracker::start(tracker::Setup {
             http: vec![at],
             udp: vec![at],
@@ -269,7 +269,7 @@ fn start_tracker(setup: &Setup, known_as: IpAddr) -> Result<Running, tracker::St
             ..tracker::Setup::default()
         })
     };
-    if let Some(port) = setup.tracker_port {
+    if let Some(port) = venue.tracker_port {
         return on(port);
     }
     for port in TRACKER_PORTS {
@@ -297,12 +297,12 @@ mod tests {
         };
         // Where another test or program has all of them, the seed takes any.
         let port = (6881..=6889).find(|port| free(*port)).unwrap_or(0);
-        let setup = Setup {
+        let venue = Venue {
             bind: Some(HERE),
             port: None,
             tracker_port: Some(port),
         };
-        let stall = Stall::open(&setup).unwrap();
+        let stall = Stall::open(&venue).unwrap();
         assert_ne!(stall.listener.port(), stall.tracker.http()[0].port());
     }
 
@@ -310,22 +310,22 @@ mod tests {
     fn a_port_that_is_taken_is_told_before_anything_is_hashed() {
         let taken = std::net::TcpListener::bind((HERE, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
-        let setup = Setup {
+        let venue = Venue {
             bind: Some(HERE),
             port: Some(0),
             tracker_port: Some(0),
         };
-        let seed = Setup {
+        let seed = Venue {
             port: Some(port),
-            ..setup
+            ..venue
         };
         let error = Stall::open(&seed).unwrap_err();
         assert!(
             matches!(error, OpenError::Client(StartError::Port { port: it, .. }) if it == port)
         );
-        let tracker = Setup {
+        let tracker = Venue {
             tracker_port: Some(port),
-            ..setup
+            ..venue
         };
         let error = Stall::open(&tracker).unwrap_err();
         assert!(
@@ -333,9 +333,9 @@ mod tests {
                 if address.port() == port),
             "{error}"
         );
-        let foreign = Setup {
+        let foreign = Venue {
             bind: Some(Ipv4Addr::new(192, 0, 2, 7).into()),
-            ..setup
+            ..venue
         };
         let error = Stall::open(&foreign).unwrap_err();
         assert!(matches!(error, OpenError::Client(StartError::Bind { .. })));
@@ -343,12 +343,12 @@ mod tests {
 
     #[test]
     fn every_address_of_ipv6_is_every_address_for_the_seed_too() {
-        let setup = Setup {
+        let venue = Venue {
             bind: Some(Ipv6Addr::UNSPECIFIED.into()),
             port: Some(0),
             tracker_port: Some(0),
         };
-        let stall = Stall::open(&setup).unwrap();
+        let stall = Stall::open(&venue).unwrap();
         for port in [stall.listener.port(), stall.tracker.http()[0].port()] {
             std::net::TcpStream::connect((HERE, port)).unwrap();
         }
@@ -356,13 +356,13 @@ mod tests {
 
     #[test]
     fn the_tiers_name_the_address_that_others_reach() {
-        let setup = Setup {
+        let venue = Venue {
             bind: Some(Ipv6Addr::LOCALHOST.into()),
             port: Some(0),
             tracker_port: Some(0),
         };
         // A machine without IPv6 has nothing to show here.
-        let Ok(stall) = Stall::open(&setup) else {
+        let Ok(stall) = Stall::open(&venue) else {
             return;
         };
         let (http, udp) = (stall.tracker.http()[0], stall.tracker.udp()[0]);

@@ -39,7 +39,7 @@ pub(super) struct Room {
 
 /// What is to be made room for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Order<'a> {
+pub(super) struct Allocation<'a> {
     pub(super) layout: &'a Layout,
     /// Pieces that are there already, or not wanted.
     pub(super) have: &'a Bitfield,
@@ -58,7 +58,7 @@ struct Undo {
 }
 
 /// Makes the room.
-pub(super) fn make_room(order: Order) -> Result<Room, StorageError> {
+pub(super) fn make_room(order: Allocation) -> Result<Room, StorageError> {
     let mut undo = Undo::default();
     let outcome = order.carry_out(&mut undo);
     if outcome.is_err() {
@@ -67,7 +67,7 @@ pub(super) fn make_room(order: Order) -> Result<Room, StorageError> {
     outcome
 }
 
-impl Order<'_> {
+impl Allocation<'_> {
     fn carry_out(self, undo: &mut Undo) -> Result<Room, StorageError> {
         let needed = self.needed()?;
         super::reach::create_root(self.layout.folder(), &mut undo.made)?;

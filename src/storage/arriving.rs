@@ -48,7 +48,7 @@ impl Destination {
 
 /// What one read brought, before accounts are settled.
 #[derive(Default)]
-pub(super) struct Taken {
+pub(super) struct Unsettled {
     /// Bytes of the payload under way.
     pub(super) payload: usize,
     pub(super) bytes: usize,
@@ -58,11 +58,11 @@ pub(super) struct Taken {
     pub(super) behind: Sorted,
 }
 
-impl Taken {
-    pub(super) fn failed(error: StorageError) -> Taken {
-        Taken {
+impl Unsettled {
+    pub(super) fn failed(error: StorageError) -> Unsettled {
+        Unsettled {
             failure: Some(error),
-            ..Taken::default()
+            ..Unsettled::default()
         }
     }
 }

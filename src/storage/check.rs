@@ -76,22 +76,22 @@ const CHUNK: usize = 128 * 1024;
 /// The checker's thread, at work until this is dropped.
 #[derive(Debug)]
 pub struct Checker {
-    jobs: Option<Sender<Asked>>,
+    jobs: Option<Sender<Queued>>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// A piece in the queue.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct Queued {
     job: CheckJob,
     at: Instant,
 }
 
-impl Asked {
+impl Queued {
     /// A piece that is asked about now.
-    pub(crate) fn now(job: CheckJob) -> Asked {
+    pub(crate) fn now(job: CheckJob) -> Queued {
         let at = Instant::now();
-        Asked { job, at }
+        Queued { job, at }
     }
 }
 
@@ -118,7 +118,7 @@ impl Checker {
     /// Queues a piece. Never waits.
     pub fn ask(&self, job: CheckJob) {
         if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(Asked::now(job)); // a checker that has ended answers nothing, as it said through `tell`
+            let _ = jobs.send(Queued::now(job)); // a checker that has ended answers nothing, as it said through `tell`
         }
     }
 }
@@ -170,7 +170,7 @@ pub(crate) fn at_once(descriptors: u64) -> usize {
 }
 
 /// [`work`], with a second thread beside it while a full batch waits that this one cannot take.
-fn lead<T>(queue: &Receiver<Asked>, at_once: usize, mut tell: T)
+fn lead<T>(queue: &Receiver<Queued>, at_once: usize, mut tell: T)
 where
     T: FnMut(CheckDone) -> bool + Clone + Send,
 {
@@ -197,11 +197,11 @@ where
 }
 
 /// Takes full batches as long as there are any.
-fn help(queue: &Receiver<Asked>, at_once: usize, mut tell: impl FnMut(CheckDone) -> bool) {
+fn help(queue: &Receiver<Queued>, at_once: usize, mut tell: impl FnMut(CheckDone) -> bool) {
     let mut reader = Reader::new(at_once);
     let mut batch = Vec::with_capacity(at_once);
     while queue.len() >= at_once {
-        batch.extend(queue.try_iter().take(at_once).map(|asked| asked.job));
+        batch.extend(queue.try_iter().take(at_once).map(|queued| queued.job));
         if !reader.check_all(&mut batch, &mut tell) {
             return;
         }
@@ -210,7 +210,7 @@ fn help(queue: &Receiver<Asked>, at_once: usize, mut tell: impl FnMut(CheckDone)
 
 /// Takes jobs until there will be no more, up to `at_once` side by side.
 pub(crate) fn work(
-    queue: &Receiver<Asked>,
+    queue: &Receiver<Queued>,
     at_once: usize,
     mut tell: impl FnMut(CheckDone) -> bool,
 ) {
@@ -221,7 +221,7 @@ pub(crate) fn work(
 
 /// Waits for jobs until there are `most`, or the first has waited long enough, or one must not wait.
 /// What is there already is taken in any case. False where there will be no more.
-fn gather(queue: &Receiver<Asked>, most: usize, batch: &mut Vec<CheckJob>) -> bool {
+fn gather(queue: &Receiver<Queued>, most: usize, batch: &mut Vec<CheckJob>) -> bool {
     let Ok(first) = queue.recv() else {
         return false;
     };
@@ -234,7 +234,7 @@ fn gather(queue: &Receiver<Asked>, most: usize, batch: &mut Vec<CheckJob>) -> bo
         } else {
             queue.try_recv().ok()
         };
-        let Some(Asked { job, .. }) = next else {
+        let Some(Queued { job, .. }) = next else {
             break;
         };
         may_wait &= job.may_wait;
@@ -562,13 +562,13 @@ mod tests {
         let layout = Author::single("one", 16_384, 200_000).layout(folder.path());
         let (ask, queue) = crossbeam_channel::unbounded(); // Bound: the jobs below.
         let send = |number: u32, may_wait| {
-            let asked = Asked::now(CheckJob {
+            let queued = Queued::now(CheckJob {
                 may_wait,
                 ..job(&layout, number)
             });
             // None of them has been patient for so long that the clock would matter here.
-            let at = asked.at + Duration::from_secs(600);
-            ask.send(Asked { at, ..asked }).unwrap();
+            let at = queued.at + Duration::from_secs(600);
+            ask.send(Queued { at, ..queued }).unwrap();
         };
         let mut batch = Vec::new();
         let mut take = || {
@@ -583,13 +583,13 @@ mod tests {
         send(7, false);
         assert_eq!(take(), 1);
         send(8, true);
-        let long_ago = Asked::now(job(&layout, 9));
+        let long_ago = Queued::now(job(&layout, 9));
         let at = long_ago.at - 2 * PATIENCE;
         let job = CheckJob {
             may_wait: true,
             ..long_ago.job
         };
-        ask.send(Asked { job, at }).unwrap();
+        ask.send(Queued { job, at }).unwrap();
         drop(ask);
         assert_eq!(take(), 2, "nobody will come any more");
         assert!(!gather(&queue, 4, &mut Vec::new()));

@@ -53,11 +53,11 @@ impl Hashed {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::storage::survey::{self, Found, Rules};
+    use crate::storage::survey::{self, Found, SurveyRules};
     use crate::storage::test_torrent::Author;
     use std::sync::Arc;
 
-    const SEED: Rules = Rules {
+    const SEED: SurveyRules = SurveyRules {
         writable: false,
         check: false,
         overwrite: false,

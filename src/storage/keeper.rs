@@ -12,14 +12,14 @@
 //! Every job but `Close` may follow the one before only when that was answered. The record never claims
 //! more than what is on disk: data is synced first, the record is written after that.
 
-use super::allocate::{self, Order};
+use super::allocate::{self, Allocation};
 use super::layout::Layout;
 use super::move_in::MoveIn;
 use super::reach;
 use super::record::{Claim, FileFacts, PartRecord, Record, RecordError};
 use super::record_file::RecordFile;
 use super::slot::{StorageError, StorageTrouble};
-use super::survey::{self, Found, Rules, Survey};
+use super::survey::{self, Found, Survey, SurveyRules};
 use super::sync::{Sync, Unsynced};
 use crate::protocol::PieceIndex;
 use crate::protocol::bitfield::Bitfield;
@@ -39,7 +39,7 @@ pub enum Job {
         /// The torrent's files.
         layout: Arc<Layout>,
         /// How to judge.
-        rules: Rules,
+        rules: SurveyRules,
     },
     /// Make folders, files and room for what is missing and wanted, bring what lies aside and is wanted
     /// now into its files, and note in the record that work has begun.
@@ -237,7 +237,7 @@ fn not_surveyed() -> StorageError {
 }
 
 /// Takes the record and looks what is there.
-fn begin(layout: Arc<Layout>, rules: Rules) -> Result<(Kept, Survey), StorageError> {
+fn begin(layout: Arc<Layout>, rules: SurveyRules) -> Result<(Kept, Survey), StorageError> {
     let mut made = Vec::new();
     if rules.writable {
         reach::create_root(layout.folder(), &mut made)?;
@@ -341,7 +341,7 @@ impl Kept {
         move_in.pieces().for_each(|piece| {
             settled.clear(piece);
         });
-        let room = allocate::make_room(Order {
+        let room = allocate::make_room(Allocation {
             layout: &next,
             have: &settled,
             overwrite,
@@ -515,12 +515,12 @@ mod tests {
     use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
     use std::path::Path;
 
-    const GET: Rules = Rules {
+    const GET: SurveyRules = SurveyRules {
         writable: true,
         check: false,
         overwrite: false,
     };
-    const SEED: Rules = Rules {
+    const SEED: SurveyRules = SurveyRules {
         writable: false,
         ..GET
     };
@@ -562,7 +562,7 @@ mod tests {
             carry_out(&mut self.tasks, 0, job, &AtomicBool::new(false))
         }
 
-        fn survey(&mut self, rules: Rules) -> Result<Survey, StorageError> {
+        fn survey(&mut self, rules: SurveyRules) -> Result<Survey, StorageError> {
             let layout = self.layout.clone();
             match self.ask(Job::Survey { layout, rules }) {
                 Outcome::Surveyed(outcome) => {
@@ -1028,7 +1028,7 @@ mod tests {
             assert_eq!((survey.flaws, survey.warnings), (vec![], vec![]));
             desk.close();
         }
-        let everything = Rules { check: true, ..GET };
+        let everything = SurveyRules { check: true, ..GET };
         let survey = desk.survey(everything).unwrap();
         assert!(survey.trusted.is_empty() && survey.unsure.is_full());
         desk.close();
@@ -1334,7 +1334,7 @@ mod tests {
         assert!(survey.unsure.is_full());
         desk.close();
 
-        let force = Rules {
+        let force = SurveyRules {
             overwrite: true,
             ..GET
         };
@@ -1673,7 +1673,7 @@ mod tests {
         sparse.set_len(1 << 19).unwrap();
         std::fs::create_dir(&layout.files()[1].path).unwrap();
         let have = Bitfield::new(layout.geometry());
-        let order = Order {
+        let order = Allocation {
             layout: &layout,
             have: &have,
             overwrite: false,

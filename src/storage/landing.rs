@@ -14,7 +14,7 @@
 //! A slot is prepared (overwritten with zeros) only while it waits in `slots`, before a byte of its block has
 //! come: the block under way is taken out of there first, so zeros never follow payload.
 
-use super::arriving::{Arriving, Destination, Taken};
+use super::arriving::{Arriving, Destination, Unsettled};
 use super::positional::{why_unbacked, write_at};
 use super::slot::{BlockSlot, StorageError};
 use super::volley::{Sorted, Volley};
@@ -200,11 +200,11 @@ impl Landing {
             return Arrival::default();
         };
         current.mapped = false;
-        let taken = Taken {
+        let taken = Unsettled {
             payload: bytes.len(),
             bytes: bytes.len(),
             failure: current.store(bytes).err(),
-            ..Taken::default()
+            ..Unsettled::default()
         };
         self.settle_accounts(current, taken)
     }
@@ -333,7 +333,7 @@ impl Landing {
 
     /// Puts the payload under way back, or finishes it and those that followed, according to what a read
     /// brought.
-    fn settle_accounts(&mut self, mut current: Arriving, taken: Taken) -> Arrival {
+    fn settle_accounts(&mut self, mut current: Arriving, taken: Unsettled) -> Arrival {
         current.received += taken.payload as u32;
         let mut arrival = Arrival {
             bytes: taken.bytes,
@@ -390,7 +390,7 @@ impl Landing {
         other: &mut Vec<u8>,
         most: usize,
         now: Instant,
-    ) -> io::Result<Taken> {
+    ) -> io::Result<Unsettled> {
         let rest = (current.total - current.received) as usize;
         if let Destination::Slot(slot) = &current.destination
             && current.mapped
@@ -404,15 +404,15 @@ impl Landing {
                     let expected = self.slots.range(self.next.min(self.slots.len())..);
                     let mut volley = Volley::aim(expected.clone(), window, file, ahead);
                     return match volley.receive(window, socket, (at, rest)) {
-                        Err(error) if Errno::from_io_error(&error) == Some(Errno::FAULT) => {
-                            Ok(Taken::failed(why_unbacked(file, offset, length as usize)))
-                        }
+                        Err(error) if Errno::from_io_error(&error) == Some(Errno::FAULT) => Ok(
+                            Unsettled::failed(why_unbacked(file, offset, length as usize)),
+                        ),
                         Err(error) => Err(error),
                         Ok((0, _)) => Err(io::ErrorKind::UnexpectedEof.into()),
                         Ok((bytes, room)) => {
                             let behind = bytes.saturating_sub(rest);
                             match volley.sort(behind, expected, file, other) {
-                                Ok(behind) => Ok(Taken {
+                                Ok(behind) => Ok(Unsettled {
                                     payload: bytes.min(rest),
                                     behind,
                                     bytes,
@@ -420,13 +420,13 @@ impl Landing {
                                     failure: None,
                                 }),
                                 // Not the connection's fault.
-                                Err(error) => Ok(Taken::failed(error)),
+                                Err(error) => Ok(Unsettled::failed(error)),
                             }
                         }
                     };
                 }
                 Ok(None) => {}
-                Err(error) => return Ok(Taken::failed(error)),
+                Err(error) => return Ok(Unsettled::failed(error)),
             }
         }
         current.mapped = false;
@@ -439,7 +439,7 @@ impl Landing {
         current: &mut Arriving,
         socket: BorrowedFd<'_>,
         other: &mut Vec<u8>,
-    ) -> io::Result<Taken> {
+    ) -> io::Result<Unsettled> {
         let rest = (current.total - current.received) as usize;
         self.buffer.resize(BUFFER_LENGTH, 0);
         let mut head = [0; PIECE_HEAD];
@@ -455,7 +455,7 @@ impl Landing {
         }
         let payload = bytes.min(length);
         other.extend(&head[..bytes - payload]);
-        Ok(Taken {
+        Ok(Unsettled {
             payload,
             bytes,
             emptied: bytes < length + after,
@@ -479,7 +479,7 @@ mod tests {
     use super::super::windows::WINDOW_IDLE;
     use super::*;
     use crate::protocol::Geometry;
-    use crate::protocol::peer::{Decoder, Message, Rules, Step};
+    use crate::protocol::peer::{Decoded, Decoder, Message, WireRules};
     use std::io::Write;
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
@@ -936,7 +936,7 @@ mod tests {
 
     /// Bytes that came into memory: messages, of which the last may be the beginning of one.
     fn absorb(landing: &mut Landing, other: &mut Vec<u8>, laid: &mut Vec<Block>) {
-        let rules = Rules {
+        let rules = WireRules {
             pieces: 1,
             fast: true,
             extended: false,
@@ -944,13 +944,13 @@ mod tests {
         let mut at = 0;
         while at < other.len() {
             match Decoder::new(rules).step(&other[at..]).unwrap() {
-                Step::Payload { block, used } => {
+                Decoded::Payload { block, used } => {
                     assert!(landing.begin(block));
                     let end = other.len().min(at + used + block.length as usize);
                     take(&landing.absorb(&other[at + used..end]).landed, laid);
                     at = end;
                 }
-                Step::Message { used, .. } => at += used,
+                Decoded::Message { used, .. } => at += used,
                 _ => break,
             }
         }

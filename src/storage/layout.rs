@@ -8,11 +8,11 @@
 //!
 //! All files laid end to end make the torrent's run of bytes (BEP 3); padding files (BEP 47) count in
 //! it and are never on disk. Where not all files are wanted, bytes of the others that share a piece with
-//! a wanted one lie in the part file, which counts as one more file behind the torrent's ([`Part`]).
+//! a wanted one lie in the part file, which counts as one more file behind the torrent's ([`PartFile`]).
 
 use super::hashed::{Hashed, HashedFile};
 use super::lazy_file::{Access, LazyFile, Modified};
-use super::part::Part;
+use super::part::PartFile;
 use super::record;
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::metainfo::Metainfo;
@@ -33,7 +33,7 @@ pub struct Layout {
     files: Arc<[LaidFile]>,
     wanted: Arc<Selection>,
     wanted_pieces: Arc<Bitfield>,
-    part: Option<Part>,
+    part: Option<PartFile>,
     hashed: Option<Arc<Hashed>>,
     seen: Option<Arc<[Option<Modified>]>>,
 }
@@ -184,13 +184,13 @@ impl Layout {
         }
     }
 
-    fn part_with(&self, open: Box<[bool]>, aside: &Bitfield) -> Part {
+    fn part_with(&self, open: Box<[bool]>, aside: &Bitfield) -> PartFile {
         let runs = |piece| {
             let start = self.geometry.piece_start(piece);
             self.runs(start, u64::from(self.geometry.piece_size(piece)))
         };
         let path = self.part_path();
-        Part::new(&self.files, &self.geometry, path, open, aside, runs)
+        PartFile::new(&self.files, &self.geometry, path, open, aside, runs)
     }
 
     /// The torrent's name on the network.
@@ -231,7 +231,7 @@ impl Layout {
     }
 
     /// Whether, and which, bytes lie aside.
-    pub fn part(&self) -> Option<&Part> {
+    pub fn part(&self) -> Option<&PartFile> {
         self.part.as_ref()
     }
 

@@ -15,7 +15,7 @@ use super::lazy_file::{Access, LazyFile};
 use crate::protocol::{Block, InfoHash, PieceIndex};
 use std::sync::Arc;
 
-type Key = (InfoHash, usize);
+type FileKey = (InfoHash, usize);
 
 /// Files of fewer pieces than this are not kept open between checks.
 const PIECES_MIN: u64 = 8;
@@ -25,7 +25,7 @@ const PIECES_MIN: u64 = 8;
 pub struct OpenFiles {
     capacity: usize,
     /// The one used last stands last. A few dozen: looking through them costs less than a map.
-    handles: Vec<(Key, Arc<LazyFile>)>,
+    handles: Vec<(FileKey, Arc<LazyFile>)>,
 }
 
 impl OpenFiles {

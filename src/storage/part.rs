@@ -23,7 +23,7 @@ use std::path::PathBuf;
 
 /// Which bytes of one torrent lie in its part file, and where.
 #[derive(Debug, Clone)]
-pub struct Part {
+pub struct PartFile {
     file: LaidFile,
     open: Box<[bool]>,
     aside: Bitfield,
@@ -31,7 +31,7 @@ pub struct Part {
     starts: Box<[u64]>,
 }
 
-impl Part {
+impl PartFile {
     /// The part file at `path`. `runs` are the torrent's files under a piece. Of `aside`, pieces count
     /// that hold bytes of files that are open and of such that are not.
     pub(super) fn new<R: Iterator<Item = Run>>(
@@ -41,7 +41,7 @@ impl Part {
         open: Box<[bool]>,
         aside: &Bitfield,
         runs: impl Fn(PieceIndex) -> R,
-    ) -> Part {
+    ) -> PartFile {
         let mut end = 0;
         let starts = files.iter().map(|file| {
             let start = end;
@@ -51,7 +51,7 @@ impl Part {
             }
             start
         });
-        let mut part = Part {
+        let mut part = PartFile {
             starts: starts.collect(),
             file: LaidFile {
                 path,

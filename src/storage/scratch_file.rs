@@ -4,7 +4,7 @@
 
 use super::layout::Place;
 use super::lazy_file::{Access, LazyFile};
-use super::slot::{BlockSlot, SlotBook, Source};
+use super::slot::{BlockSlot, ReadableBlock, SlotBook};
 use crate::protocol::{Block, Geometry};
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -79,9 +79,9 @@ impl ScratchFile {
         self.book.take(block, places).unwrap()
     }
 
-    pub(crate) fn source(&self, block: Block) -> Source {
+    pub(crate) fn source(&self, block: Block) -> ReadableBlock {
         let places = self.places(block);
-        Source { block, places }
+        ReadableBlock { block, places }
     }
 
     pub(crate) fn truncate(&self, length: u64) {

@@ -54,14 +54,14 @@ impl BlockSlot {
 
 /// A block that can be read: for an upload or a check.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct ReadableBlock {
     /// Which block.
     pub block: Block,
     /// Where its bytes lie, in order.
     pub places: Vec<Place>,
 }
 
-impl Source {
+impl ReadableBlock {
     /// The file and the offset in it, where all bytes lie in one file; `None` where they do not.
     pub fn whole(&self) -> Option<Result<(&File, u64), StorageError>> {
         match self.places.as_slice() {
@@ -203,7 +203,7 @@ impl StorageTrouble {
 
 /// Where a block of the 16 KiB grid stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum SlotState {
     Free,
     Out,
     Laid,
@@ -215,7 +215,7 @@ enum State {
 pub struct SlotBook {
     geometry: Geometry,
     done: Bitfield,
-    pieces: HashMap<PieceIndex, Box<[State]>>,
+    pieces: HashMap<PieceIndex, Box<[SlotState]>>,
     /// Slots that were given out and did not come home yet.
     out: usize,
 }
@@ -235,10 +235,10 @@ impl SlotBook {
     /// already, or of a piece that is done: a block is never written after its piece was checked.
     pub fn take(&mut self, block: Block, places: Vec<Place>) -> Option<BlockSlot> {
         let state = self.state(block)?;
-        if *state != State::Free {
+        if *state != SlotState::Free {
             return None;
         }
-        *state = State::Out;
+        *state = SlotState::Out;
         self.out += 1;
         Some(BlockSlot { block, places })
     }
@@ -246,14 +246,14 @@ impl SlotBook {
     /// A slot came home and its block lies in the file.
     pub fn laid(&mut self, slot: BlockSlot) -> Block {
         self.out = self.out.saturating_sub(1);
-        self.set(slot.block, State::Laid);
+        self.set(slot.block, SlotState::Laid);
         slot.block
     }
 
     /// A slot came home unused: its block is free.
     pub fn returned(&mut self, slot: BlockSlot) -> Block {
         self.out = self.out.saturating_sub(1);
-        self.set(slot.block, State::Free);
+        self.set(slot.block, SlotState::Free);
         slot.block
     }
 
@@ -265,23 +265,23 @@ impl SlotBook {
     /// The block lies in the file since an earlier run. Nothing happens if it is out.
     pub fn mark_laid(&mut self, block: Block) {
         if let Some(state) = self.state(block)
-            && *state == State::Free
+            && *state == SlotState::Free
         {
-            *state = State::Laid;
+            *state = SlotState::Laid;
         }
     }
 
     /// Whether every block of `piece` is laid: no slot of it is out, and none can be had until `forget`.
     pub fn is_laid(&self, piece: PieceIndex) -> bool {
         let blocks = self.pieces.get(&piece);
-        blocks.is_some_and(|blocks| blocks.iter().all(|state| *state == State::Laid))
+        blocks.is_some_and(|blocks| blocks.iter().all(|state| *state == SlotState::Laid))
     }
 
     /// The laid blocks of `piece` by their number, for the record. Empty for a piece not in work.
     pub fn laid_in(&self, piece: PieceIndex) -> impl Iterator<Item = usize> + '_ {
         let blocks = self.pieces.get(&piece).map_or(&[][..], |blocks| blocks);
         let numbered = blocks.iter().enumerate();
-        numbered.filter_map(|(number, state)| (*state == State::Laid).then_some(number))
+        numbered.filter_map(|(number, state)| (*state == SlotState::Laid).then_some(number))
     }
 
     /// The pieces in work, in no order.
@@ -295,10 +295,10 @@ impl SlotBook {
         let Some(blocks) = self.pieces.get_mut(&piece) else {
             return;
         };
-        for state in blocks.iter_mut().filter(|state| **state == State::Laid) {
-            *state = State::Free;
+        for state in blocks.iter_mut().filter(|state| **state == SlotState::Laid) {
+            *state = SlotState::Free;
         }
-        if blocks.iter().all(|state| *state == State::Free) {
+        if blocks.iter().all(|state| *state == SlotState::Free) {
             self.pieces.remove(&piece);
         }
     }
@@ -309,7 +309,7 @@ impl SlotBook {
         self.pieces.remove(&piece);
     }
 
-    fn state(&mut self, block: Block) -> Option<&mut State> {
+    fn state(&mut self, block: Block) -> Option<&mut SlotState> {
         let piece = block.piece();
         let on_grid = self.geometry.block(piece, block.number()) == Some(block);
         if !on_grid || self.done.has(piece) {
@@ -317,18 +317,18 @@ impl SlotBook {
         }
         let blocks = self.geometry.blocks_in(piece);
         let states = self.pieces.entry(piece);
-        let states = states.or_insert_with(|| vec![State::Free; blocks].into());
+        let states = states.or_insert_with(|| vec![SlotState::Free; blocks].into());
         states.get_mut(block.number())
     }
 
-    fn set(&mut self, block: Block, to: State) {
+    fn set(&mut self, block: Block, to: SlotState) {
         let Some(blocks) = self.pieces.get_mut(&block.piece()) else {
             return;
         };
         if let Some(state) = blocks.get_mut(block.number()) {
             *state = to;
         }
-        if blocks.iter().all(|state| *state == State::Free) {
+        if blocks.iter().all(|state| *state == SlotState::Free) {
             self.pieces.remove(&block.piece());
         }
     }

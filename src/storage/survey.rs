@@ -91,7 +91,7 @@ pub enum Flaw {
 
 /// How the survey is to judge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
+pub struct SurveyRules {
     /// Files will be written: what is in the way is an error.
     pub writable: bool,
     /// Trust no record.
@@ -172,7 +172,7 @@ pub fn judge(
     layout: &Arc<Layout>,
     found: &[Found],
     record: Option<Record>,
-    rules: Rules,
+    rules: SurveyRules,
 ) -> Result<Survey, StorageError> {
     if rules.writable {
         refuse_what_is_in_the_way(layout, found, rules.overwrite)?;
@@ -181,7 +181,7 @@ pub fn judge(
     let flaws =
         flaws.filter_map(|(number, (file, found))| Some((number, flaw(found, file.length)?)));
     let flaws = flaws.collect();
-    let mut standing = Standing::new(layout, found, record.as_ref(), rules.check);
+    let mut standing = SortedPieces::new(layout, found, record.as_ref(), rules.check);
     standing.sort(layout, found);
     let claim = record.map(|record| record.claim);
     let mut survey = Survey {
@@ -243,7 +243,7 @@ fn refuse_what_is_in_the_way(
 }
 
 /// The pieces, sorted by what is known of them.
-struct Standing {
+struct SortedPieces {
     /// Bytes of theirs are not there at all.
     absent: Bitfield,
     /// A file of theirs is not the one the record knows.
@@ -254,10 +254,10 @@ struct Standing {
     data: bool,
 }
 
-impl Standing {
-    fn new(layout: &Layout, found: &[Found], record: Option<&Record>, check: bool) -> Standing {
+impl SortedPieces {
+    fn new(layout: &Layout, found: &[Found], record: Option<&Record>, check: bool) -> SortedPieces {
         let geometry = layout.geometry();
-        let mut standing = Standing {
+        let mut standing = SortedPieces {
             absent: Bitfield::new(geometry),
             doubted: Bitfield::new(geometry),
             trusted: Bitfield::new(geometry),

@@ -80,14 +80,14 @@ impl MapBudget {
         self.shared.refused.store(true, Ordering::Relaxed);
     }
 
-    fn claim(&self, bytes: usize) -> Option<Claim> {
+    fn claim(&self, bytes: usize) -> Option<BudgetShare> {
         self.shared
             .left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
                 left.checked_sub(bytes)
             })
             .ok()?;
-        Some(Claim {
+        Some(BudgetShare {
             shared: Arc::clone(&self.shared),
             bytes,
         })
@@ -96,12 +96,12 @@ impl MapBudget {
 
 /// A share of the budget, given back when dropped.
 #[derive(Debug)]
-struct Claim {
+struct BudgetShare {
     shared: Arc<Shared>,
     bytes: usize,
 }
 
-impl Drop for Claim {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
         self.shared.left.fetch_add(self.bytes, Ordering::Relaxed);
     }
@@ -134,7 +134,7 @@ pub(super) struct Window {
     map: MmapRaw,
     start: u64,
     // Dropped after the map: fields drop in order.
-    _claim: Claim,
+    _claim: BudgetShare,
 }
 
 impl Window {

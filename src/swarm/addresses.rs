@@ -22,7 +22,7 @@ const TURNED_AWAY_MAX: u32 = 30;
 const GOOD_VISIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum AddressState {
     /// May be dialled from this moment on.
     Waiting(Moment),
     /// Is being dialled.
@@ -38,13 +38,13 @@ enum State {
 #[derive(Debug)]
 struct Entry {
     origin: Origin,
-    state: State,
+    state: AddressState,
     failures: u32,
 }
 
 /// The address book of one torrent.
 #[derive(Debug, Default)]
-pub struct Addresses {
+pub struct AddressBook {
     entries: BTreeMap<SocketAddr, Entry>,
     banned: BTreeSet<IpAddr>,
     ourselves: BTreeSet<SocketAddr>,
@@ -53,7 +53,7 @@ pub struct Addresses {
     next: Option<Moment>,
 }
 
-impl Addresses {
+impl AddressBook {
     /// An address was told; says whether it is new and of use.
     pub fn found(&mut self, address: SocketAddr, origin: Origin, now: Moment) -> bool {
         let address = canonical(address);
@@ -67,8 +67,8 @@ impl Addresses {
         }
         if let Some(entry) = self.entries.get_mut(&address) {
             entry.origin = entry.origin.min(origin);
-            if entry.state == State::Lost {
-                entry.state = State::Waiting(now);
+            if entry.state == AddressState::Lost {
+                entry.state = AddressState::Waiting(now);
                 self.sooner(now);
             }
             return false;
@@ -78,7 +78,7 @@ impl Addresses {
         }
         let entry = Entry {
             origin,
-            state: State::Waiting(now),
+            state: AddressState::Waiting(now),
             failures: 0,
         };
         self.entries.insert(address, entry);
@@ -89,9 +89,9 @@ impl Addresses {
     /// Forgets the address that failed most, of those not in use.
     fn make_room(&mut self, origin: Origin) -> bool {
         let spare = |entry: &Entry| match entry.state {
-            State::Waiting(_) => origin == Origin::User || entry.failures > 0,
-            State::Lost => true,
-            State::Never | State::Dialling | State::Joined(_) => false,
+            AddressState::Waiting(_) => origin == Origin::User || entry.failures > 0,
+            AddressState::Lost => true,
+            AddressState::Never | AddressState::Dialling | AddressState::Joined(_) => false,
         };
         let worst = self
             .entries
@@ -114,14 +114,14 @@ impl Addresses {
         let mut due: Vec<_> = self
             .entries
             .iter()
-            .filter(|(_, entry)| matches!(entry.state, State::Waiting(at) if at <= now))
+            .filter(|(_, entry)| matches!(entry.state, AddressState::Waiting(at) if at <= now))
             .map(|(address, entry)| (entry.origin, entry.failures, rng.u32(..), *address))
             .collect();
         due.sort_unstable();
         due.truncate(room);
         let due: Vec<_> = due.into_iter().map(|(.., address)| address).collect();
         for address in &due {
-            self.set(*address, State::Dialling);
+            self.set(*address, AddressState::Dialling);
         }
         self.look_ahead();
         due
@@ -148,7 +148,7 @@ impl Addresses {
         if !self.entries.contains_key(&address) && !self.found(address, origin, now) {
             return;
         }
-        self.set(address, State::Joined(now));
+        self.set(address, AddressState::Joined(now));
         self.look_ahead();
     }
 
@@ -171,7 +171,7 @@ impl Addresses {
         let Some(entry) = self.entries.get_mut(&address) else {
             return;
         };
-        if let State::Joined(since) = entry.state
+        if let AddressState::Joined(since) = entry.state
             && now >= since + GOOD_VISIT
         {
             entry.failures = 0;
@@ -186,7 +186,7 @@ impl Addresses {
     pub fn is_us(&mut self, address: SocketAddr) {
         let address = canonical(address);
         self.ourselves.insert(address);
-        self.set(address, State::Never);
+        self.set(address, AddressState::Never);
         self.look_ahead();
     }
 
@@ -194,19 +194,19 @@ impl Addresses {
     /// a host; on the loopback each port is one.
     pub fn ban(&mut self, address: SocketAddr) {
         let address = canonical(address);
-        self.set(address, State::Never);
+        self.set(address, AddressState::Never);
         if !address.ip().is_loopback() {
             self.banned.insert(address.ip());
             let same: Vec<_> = self
                 .entries
                 .iter()
                 .filter(|(other, entry)| {
-                    other.ip() == address.ip() && matches!(entry.state, State::Waiting(_))
+                    other.ip() == address.ip() && matches!(entry.state, AddressState::Waiting(_))
                 })
                 .map(|(other, _)| *other)
                 .collect();
             for other in same {
-                self.set(other, State::Never);
+                self.set(other, AddressState::Never);
             }
         }
         self.look_ahead();
@@ -217,10 +217,10 @@ impl Addresses {
         self.banned.contains(&canonical(address).ip())
     }
 
-    fn set(&mut self, address: SocketAddr, state: State) {
+    fn set(&mut self, address: SocketAddr, state: AddressState) {
         if let Some(entry) = self.entries.get_mut(&address) {
-            self.dialling -= usize::from(entry.state == State::Dialling);
-            self.dialling += usize::from(state == State::Dialling);
+            self.dialling -= usize::from(entry.state == AddressState::Dialling);
+            self.dialling += usize::from(state == AddressState::Dialling);
             entry.state = state;
         }
     }
@@ -231,7 +231,7 @@ impl Addresses {
 
     fn look_ahead(&mut self) {
         let waits = self.entries.values().filter_map(|entry| match entry.state {
-            State::Waiting(at) => Some(at),
+            AddressState::Waiting(at) => Some(at),
             _ => None,
         });
         self.next = waits.min();
@@ -244,27 +244,27 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// When an address that failed so often may be tried again.
-fn next_try(origin: Origin, failures: u32, why: &Farewell, now: Moment) -> State {
+fn next_try(origin: Origin, failures: u32, why: &Farewell, now: Moment) -> AddressState {
     let doubling = 1u32 << failures.saturating_sub(1).min(10);
     match (why, origin) {
-        (Farewell::BothComplete | Farewell::Leaving, _) => State::Never,
+        (Farewell::BothComplete | Farewell::Leaving, _) => AddressState::Never,
         // The other connection to the same peer may end one day.
-        (Farewell::Duplicate, _) => State::Waiting(now + Duration::from_secs(300)),
+        (Farewell::Duplicate, _) => AddressState::Waiting(now + Duration::from_secs(300)),
         (Farewell::Replaced | Farewell::Useless | Farewell::NoRoom, Origin::Tracker) => {
-            State::Waiting(now + Duration::from_secs(300))
+            AddressState::Waiting(now + Duration::from_secs(300))
         }
-        (why, _) if !why.may_retry() => State::Never,
+        (why, _) if !why.may_retry() => AddressState::Never,
         // A person said there is a peer: it may be about to be started.
         (_, Origin::User) => {
-            State::Waiting(now + Duration::from_secs(u64::from(2 * doubling).min(30)))
+            AddressState::Waiting(now + Duration::from_secs(u64::from(2 * doubling).min(30)))
         }
         // Somebody is there and has no room for us, now.
         (Farewell::Closed, Origin::Tracker) if failures < TURNED_AWAY_MAX => {
-            State::Waiting(now + Duration::from_secs(u64::from(15 * doubling).min(60)))
+            AddressState::Waiting(now + Duration::from_secs(u64::from(15 * doubling).min(60)))
         }
-        (_, Origin::Tracker) if failures >= FAILURES_MAX => State::Lost,
+        (_, Origin::Tracker) if failures >= FAILURES_MAX => AddressState::Lost,
         (_, Origin::Tracker) => {
-            State::Waiting(now + Duration::from_secs(u64::from(15 * doubling).min(1800)))
+            AddressState::Waiting(now + Duration::from_secs(u64::from(15 * doubling).min(1800)))
         }
     }
 }
@@ -281,8 +281,8 @@ mod tests {
         Duration::from_secs(s)
     }
 
-    fn book() -> (Addresses, fastrand::Rng) {
-        (Addresses::default(), fastrand::Rng::with_seed(1))
+    fn book() -> (AddressBook, fastrand::Rng) {
+        (AddressBook::default(), fastrand::Rng::with_seed(1))
     }
 
     fn refused() -> Farewell {
@@ -401,7 +401,7 @@ mod tests {
 
     #[test]
     fn who_has_no_room_is_called_once_a_minute_and_who_was_lost_when_it_is_told_again() {
-        let mut book = Addresses::default();
+        let mut book = AddressBook::default();
         let mut rng = fastrand::Rng::with_seed(1);
         let (full, lost) = (address(1), address(2));
         let mut calls = [0, 0];

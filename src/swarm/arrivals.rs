@@ -269,7 +269,7 @@ impl Swarm {
             return;
         }
         peer.leaving = true;
-        peer.pipe.spares.clear();
+        peer.pipeline.spares.clear();
         peer.uploads.clear(|_| false);
         self.picker.release(key, &mut peer.current);
         self.hungry.remove(&key);
@@ -324,7 +324,7 @@ impl Swarm {
         self.forget_spares(key);
         self.picker.release(key, &mut peer.current);
         // Its thread sent all slots home before. If not, the blocks are free all the same.
-        for block in peer.pipe.drain() {
+        for block in peer.pipeline.drain() {
             if self.picker.free(block, key) {
                 self.settle_spare(block, now, actions);
             }
@@ -533,7 +533,7 @@ mod tests {
 
     #[test]
     fn a_full_table_takes_nobody_unless_somebody_is_of_no_use() {
-        let few = |setup: &mut super::super::Setup| setup.limits.peers = 2;
+        let few = |setup: &mut super::super::SwarmSetup| setup.limits.peers = 2;
         let mut scene = Scene::of(10, &[], few);
         scene.connect_seed(1);
         scene.connect(2);
@@ -547,7 +547,7 @@ mod tests {
 
     #[test]
     fn who_gives_nothing_for_two_minutes_makes_room_and_who_waits_in_our_line_stays() {
-        let few = |setup: &mut super::super::Setup| setup.limits.peers = 2;
+        let few = |setup: &mut super::super::SwarmSetup| setup.limits.peers = 2;
         let mut scene = Scene::of(10, &[0], few);
         // One that chokes us for ever, and one that wants something of ours.
         scene.connect(1);
@@ -569,7 +569,7 @@ mod tests {
 
     #[test]
     fn a_crowd_of_callers_turns_a_full_table_over_one_every_two_seconds() {
-        let few = |setup: &mut super::super::Setup| setup.limits.peers = 10;
+        let few = |setup: &mut super::super::SwarmSetup| setup.limits.peers = 10;
         let mut scene = Scene::of(10, &[], few);
         (1..=10).for_each(|key| drop(scene.connect(key)));
         let mut replaced = 0;
@@ -587,7 +587,7 @@ mod tests {
 
     #[test]
     fn of_five_places_three_are_for_callers_and_filled_slowly_where_nobody_calls() {
-        let some = |setup: &mut super::super::Setup| setup.limits.peers = 5;
+        let some = |setup: &mut super::super::SwarmSetup| setup.limits.peers = 5;
         let mut scene = Scene::of(10, &[], some);
         let addresses = (10..90).map(|key| greeting(key).address).collect();
         let origin = Origin::Tracker;
@@ -605,7 +605,7 @@ mod tests {
 
     #[test]
     fn calls_and_connections_together_stay_within_the_limit() {
-        let few = |setup: &mut super::super::Setup| setup.limits.peers = 5;
+        let few = |setup: &mut super::super::SwarmSetup| setup.limits.peers = 5;
         let mut scene = Scene::of(10, &[], few);
         scene.connect_seed(1);
         let addresses = (10..30).map(|key| greeting(key).address).collect();
@@ -620,7 +620,7 @@ mod tests {
 
     #[test]
     fn a_torrent_that_is_only_served_asks_for_nothing() {
-        let serve = |setup: &mut super::super::Setup| setup.downloads = false;
+        let serve = |setup: &mut super::super::SwarmSetup| setup.downloads = false;
         let mut scene = Scene::of(10, &[0, 1], serve);
         scene.connect(1);
         assert_eq!(scene.say(1, Message::Have { piece: 5 }), []);

@@ -93,7 +93,7 @@ impl Swarm {
     fn chokes_us(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.chokes_us = true;
-            peer.pipe.restart(now);
+            peer.pipeline.restart(now);
             self.picker.release(key, &mut peer.current);
         }
         self.hungry.remove(&key);
@@ -107,7 +107,7 @@ impl Swarm {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.chokes_us = false;
             peer.rest.lift();
-            peer.pipe.restart(now);
+            peer.pipeline.restart(now);
         }
         self.fill(key, now, actions);
     }
@@ -376,7 +376,7 @@ impl Swarm {
             peer.client = client;
         }
         if let Some(reqq) = theirs.reqq {
-            peer.pipe.set_reqq(reqq);
+            peer.pipeline.set_reqq(reqq);
         }
         // Two seeds that hide what they have would never find out that they have no use for each other.
         let both_complete = theirs.upload_only && self.spread.is_some();
@@ -720,7 +720,7 @@ mod tests {
     #[test]
     fn a_newcomer_gets_its_allowed_pieces_while_choked_and_an_established_peer_does_not() {
         let pieces: Vec<_> = (0..100).collect();
-        let narrow = |setup: &mut super::super::Setup| setup.limits.upload_slots = 1;
+        let narrow = |setup: &mut super::super::SwarmSetup| setup.limits.upload_slots = 1;
         let mut scene = Scene::of(100, &pieces, narrow);
         let greeting = scene.connect(1);
         let allowed: Vec<_> = greeting

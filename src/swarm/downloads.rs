@@ -51,7 +51,7 @@ impl Swarm {
         }
     }
 
-    /// Keeps a peer's pipe as full as it should be.
+    /// Keeps a peer's pipeline as full as it should be.
     pub(super) fn fill(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
         if self.pace.congested {
             return;
@@ -59,7 +59,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let room = peer.pipe.room_beside(self.picker.out());
+        let room = peer.pipeline.room_beside(self.picker.out());
         if !peer.may_be_asked() || room == 0 {
             self.hungry.remove(&key);
             return;
@@ -87,7 +87,7 @@ impl Swarm {
         self.picker
             .pick(asker, room, eager, now, &mut self.rng, &mut blocks);
         for block in &blocks {
-            peer.pipe.ask(*block, now);
+            peer.pipeline.ask(*block, now);
             actions.push(Action::Request {
                 peer: key,
                 block: *block,
@@ -117,7 +117,7 @@ impl Swarm {
         if !self.picker.any_free() && !self.copies_wanted(now) {
             return;
         }
-        let rate = |key: &PeerKey| self.peers.get(key).map_or(0.0, |peer| peer.pipe.rate());
+        let rate = |key: &PeerKey| self.peers.get(key).map_or(0.0, |peer| peer.pipeline.rate());
         let mut hungry: Vec<_> = self.hungry.iter().map(|key| (rate(key), *key)).collect();
         // Where little is left, who is fast has it here soonest.
         hungry.sort_by(|one, two| two.0.total_cmp(&one.0));
@@ -139,7 +139,7 @@ impl Swarm {
     ) {
         self.ledger.received(block.length(), now);
         if let Some(peer) = self.peers.get_mut(&key) {
-            peer.pipe.received(block, now);
+            peer.pipeline.received(block, now);
             peer.down.add(block.length(), now);
             peer.given += u64::from(block.length());
             peer.useful = now;
@@ -174,7 +174,7 @@ impl Swarm {
         actions: &mut Vec<Action>,
     ) {
         let peer = self.peers.get_mut(&key);
-        let asked = peer.and_then(|peer| peer.pipe.returned(block));
+        let asked = peer.and_then(|peer| peer.pipeline.returned(block));
         let ours = asked.is_none_or(|asked| !asked.is_wanted());
         self.leave_alone(key, block, ours, now, actions);
         if !self.picker.free(block, key) {
@@ -376,14 +376,14 @@ impl Swarm {
             let Some(peer) = self.peers.get_mut(&key) else {
                 continue;
             };
-            if peer.leaving || peer.pipe.is_idle() {
+            if peer.leaving || peer.pipeline.is_idle() {
                 continue;
             }
             let available = self.picker.available();
             let late = peer
-                .pipe
+                .pipeline
                 .overdue(now, |block| available.count(block.piece()) > 1);
-            if peer.pipe.is_snubbed() {
+            if peer.pipeline.is_snubbed() {
                 self.picker.release(key, &mut peer.current);
             }
             for block in late {

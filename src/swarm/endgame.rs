@@ -52,15 +52,15 @@ pub(super) struct Endgame {
 }
 
 impl Endgame {
-    /// Panics where the spares here and those in the pipes disagree.
+    /// Panics where the spares here and those in the pipelines disagree.
     pub(super) fn check_invariants(&self, peers: &BTreeMap<PeerKey, Peer>) {
         let mut count = 0;
         for (key, peer) in peers {
-            assert!(peer.pipe.spares.len() <= SPARES_MAX);
-            for spare in &peer.pipe.spares {
+            assert!(peer.pipeline.spares.len() <= SPARES_MAX);
+            for spare in &peer.pipeline.spares {
                 assert_eq!(self.spares.get(&spare.block), Some(key));
             }
-            count += peer.pipe.spares.len();
+            count += peer.pipeline.spares.len();
         }
         assert_eq!(count, self.spares.len());
     }
@@ -119,8 +119,8 @@ impl Swarm {
 
     fn may_copy(&self, key: PeerKey, now: Moment) -> bool {
         let peer = self.peers.get(&key);
-        let idle = peer.filter(|peer| may_help(peer, now) && peer.pipe.is_dry());
-        idle.is_some_and(|peer| peer.pipe.has_delivered())
+        let idle = peer.filter(|peer| may_help(peer, now) && peer.pipeline.is_dry());
+        idle.is_some_and(|peer| peer.pipeline.has_delivered())
     }
 
     fn ask_for_spare(
@@ -131,7 +131,7 @@ impl Swarm {
         actions: &mut Vec<Action>,
     ) {
         if let Some(peer) = self.peers.get_mut(&key) {
-            peer.pipe.ask_spare(block, now);
+            peer.pipeline.ask_spare(block, now);
             self.endgame.spares.insert(block, key);
             actions.push(Action::RequestSpare { peer: key, block });
         }
@@ -151,7 +151,10 @@ impl Swarm {
 
     fn oldest_out(&mut self, key: PeerKey, now: Moment) -> Option<Block> {
         let peer = self.peers.get(&key)?;
-        if !may_help(peer, now) || peer.pipe.spares.len() >= OLD_MAX || peer.pipe.room() == 0 {
+        if !may_help(peer, now)
+            || peer.pipeline.spares.len() >= OLD_MAX
+            || peer.pipeline.room() == 0
+        {
             return None;
         }
         if self.endgame.listed.is_none_or(|at| now >= at + LIST_LASTS) {
@@ -176,7 +179,7 @@ impl Swarm {
             self.endgame.old.remove(probe);
             let holding = self.peers.get(&holder);
             // Taken back, or asked anew meanwhile: it is as if it were young.
-            if holding.is_some_and(|it| it.pipe.waits_since(block) == Some(at)) {
+            if holding.is_some_and(|it| it.pipeline.waits_since(block) == Some(at)) {
                 return Some(block);
             }
         }
@@ -188,8 +191,8 @@ impl Swarm {
         let all = self.peers.values();
         let first = all.flat_map(|peer| {
             // Who serves one of many in turn takes long for each, and is not late.
-            let late = SPARE_AGE.max(peer.pipe.usual() * 2);
-            let asked = peer.pipe.asked().take(PROBES_MAX);
+            let late = SPARE_AGE.max(peer.pipeline.usual() * 2);
+            let asked = peer.pipeline.asked().take(PROBES_MAX);
             asked.filter(move |asked| now.saturating_sub(asked.at) >= late)
         });
         let mut old: Vec<_> = first
@@ -212,8 +215,8 @@ impl Swarm {
         let Some(other) = holder.and_then(|other| self.peers.get(other)) else {
             return true;
         };
-        let mut spares = other.pipe.spares.iter();
-        !other.pipe.has_delivered()
+        let mut spares = other.pipeline.spares.iter();
+        !other.pipeline.has_delivered()
             && spares
                 .any(|it| it.block == block && !it.held && now.saturating_sub(it.at) >= SPARE_AGE)
     }
@@ -221,7 +224,7 @@ impl Swarm {
     /// Whether that somebody may be `peer`: one who has delivered, where another has the spare already.
     fn wants_spare(&self, block: Block, peer: &Peer, now: Moment) -> bool {
         !self.endgame.spares.contains_key(&block)
-            || peer.pipe.has_delivered() && self.spare_is_idle(block, now)
+            || peer.pipeline.has_delivered() && self.spare_is_idle(block, now)
     }
 
     /// A spare has come: its block's slot is fetched from whoever has it.
@@ -239,11 +242,11 @@ impl Swarm {
         if peer.leaving {
             return;
         }
-        if peer.pipe.waits_since(block).is_some() {
+        if peer.pipeline.waits_since(block).is_some() {
             // It was given its slot while this was on its way to us.
             return;
         }
-        if !known || !peer.pipe.held(block, now) {
+        if !known || !peer.pipeline.held(block, now) {
             self.ledger.wasted(block.length());
             actions.push(Action::Discard { peer: key, block });
             return;
@@ -253,7 +256,7 @@ impl Swarm {
             Some(Where::Out(holder)) => {
                 let holding = self.peers.get_mut(&holder);
                 // One that is leaving sends its slots home anyway.
-                if holding.is_some_and(|it| !it.leaving && it.pipe.revoke(block, now)) {
+                if holding.is_some_and(|it| !it.leaving && it.pipeline.revoke(block, now)) {
                     let peer = holder;
                     actions.push(Action::Revoke { peer, block });
                 }
@@ -272,13 +275,13 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let mut spares = peer.pipe.spares.iter();
+        let mut spares = peer.pipeline.spares.iter();
         let good = spares.any(|spare| {
             let young = now.saturating_sub(spare.at) < SPARE_AGE;
             spare.block == block && (spare.held || young)
         });
         if good && self.picker.settle(block, key) {
-            peer.pipe.settle(block, now);
+            peer.pipeline.settle(block, now);
             self.endgame.spares.remove(&block);
             actions.push(Action::Settle { peer: key, block });
         } else {
@@ -294,11 +297,11 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let mut spares = peer.pipe.spares.iter();
+        let mut spares = peer.pipeline.spares.iter();
         if spares.any(|spare| spare.block == block && spare.held) {
             self.ledger.wasted(block.length());
         }
-        peer.pipe.drop_spare(block);
+        peer.pipeline.drop_spare(block);
         actions.push(Action::Discard { peer: key, block });
     }
 
@@ -309,7 +312,7 @@ impl Swarm {
         }
         self.endgame.spares.remove(&block);
         if let Some(peer) = self.peers.get_mut(&key) {
-            peer.pipe.drop_spare(block);
+            peer.pipeline.drop_spare(block);
         }
         true
     }
@@ -325,16 +328,16 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let patience = match peer.pipe.has_delivered() {
-            true => SPARE_PATIENCE.max(peer.pipe.usual() * 2),
+        let patience = match peer.pipeline.has_delivered() {
+            true => SPARE_PATIENCE.max(peer.pipeline.usual() * 2),
             false => SPARE_PATIENCE_FIRST,
         };
         let late = |at: Moment| late_at.is_none_or(|now| now.saturating_sub(at) >= patience);
-        let spares = peer.pipe.spares.iter();
+        let spares = peer.pipeline.spares.iter();
         let late = spares.filter(|spare| !spare.held && late(spare.at));
         let late: Vec<_> = late.map(|spare| spare.block).collect();
         if late_at.is_some() && !late.is_empty() {
-            peer.pipe.disappointed();
+            peer.pipeline.disappointed();
         }
         for block in late {
             self.discard_spare(block, actions);
@@ -351,7 +354,7 @@ impl Swarm {
 /// little, and be given again and again what others would bring.
 pub(super) fn may_help(peer: &Peer, now: Moment) -> bool {
     let waits = peer.chokes_us || peer.rest.lasts(now) || !peer.may_be_asked();
-    !waits && !peer.pipe.is_snubbed() && !peer.pipe.is_silent()
+    !waits && !peer.pipeline.is_snubbed() && !peer.pipeline.is_silent()
 }
 
 #[cfg(test)]

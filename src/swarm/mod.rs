@@ -42,7 +42,7 @@ pub mod uploads;
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::peer::PeerId;
 use crate::protocol::{Block, Geometry, InfoHash, PieceIndex};
-use addresses::Addresses;
+use addresses::AddressBook;
 use ahead::Ahead;
 use choker::Choker;
 use endgame::Endgame;
@@ -98,7 +98,7 @@ impl Default for Limits {
 
 /// What a swarm starts from.
 #[derive(Debug, Clone)]
-pub struct Setup {
+pub struct SwarmSetup {
     /// The torrent's cut.
     pub geometry: Geometry,
     /// The torrent's name on the network.
@@ -190,7 +190,7 @@ pub struct Swarm {
     picker: Picker,
     endgame: Endgame,
     moves: Moves,
-    /// Peers with room in their pipe for which nothing was to be picked.
+    /// Peers with room in their pipeline for which nothing was to be picked.
     hungry: BTreeSet<PeerKey>,
     ahead: Ahead,
     choker: Choker,
@@ -198,7 +198,7 @@ pub struct Swarm {
     /// Only where we had everything from the start.
     spread: Option<Spread>,
     suspects: Suspects,
-    addresses: Addresses,
+    addresses: AddressBook,
     news: News,
     ledger: Ledger,
     pace: Pace,
@@ -207,7 +207,7 @@ pub struct Swarm {
 
 impl Swarm {
     /// A swarm without peers. Pieces that `setup.laid` completes are checked at the first event.
-    pub fn new(setup: Setup, now: Moment) -> Swarm {
+    pub fn new(setup: SwarmSetup, now: Moment) -> Swarm {
         let mut rng = fastrand::Rng::with_seed(setup.seed);
         let geometry = setup.geometry;
         // To the picker, what is not wanted is there already, and of one that never downloads, everything.
@@ -253,7 +253,7 @@ impl Swarm {
             choker: Choker::new(setup.limits.upload_slots),
             turns: Turns::new(geometry.piece_length()),
             suspects: Suspects::default(),
-            addresses: Addresses::default(),
+            addresses: AddressBook::default(),
             news: News::new(setup.limits.have_delay),
             ledger: Ledger::default(),
             rng,
@@ -467,7 +467,7 @@ impl Swarm {
         self.endgame.check_invariants(&self.peers);
         self.moves.check_invariants();
         for (key, peer) in &self.peers {
-            for asked in peer.pipe.asked() {
+            for asked in peer.pipeline.asked() {
                 assert_eq!(
                     self.picker.place(asked.block),
                     Some(picker::Where::Out(*key)),
@@ -484,7 +484,11 @@ impl Swarm {
             }
             assert!(peer.offer.is_none_or(|piece| peer.holds.has(piece)));
         }
-        let asked: usize = self.peers.values().map(|p| p.pipe.asked().count()).sum();
+        let asked: usize = self
+            .peers
+            .values()
+            .map(|p| p.pipeline.asked().count())
+            .sum();
         assert_eq!(asked, self.picker.out());
     }
 }

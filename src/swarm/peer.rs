@@ -2,7 +2,7 @@
 
 use super::event::{Greeting, Moment};
 use super::ledger::Rate;
-use super::pipeline::Pipe;
+use super::pipeline::Pipeline;
 use super::uploads::Uploads;
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::{Geometry, PieceIndex};
@@ -195,7 +195,7 @@ pub struct Peer {
     /// It was told that we want something.
     pub wanted: bool,
     /// The requests under way to it.
-    pub pipe: Pipe,
+    pub pipeline: Pipeline,
     /// The piece it is working on for us.
     pub current: Option<PieceIndex>,
     /// Its requests.
@@ -241,7 +241,7 @@ impl Peer {
             wants_us: false,
             choked: true,
             wanted: false,
-            pipe: Pipe::default(),
+            pipeline: Pipeline::default(),
             current: None,
             uploads: Uploads::default(),
             fast_from: Vec::new(),

@@ -7,9 +7,9 @@
 //! time to measure, so until the line shows that it is full, each block that comes brings some more.
 //!
 //! ```text
-//! pipe.room()                 how many blocks to ask for now; 0 until a quarter of the depth has come
-//! pipe.asked(block, now)  ... pipe.received(block, now) or pipe.returned(block)
-//! pipe.overdue(now)           blocks to take away and ask elsewhere
+//! pipeline.room()             how many blocks to ask for now; 0 until a quarter of the depth has come
+//! pipeline.asked(block, now)  ... pipeline.received(block, now) or pipeline.returned(block)
+//! pipeline.overdue(now)       blocks to take away and ask elsewhere
 //! ```
 
 use super::event::Moment;
@@ -32,7 +32,7 @@ const DEPTH_UNTOLD: usize = 250;
 const OUT_MAX: usize = 4_096;
 /// What is asked for beyond two round trips.
 const HEADROOM: Duration = Duration::from_millis(500);
-/// What each block adds to the requests under way while the pipe opens: five times as many each round
+/// What each block adds to the requests under way while the pipeline opens: five times as many each round
 /// trip. From rates alone, the first of which says nothing, a line of 1 Gbit/s, 100 ms away, lost 60 ms more.
 const GROWTH: usize = 4;
 /// The line is full when an answer takes twice the shortest time there was, and so much more.
@@ -92,7 +92,7 @@ pub struct Spare {
 
 /// The requests under way to one peer.
 #[derive(Debug, Default)]
-pub struct Pipe {
+pub struct Pipeline {
     asked: VecDeque<Asked>,
     revoked: usize,
     /// Copies asked of this peer.
@@ -121,7 +121,7 @@ pub struct Pipe {
     silent: bool,
 }
 
-impl Pipe {
+impl Pipeline {
     /// The peer queues so many requests (`reqq`, BEP 10). 0 and nonsense are clamped.
     pub fn set_reqq(&mut self, reqq: u32) {
         self.reqq = Some((reqq as usize).clamp(1, DEPTH_MAX));
@@ -152,7 +152,7 @@ impl Pipe {
         self.room_beside(0)
     }
 
-    /// The same where `out` blocks are under way from all peers together: no pipe is deeper than what all
+    /// The same where `out` blocks are under way from all peers together: no pipeline is deeper than what all
     /// of them leave of [`OUT_MAX`]. One peer alone gets what it can use, 200 fast ones get 20 each.
     pub fn room_beside(&self, out: usize) -> usize {
         let most = OUT_MAX.saturating_sub(out).max(DEPTH_MIN);
@@ -482,7 +482,7 @@ impl Pipe {
         true
     }
 
-    /// Empties the pipe: the slots that never came home (a peer that is gone).
+    /// Empties the pipeline: the slots that never came home (a peer that is gone).
     pub fn drain(&mut self) -> impl Iterator<Item = Block> + use<> {
         self.revoked = 0;
         self.spares.clear();
@@ -511,22 +511,22 @@ mod tests {
     }
 
     /// A peer that delivers a block every `gap`, each `delay` after its request at the least.
-    fn run(pipe: &mut Pipe, delay: Duration, gap: Duration, count: u64) -> usize {
-        last_arrival(pipe, delay, gap, count);
-        pipe.depth()
+    fn run(pipeline: &mut Pipeline, delay: Duration, gap: Duration, count: u64) -> usize {
+        last_arrival(pipeline, delay, gap, count);
+        pipeline.depth()
     }
 
     /// The same; when the last block came.
-    fn last_arrival(pipe: &mut Pipe, delay: Duration, gap: Duration, count: u64) -> Moment {
+    fn last_arrival(pipeline: &mut Pipeline, delay: Duration, gap: Duration, count: u64) -> Moment {
         let all = blocks(count);
         let (mut next, mut line_free) = (0, Duration::ZERO);
         let mut due: VecDeque<(Moment, Block)> = VecDeque::new();
         let mut now = Duration::ZERO;
         loop {
-            for _ in 0..pipe.room() {
+            for _ in 0..pipeline.room() {
                 let Some(block) = all.get(next) else { break };
                 next += 1;
-                pipe.ask(*block, now);
+                pipeline.ask(*block, now);
                 line_free = line_free.max(now + delay) + gap;
                 due.push_back((line_free, *block));
             }
@@ -534,177 +534,183 @@ mod tests {
                 return now;
             };
             now = at;
-            assert!(pipe.received(block, now));
+            assert!(pipeline.received(block, now));
         }
     }
 
     #[test]
     fn a_fast_and_distant_peer_gets_deep_and_a_slow_one_stays_shallow() {
-        let mut far = Pipe::default();
+        let mut far = Pipeline::default();
         far.set_reqq(1000);
         // 16 MiB/s, 100 ms away: 102 blocks are under way on the line alone.
         let depth = run(&mut far, ms(100), Duration::from_micros(977), 5000);
         assert!((200..=1000).contains(&depth), "{depth}");
-        let mut slow = Pipe::default();
+        let mut slow = Pipeline::default();
         let depth = run(&mut slow, ms(50), ms(1600), 200);
         assert_eq!(depth, DEPTH_MIN);
     }
 
     #[test]
     fn the_pipe_opens_within_a_few_round_trips_of_a_long_fast_line() {
-        let mut pipe = Pipe::default();
-        pipe.set_reqq(2000);
+        let mut pipeline = Pipeline::default();
+        pipeline.set_reqq(2000);
         // 1 Gbit/s, 100 ms away, 256 MiB: the line alone takes 2.2 s, and a round trip until the first comes.
         let gap = Duration::from_micros(131);
-        let took = last_arrival(&mut pipe, ms(100), gap, 16_384);
+        let took = last_arrival(&mut pipeline, ms(100), gap, 16_384);
         assert!(took < gap * 16_384 + ms(300), "{took:?}");
     }
 
     #[test]
     fn a_slow_peer_is_asked_for_hardly_more_while_the_pipe_opens() {
-        let mut pipe = Pipe::default();
+        let mut pipeline = Pipeline::default();
         let all = blocks(100);
         let mut next = all.iter();
         // 10 KiB/s: each block takes 1.6 s.
         for second in 0..8u64 {
-            for _ in 0..pipe.room() {
-                pipe.ask(*next.next().unwrap(), ms(1_600 * second));
+            for _ in 0..pipeline.room() {
+                pipeline.ask(*next.next().unwrap(), ms(1_600 * second));
             }
-            let first = pipe.asked().next().unwrap().block;
-            pipe.received(first, ms(1_600 * (second + 1)));
+            let first = pipeline.asked().next().unwrap().block;
+            pipeline.received(first, ms(1_600 * (second + 1)));
         }
-        assert!(pipe.busy() <= DEPTH_FIRST + GROWTH, "{}", pipe.busy());
-        assert_eq!(pipe.depth(), DEPTH_MIN);
+        assert!(
+            pipeline.busy() <= DEPTH_FIRST + GROWTH,
+            "{}",
+            pipeline.busy()
+        );
+        assert_eq!(pipeline.depth(), DEPTH_MIN);
     }
 
     #[test]
     fn many_pipes_share_what_may_be_under_way_and_each_gets_some() {
-        let mut pipes: Vec<Pipe> = (0..200).map(|_| Pipe::default()).collect();
+        let mut pipelines: Vec<Pipeline> = (0..200).map(|_| Pipeline::default()).collect();
         let all = blocks(300);
         let mut out = 0;
         for turn in 0..200u64 {
-            for pipe in &mut pipes {
-                let room = pipe.room_beside(out);
-                all.iter().take(room).for_each(|it| pipe.ask(*it, ms(turn)));
+            for pipeline in &mut pipelines {
+                let room = pipeline.room_beside(out);
+                all.iter()
+                    .take(room)
+                    .for_each(|it| pipeline.ask(*it, ms(turn)));
                 out += room;
-                if pipe.received(all[0], ms(turn + 1)) {
+                if pipeline.received(all[0], ms(turn + 1)) {
                     out -= 1;
                 }
             }
         }
         // Each may have its few, whatever the others have.
-        assert!(out <= OUT_MAX + pipes.len() * DEPTH_MIN, "{out}");
-        let least = pipes.iter().map(Pipe::busy).min();
+        assert!(out <= OUT_MAX + pipelines.len() * DEPTH_MIN, "{out}");
+        let least = pipelines.iter().map(Pipeline::busy).min();
         assert!(least >= Some(DEPTH_MIN - 1), "{least:?}");
     }
 
     #[test]
     fn the_peers_own_limit_holds() {
-        let mut pipe = Pipe::default();
-        pipe.set_reqq(3);
-        assert_eq!(pipe.room(), 3);
-        let depth = run(&mut pipe, ms(100), Duration::from_micros(100), 2000);
+        let mut pipeline = Pipeline::default();
+        pipeline.set_reqq(3);
+        assert_eq!(pipeline.room(), 3);
+        let depth = run(&mut pipeline, ms(100), Duration::from_micros(100), 2000);
         assert_eq!(depth, 3);
-        pipe.set_reqq(0);
-        assert_eq!(pipe.depth(), 1);
+        pipeline.set_reqq(0);
+        assert_eq!(pipeline.depth(), 1);
     }
 
     #[test]
     fn requests_leave_in_runs_not_one_by_one() {
-        let mut pipe = Pipe::default();
+        let mut pipeline = Pipeline::default();
         let all = blocks(40);
         for block in &all[..32] {
-            pipe.ask(*block, ms(0));
+            pipeline.ask(*block, ms(0));
         }
         // The second answer takes so much longer that the line is full: the depth grows no more.
         for (block, at) in all[..7].iter().zip([1, 60, 60, 60, 60, 60, 60]) {
-            pipe.received(*block, ms(at));
-            assert_eq!(pipe.room(), 0);
+            pipeline.received(*block, ms(at));
+            assert_eq!(pipeline.room(), 0);
         }
-        pipe.received(all[7], ms(60));
-        assert_eq!(pipe.room(), 8);
+        pipeline.received(all[7], ms(60));
+        assert_eq!(pipeline.room(), 8);
     }
 
     #[test]
     fn a_silent_peer_is_snubbed_after_30_seconds_and_loses_what_others_have() {
-        let mut pipe = Pipe::default();
+        let mut pipeline = Pipeline::default();
         let all = blocks(8);
         for block in &all {
-            pipe.ask(*block, ms(0));
+            pipeline.ask(*block, ms(0));
         }
-        assert_eq!(pipe.overdue(ms(29_000), |_| true), []);
+        assert_eq!(pipeline.overdue(ms(29_000), |_| true), []);
         assert_eq!(
-            pipe.overdue(ms(30_000), |block| block.number() < 3),
+            pipeline.overdue(ms(30_000), |block| block.number() < 3),
             all[..3]
         );
-        assert_eq!(pipe.busy(), 5);
-        assert!(pipe.is_snubbed());
-        assert_eq!(pipe.overdue(ms(31_000), |_| true), all[3..]);
-        assert_eq!(pipe.depth(), 1);
+        assert_eq!(pipeline.busy(), 5);
+        assert!(pipeline.is_snubbed());
+        assert_eq!(pipeline.overdue(ms(31_000), |_| true), all[3..]);
+        assert_eq!(pipeline.depth(), 1);
         all.iter()
-            .for_each(|block| assert!(pipe.returned(*block).is_some()));
-        assert!(pipe.is_idle() && pipe.busy() == 0);
+            .for_each(|block| assert!(pipeline.returned(*block).is_some()));
+        assert!(pipeline.is_idle() && pipeline.busy() == 0);
     }
 
     #[test]
     fn a_long_queue_that_moves_is_not_late_and_one_that_drips_is() {
         let all = blocks(900);
         for (pause, late) in [(80, 0..=0), (20_000, 880..=897)] {
-            let mut pipe = Pipe::default();
-            all.iter().for_each(|block| pipe.ask(*block, ms(0)));
+            let mut pipeline = Pipeline::default();
+            all.iter().for_each(|block| pipeline.ask(*block, ms(0)));
             let answers = 62_000 / pause;
             for number in 0..answers {
-                pipe.received(all[number as usize], ms(pause * (number + 1)));
+                pipeline.received(all[number as usize], ms(pause * (number + 1)));
             }
-            let overdue = pipe.overdue(ms(62_000), |_| true).len();
+            let overdue = pipeline.overdue(ms(62_000), |_| true).len();
             assert!(late.contains(&overdue), "{overdue}: one in {pause} ms");
         }
     }
 
     #[test]
     fn a_request_the_peer_passed_over_is_lost_even_if_nobody_else_has_the_block() {
-        let mut pipe = Pipe::default();
+        let mut pipeline = Pipeline::default();
         let all = blocks(4);
-        all.iter().for_each(|block| pipe.ask(*block, ms(0)));
-        assert!(pipe.received(all[2], ms(10)));
-        assert_eq!(pipe.overdue(ms(29_000), |_| false), []);
-        assert_eq!(pipe.overdue(ms(30_500), |_| false), all[..2]);
+        all.iter().for_each(|block| pipeline.ask(*block, ms(0)));
+        assert!(pipeline.received(all[2], ms(10)));
+        assert_eq!(pipeline.overdue(ms(29_000), |_| false), []);
+        assert_eq!(pipeline.overdue(ms(30_500), |_| false), all[..2]);
         // The last one may still be on its way.
-        assert_eq!(pipe.overdue(ms(119_000), |_| false), []);
-        assert_eq!(pipe.overdue(ms(121_000), |_| false), all[3..]);
+        assert_eq!(pipeline.overdue(ms(119_000), |_| false), []);
+        assert_eq!(pipeline.overdue(ms(121_000), |_| false), all[3..]);
     }
 
     #[test]
     fn a_slow_peer_that_keeps_its_pace_is_not_taken_for_a_stalled_one() {
-        let mut pipe = Pipe::default();
+        let mut pipeline = Pipeline::default();
         let all = blocks(30);
         // 2 KiB/s: a block takes 8 s, four are under way, so the last waits 32 s.
         for (number, block) in all[..4].iter().enumerate() {
-            pipe.ask(*block, ms(0));
-            assert!(pipe.received(*block, ms(8_000 * (number as u64 + 1))));
+            pipeline.ask(*block, ms(0));
+            assert!(pipeline.received(*block, ms(8_000 * (number as u64 + 1))));
         }
         all[4..8]
             .iter()
-            .for_each(|block| pipe.ask(*block, ms(32_000)));
+            .for_each(|block| pipeline.ask(*block, ms(32_000)));
         for (number, block) in all[4..8].iter().enumerate() {
             let now = ms(32_000 + 8_000 * (number as u64 + 1));
-            assert_eq!(pipe.overdue(now, |_| true), []);
-            pipe.received(*block, now);
+            assert_eq!(pipeline.overdue(now, |_| true), []);
+            pipeline.received(*block, now);
         }
     }
 
     #[test]
     fn a_copy_counts_as_work_until_it_is_held() {
-        let mut pipe = Pipe::default();
+        let mut pipeline = Pipeline::default();
         let all = blocks(1);
-        pipe.ask_spare(all[0], ms(0));
-        assert_eq!(pipe.busy(), 1);
-        assert!(pipe.held(all[0], ms(10)));
-        assert!(!pipe.held(all[0], ms(10)));
-        assert_eq!(pipe.busy(), 0);
-        pipe.settle(all[0], ms(11));
-        assert!(pipe.spares.is_empty());
-        assert!(pipe.received(all[0], ms(12)));
-        assert!(pipe.is_idle());
+        pipeline.ask_spare(all[0], ms(0));
+        assert_eq!(pipeline.busy(), 1);
+        assert!(pipeline.held(all[0], ms(10)));
+        assert!(!pipeline.held(all[0], ms(10)));
+        assert_eq!(pipeline.busy(), 0);
+        pipeline.settle(all[0], ms(11));
+        assert!(pipeline.spares.is_empty());
+        assert!(pipeline.received(all[0], ms(12)));
+        assert!(pipeline.is_idle());
     }
 }

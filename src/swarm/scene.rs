@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::event::{Action, Event, Farewell, Greeting, Moment, PeerKey, Way};
-use super::{Limits, Setup, Swarm};
+use super::{Limits, Swarm, SwarmSetup};
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::peer::{Message, PeerId, WireBlock};
 use crate::protocol::{Block, Geometry, InfoHash, PieceIndex};
@@ -26,13 +26,13 @@ impl Scene {
     }
 
     /// `count` pieces of two blocks; `change` alters the setup.
-    pub fn of(count: u32, pieces: &[u32], change: impl FnOnce(&mut Setup)) -> Scene {
+    pub fn of(count: u32, pieces: &[u32], change: impl FnOnce(&mut SwarmSetup)) -> Scene {
         let geometry = Geometry::new(u64::from(count) * 32_768, 32_768).unwrap();
         let mut have = Bitfield::new(&geometry);
         for piece in pieces {
             have.set(geometry.piece(*piece).unwrap());
         }
-        let mut setup = Setup {
+        let mut setup = SwarmSetup {
             geometry,
             info_hash: InfoHash([0xaa; 20]),
             have,

@@ -4,7 +4,7 @@
 //! In a swarm where everybody is fast, all that is missing is asked for the moment it is heard of, of the
 //! one peer that has it. By the time that peer gets round to the last of those who ask, many others have
 //! the piece and nothing to send. With 24 leechers an eighth of all uplinks stood idle for this reason, and
-//! the last one was done at 1.3 times the limit instead of 1.1. So ten times a second those whose pipe is
+//! the last one was done at 1.3 times the limit instead of 1.1. So ten times a second those whose pipeline is
 //! empty take over what is expected latest of others; of the last hundredth they are asked for copies
 //! first (`endgame`), chosen in the same way on other terms.
 //!
@@ -148,7 +148,7 @@ impl Swarm {
         if self.is_last() {
             let mut late = self.latest(&TO_COPY, now);
             // Who gave something last first, as the others may have fallen silent.
-            let heard = |key: &PeerKey| self.peers.get(key).map(|peer| peer.pipe.heard());
+            let heard = |key: &PeerKey| self.peers.get(key).map(|peer| peer.pipeline.heard());
             let mut takers: Vec<_> = idle.iter().map(|key| (heard(key), *key)).collect();
             takers.sort_by_key(|it| Reverse(it.0));
             for (_, taker) in takers {
@@ -170,11 +170,11 @@ impl Swarm {
     fn take_from(&mut self, peer: PeerKey, block: Block, now: Moment) -> Option<Action> {
         let holder = self.peers.get_mut(&peer)?;
         if !answers_cancels(holder) {
-            let revoked = holder.pipe.revoke(block, now);
+            let revoked = holder.pipeline.revoke(block, now);
             return revoked.then_some(Action::Revoke { peer, block });
         }
         let message = Message::Cancel(block.into());
-        let asked_back = holder.pipe.ask_back(block, now);
+        let asked_back = holder.pipeline.ask_back(block, now);
         asked_back.then_some(Action::Say { peer, message })
     }
 
@@ -192,7 +192,7 @@ impl Swarm {
             return;
         };
         if self.picker.settle(block, taker) {
-            peer.pipe.ask(block, now);
+            peer.pipeline.ask(block, now);
             actions.push(Action::Request { peer: taker, block });
         }
     }
@@ -202,7 +202,7 @@ impl Swarm {
         let hungry = self.hungry.iter().copied();
         hungry.filter(move |key| {
             let peer = self.peers.get(key);
-            peer.is_some_and(|peer| may_help(peer, now) && peer.pipe.is_dry())
+            peer.is_some_and(|peer| may_help(peer, now) && peer.pipeline.is_dry())
         })
     }
 
@@ -210,10 +210,10 @@ impl Swarm {
     pub(super) fn latest(&self, terms: &Terms, now: Moment) -> Vec<Late> {
         let mut found = Vec::new();
         for (key, peer) in self.peers.iter().filter(|(_, peer)| !peer.leaving) {
-            let all = terms.copy || answers_cancels(peer) || peer.pipe.is_silent();
+            let all = terms.copy || answers_cancels(peer) || peer.pipeline.is_silent();
             let first = if all { 0 } else { LEFT_ALONE };
-            for (before, asked) in peer.pipe.asked().enumerate().skip(first) {
-                let expected = peer.pipe.remaining(asked, before, now);
+            for (before, asked) in peer.pipeline.asked().enumerate().skip(first) {
+                let expected = peer.pipeline.remaining(asked, before, now);
                 let age = now.saturating_sub(asked.at);
                 let may_go = if terms.copy {
                     !asked.revoked && age >= MOVE_AGE
@@ -259,16 +259,16 @@ impl Swarm {
             return Vec::new();
         };
         let coming = self.moves.coming.get(&taker).copied().unwrap_or(0);
-        let room = match peer.pipe.has_delivered() {
+        let room = match peer.pipeline.has_delivered() {
             true if terms.copy => {
-                (peer.pipe.room()).min(SPARES_MAX.saturating_sub(peer.pipe.spares.len()))
+                (peer.pipeline.room()).min(SPARES_MAX.saturating_sub(peer.pipeline.spares.len()))
             }
-            true => peer.pipe.room(),
+            true => peer.pipeline.room(),
             false => UNTRIED,
         };
-        let busy = peer.pipe.busy();
+        let busy = peer.pipeline.busy();
         let bound = |before| {
-            let here = peer.pipe.expected(busy + before, now);
+            let here = peer.pipeline.expected(busy + before, now);
             here * terms.times + terms.seconds
         };
         // With each block that it takes the bound rises, and what comes after in the list is expected sooner. Among
@@ -293,8 +293,8 @@ impl Swarm {
 
 /// Whether the peer says soon if a cancel came in time: on a slow line that, too, waits behind a block.
 fn answers_cancels(peer: &Peer) -> bool {
-    let rate = peer.pipe.rate();
-    peer.greeting.fast && !peer.pipe.ignores_cancels() && (rate <= 0.0 || rate >= SLOW_RATE)
+    let rate = peer.pipeline.rate();
+    peer.greeting.fast && !peer.pipeline.ignores_cancels() && (rate <= 0.0 || rate >= SLOW_RATE)
 }
 
 #[cfg(test)]

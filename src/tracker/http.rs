@@ -17,9 +17,9 @@ mod question;
 use super::Page;
 use super::counters::{Counted, Counters};
 use super::owner::Source;
-use super::registry::{Announce, Found, Registry};
+use super::registry::{Announce, CompactPeers, Registry};
 use crate::protocol::tracker::http::{Occasion, refusal};
-use connection::{Connection, Heard};
+use connection::{Heard, HttpConnection};
 use question::{Bad, Question};
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
@@ -38,7 +38,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const CALLS_A_TURN: usize = 64;
 
 /// What a reception is made with.
-pub(super) struct Setup {
+pub(super) struct ReceptionSetup {
     pub(super) listeners: Vec<TcpListener>,
     /// The owner's.
     pub(super) epoll: Arc<OwnedFd>,
@@ -53,12 +53,12 @@ pub(super) struct Setup {
 
 /// See the module's head.
 pub(super) struct Reception {
-    setup: Setup,
+    setup: ReceptionSetup,
     /// Who is kept, the oldest first: a number is never used again.
-    connections: BTreeMap<u64, Connection>,
+    connections: BTreeMap<u64, HttpConnection>,
     calls: u64,
     pages: HashMap<String, Arc<Page>>,
-    found: Found,
+    found: CompactPeers,
     scratch: Vec<u8>,
     looked: Instant,
     /// The system has no descriptors left: nobody is called in until the next look.
@@ -66,12 +66,12 @@ pub(super) struct Reception {
 }
 
 impl Reception {
-    pub(super) fn new(setup: Setup) -> io::Result<Reception> {
+    pub(super) fn new(setup: ReceptionSetup) -> io::Result<Reception> {
         let reception = Reception {
             connections: BTreeMap::new(),
             calls: 0,
             pages: HashMap::new(),
-            found: Found::default(),
+            found: CompactPeers::default(),
             scratch: vec![0; question::HEAD_MAX],
             looked: setup.started,
             deaf: false,
@@ -103,7 +103,7 @@ impl Reception {
             match rustix::net::acceptfrom_with(&self.setup.listeners[listener], flags) {
                 Ok((stream, from)) => {
                     let from = from.and_then(|from| SocketAddr::try_from(from).ok());
-                    calls.extend(from.map(|from| Connection::new(stream, from, now)));
+                    calls.extend(from.map(|from| HttpConnection::new(stream, from, now)));
                 }
                 Err(Errno::AGAIN) => break,
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -153,7 +153,7 @@ impl Reception {
     }
 
     /// Goes on with a connection as far as it can now, and keeps it if it is not over.
-    fn advance(&mut self, number: u64, mut connection: Connection, registry: &mut Registry) {
+    fn advance(&mut self, number: u64, mut connection: HttpConnection, registry: &mut Registry) {
         if !connection.is_being_answered() {
             match connection.listen(&mut self.scratch) {
                 Heard::Part => {}
@@ -181,7 +181,7 @@ impl Reception {
         }
     }
 
-    fn answer(&mut self, caller: &mut Connection, question: Question, registry: &mut Registry) {
+    fn answer(&mut self, caller: &mut HttpConnection, question: Question, registry: &mut Registry) {
         let (counted, response) = match question {
             Question::Announce { announce, compact } => {
                 self.announce(caller.from, &announce, compact, registry)
@@ -215,20 +215,20 @@ impl Reception {
         self.found.v4.clear();
         self.found.v6.clear();
         match registry.announce(announce, &mut self.found) {
-            Ok(heard) => {
+            Ok(receipt) => {
                 let stopped = announce.event == Some(Occasion::Stopped);
                 let ip = from.ip().to_canonical();
                 let told = self.setup.loopback_as.filter(|_| ip.is_loopback());
                 let ip = told.unwrap_or(ip);
                 let found = &self.found;
-                let response = answers::announced(&heard, stopped, found, compact, interval, ip);
+                let response = answers::announced(&receipt, stopped, found, compact, interval, ip);
                 (Counted::HttpAnnounces, response)
             }
             Err(refusal) => (Counted::HttpRefused, answers::refused(refusal, interval)),
         }
     }
 
-    fn page(&mut self, caller: &mut Connection, path: &str) {
+    fn page(&mut self, caller: &mut HttpConnection, path: &str) {
         let page = self.pages.get(path).cloned();
         let (counted, response) = match &page {
             Some(page) => {
@@ -249,7 +249,7 @@ impl Reception {
         caller.reply(response, page);
     }
 
-    fn refuse(&mut self, caller: &mut Connection, bad: &Bad) {
+    fn refuse(&mut self, caller: &mut HttpConnection, bad: &Bad) {
         let plain = |status, text| (Counted::HttpMalformed, answers::plain(status, text));
         let (counted, response) = match bad {
             Bad::NotHttp => plain("400 Bad Request", "This is no request by HTTP.\n"),

@@ -29,7 +29,7 @@ use counters::Counters;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use http::Reception;
 use owner::{Order, Owner, Source};
-use registry::{Limits, Registry};
+use registry::{Capacity, Registry};
 use rustix::event::epoll::{self, EventFlags};
 use rustix::process::{Resource, getrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -39,13 +39,13 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
-use udp::{Desk, Line};
+use udp::{Desk, Post};
 
 /// How often peers are asked to announce, unless told otherwise.
 pub const INTERVAL: Duration = Duration::from_secs(1_800);
 
 /// What is held at most, unless told otherwise: less than 64 MiB.
-pub const LIMITS: Limits = Limits {
+pub const LIMITS: Capacity = Capacity {
     torrents: 100_000,
     peers: 1_000_000,
     per_ip: 64,
@@ -73,7 +73,7 @@ pub struct Setup {
     /// How often peers are asked to announce.
     pub interval: Duration,
     /// What is held at most.
-    pub limits: Limits,
+    pub limits: Capacity,
     /// The torrents that are served; `None`: all.
     pub allowed: Option<Vec<InfoHash>>,
     /// The address under which peers on the loopback are handed out; `None`: their own.
@@ -251,12 +251,12 @@ fn owner(
     let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
     epoll::add(&epoll, &bell, Source::Bell.into(), EventFlags::IN)?;
     for (at, socket) in sockets.iter().enumerate() {
-        epoll::add(&epoll, socket, Source::Line(at).into(), EventFlags::IN)?;
+        epoll::add(&epoll, socket, Source::Post(at).into(), EventFlags::IN)?;
     }
     Ok(Owner {
-        lines: sockets.into_iter().map(Line::new).collect(),
+        posts: sockets.into_iter().map(Post::new).collect(),
         desk: Desk::new(ConnectionIds::new(key()?), setup.interval, counters.clone()),
-        reception: Reception::new(http::Setup {
+        reception: Reception::new(http::ReceptionSetup {
             listeners,
             epoll: epoll.clone(),
             connections: connections(),
@@ -265,7 +265,7 @@ fn owner(
             started,
             loopback_as: setup.loopback_as,
         })?,
-        registry: Registry::new(registry::Setup {
+        registry: Registry::new(registry::Charter {
             limits: setup.limits,
             interval: setup.interval,
             allowed: setup.allowed,

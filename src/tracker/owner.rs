@@ -14,7 +14,7 @@ use super::bell::Bell;
 use super::counters::Counters;
 use super::http::Reception;
 use super::registry::Registry;
-use super::udp::{Desk, Line};
+use super::udp::{Desk, Post};
 use crate::protocol::InfoHash;
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::Timespec;
@@ -31,7 +31,7 @@ const EVENTS: usize = 256;
 pub(super) enum Source {
     Bell,
     /// A socket of UDP, by its place.
-    Line(usize),
+    Post(usize),
     /// A socket that takes calls, by its place.
     Listener(usize),
     /// A connection, by its number.
@@ -45,7 +45,7 @@ impl From<Source> for EventData {
     fn from(source: Source) -> EventData {
         let (kind, number) = match source {
             Source::Bell => (0, 0),
-            Source::Line(at) => (1, at as u64),
+            Source::Post(at) => (1, at as u64),
             Source::Listener(at) => (2, at as u64),
             Source::Caller(number) => (3, number),
         };
@@ -59,7 +59,7 @@ impl From<EventData> for Source {
         let number = data & ((1 << KIND) - 1);
         match data >> KIND {
             0 => Source::Bell,
-            1 => Source::Line(number as usize),
+            1 => Source::Post(number as usize),
             2 => Source::Listener(number as usize),
             _ => Source::Caller(number),
         }
@@ -80,7 +80,7 @@ pub(super) enum Order {
 /// See the module's head.
 pub(super) struct Owner {
     pub(super) registry: Registry,
-    pub(super) lines: Vec<Line>,
+    pub(super) posts: Vec<Post>,
     pub(super) desk: Desk,
     pub(super) reception: Reception,
     pub(super) orders: Receiver<Order>,
@@ -138,7 +138,7 @@ impl Owner {
     fn serve(&mut self, event: epoll::Event, now: Duration) {
         match Source::from(event.data) {
             Source::Bell => {}
-            Source::Line(at) => self.lines[at].serve(&mut self.desk, now, &mut self.registry),
+            Source::Post(at) => self.posts[at].serve(&mut self.desk, now, &mut self.registry),
             Source::Listener(at) => self.reception.take_calls(at, &mut self.registry),
             Source::Caller(number) => self.reception.go_on(number, &mut self.registry),
         }
@@ -185,8 +185,8 @@ mod tests {
         let highest = (1 << KIND) - 1;
         for source in [
             Source::Bell,
-            Source::Line(0),
-            Source::Line(7),
+            Source::Post(0),
+            Source::Post(7),
             Source::Listener(0),
             Source::Listener(3),
             Source::Caller(0),

@@ -3,7 +3,7 @@
 //! ```text
 //! let mut desk = Desk::new(ids, interval, counters);
 //! desk.answer(&datagram, from, now, &mut registry, &mut out);   // appends an answer, or nothing
-//! Line::new(socket).serve(&mut desk, now, &mut registry);       // the same for what has arrived
+//! Post::new(socket).serve(&mut desk, now, &mut registry);       // the same for what has arrived
 //! ```
 //!
 //! Whoever has not proved its address gets 16 bytes for 16 and nothing else, so nobody can be flooded
@@ -11,7 +11,7 @@
 
 use super::connection_ids::ConnectionIds;
 use super::counters::{Counted, Counters};
-use super::registry::{Announce, Families, Found, Registry, Share};
+use super::registry::{Announce, CompactPeers, Completeness, Families, Registry};
 use crate::protocol::InfoHash;
 use crate::protocol::tracker::http::Occasion;
 use crate::protocol::tracker::scrape::Counts;
@@ -46,11 +46,11 @@ pub(super) fn want(wanted: Option<u32>, most: usize) -> usize {
 }
 
 /// How far a peer has come that lacks so many bytes.
-pub(super) fn share(left: u64, event: Option<Occasion>) -> Share {
+pub(super) fn share(left: u64, event: Option<Occasion>) -> Completeness {
     match (left, event) {
-        (0, _) => Share::Seed,
-        (_, Some(Occasion::Paused)) => Share::Partial,
-        _ => Share::Leecher,
+        (0, _) => Completeness::Seed,
+        (_, Some(Occasion::Paused)) => Completeness::Partial,
+        _ => Completeness::Leecher,
     }
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Desk {
     /// Seconds.
     interval: u32,
     counters: Arc<Counters>,
-    found: Found,
+    found: CompactPeers,
 }
 
 impl Desk {
@@ -69,7 +69,7 @@ impl Desk {
             ids,
             interval: u32::try_from(interval.as_secs()).unwrap_or(u32::MAX),
             counters,
-            found: Found::default(),
+            found: CompactPeers::default(),
         }
     }
 
@@ -162,12 +162,12 @@ impl Desk {
             families,
         };
         match registry.announce(&announce, &mut self.found) {
-            Ok(heard) => {
+            Ok(receipt) => {
                 let reply = Reply::Announced {
                     transaction,
                     interval: self.interval,
-                    leechers: u32::try_from(heard.swarm.leechers).unwrap_or(u32::MAX),
-                    seeders: u32::try_from(heard.swarm.seeds).unwrap_or(u32::MAX),
+                    leechers: u32::try_from(receipt.swarm.leechers).unwrap_or(u32::MAX),
+                    seeders: u32::try_from(receipt.swarm.seeds).unwrap_or(u32::MAX),
                     peers: if is_v6 {
                         &self.found.v6
                     } else {
@@ -192,7 +192,7 @@ impl Desk {
 }
 
 /// A socket, and the answers of a turn, which leave together.
-pub(super) struct Line {
+pub(super) struct Post {
     socket: UdpSocket,
     datagram: Vec<u8>,
     out: Vec<u8>,
@@ -200,9 +200,9 @@ pub(super) struct Line {
     parcels: Vec<(SocketAddrAny, usize)>,
 }
 
-impl Line {
-    pub(super) fn new(socket: UdpSocket) -> Line {
-        Line {
+impl Post {
+    pub(super) fn new(socket: UdpSocket) -> Post {
+        Post {
             socket,
             datagram: vec![0; DATAGRAM_MAX],
             out: Vec::new(),
@@ -274,7 +274,7 @@ impl Line {
     }
 }
 
-impl AsFd for Line {
+impl AsFd for Post {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

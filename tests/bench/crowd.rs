@@ -12,7 +12,7 @@ use ropewalk::protocol::bitfield::Bitfield;
 use ropewalk::protocol::peer::{Message, PeerId};
 use ropewalk::protocol::{Block, Geometry, InfoHash, PieceIndex};
 use ropewalk::swarm::event::{Action, Event, Greeting, Moment, PeerKey, Verdict, Way};
-use ropewalk::swarm::{Limits, Setup, Swarm};
+use ropewalk::swarm::{Limits, Swarm, SwarmSetup};
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -85,7 +85,7 @@ impl Crowd {
         for piece in all.iter().skip(plan.missing as usize) {
             have.set(*piece);
         }
-        let setup = Setup {
+        let setup = SwarmSetup {
             geometry,
             info_hash: InfoHash([7; 20]),
             have,

@@ -13,12 +13,12 @@ mod crowd;
 use crowd::{Crowd, Plan};
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use ropewalk::protocol::bencode::{self, Limits, Value};
+use ropewalk::protocol::bencode::{self, DecodeLimits, Value};
 use ropewalk::protocol::bitfield::Bitfield;
 use ropewalk::protocol::digest::Digest;
 use ropewalk::protocol::digest::lanes::{Lanes, Width};
 use ropewalk::protocol::metainfo::Metainfo;
-use ropewalk::protocol::peer::decoder::{Decoder, Rules, Step};
+use ropewalk::protocol::peer::decoder::{Decoded, Decoder, WireRules};
 use ropewalk::protocol::peer::{Message, WireBlock};
 use ropewalk::protocol::{Geometry, PieceIndex};
 use ropewalk::swarm::availability::Availability;
@@ -57,7 +57,7 @@ fn bencode_of_a_torrent_of_20000_files(bencher: Bencher) {
     let bytes = large_torrent();
     bencher
         .counter(BytesCount::new(bytes.len()))
-        .bench_local(|| bencode::decode(black_box(&bytes), Limits::FILE).is_ok());
+        .bench_local(|| bencode::decode(black_box(&bytes), DecodeLimits::FILE).is_ok());
 }
 
 #[divan::bench]
@@ -229,7 +229,7 @@ fn decoder_of_1000_messages(bencher: Bencher) {
         Message::Have { piece: number }.encode(&mut stream);
         Message::Request(block).encode(&mut stream);
     }
-    let decoder = Decoder::new(Rules {
+    let decoder = Decoder::new(WireRules {
         pieces: 1_000,
         fast: true,
         extended: true,
@@ -239,7 +239,7 @@ fn decoder_of_1000_messages(bencher: Bencher) {
         .bench_local(|| {
             let mut rest = &stream[..];
             let mut count = 0;
-            while let Ok(Step::Message { message, used }) = decoder.step(rest) {
+            while let Ok(Decoded::Message { message, used }) = decoder.step(rest) {
                 black_box(message);
                 rest = &rest[used..];
                 count += 1;

@@ -17,7 +17,7 @@ use ropewalk::protocol::digest::Hasher;
 use ropewalk::protocol::peer::{Message, PeerId, WireBlock};
 use ropewalk::protocol::{Block, Digest, Geometry, InfoHash, PieceIndex};
 use ropewalk::swarm::event::{Action, Event, Farewell, Greeting, Origin, PeerKey, Verdict, Way};
-use ropewalk::swarm::{Setup, Swarm};
+use ropewalk::swarm::{Swarm, SwarmSetup};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
@@ -190,7 +190,7 @@ impl Network {
         let mut id = [b'-'; 20];
         id[12..].copy_from_slice(&self.rng.u64(..).to_be_bytes());
         let address = address_of(number);
-        let setup = Setup {
+        let setup = SwarmSetup {
             geometry: self.geometry,
             info_hash: InfoHash([7; 20]),
             have,

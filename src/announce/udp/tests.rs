@@ -96,15 +96,15 @@ const V6_PEER: [u8; 18] = [
     0x20, 0x01, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x1a, 0xe1,
 ];
 
-fn quickly() -> Limits {
-    Limits {
+fn quickly() -> CallLimits {
+    CallLimits {
         resend: Duration::from_millis(50),
-        ..Limits::within(PATIENCE)
+        ..CallLimits::within(PATIENCE)
     }
 }
 
-fn announce(client: &mut Client, tracker: &Tracker) -> Result<Answer, AnnounceError> {
-    client.announce(&tracker.url("/announce"), &request(), &quickly(), &|| false)
+fn announce(asker: &mut UdpAsker, tracker: &Tracker) -> Result<Answer, AnnounceError> {
+    asker.announce(&tracker.url("/announce"), &request(), &quickly(), &|| false)
 }
 
 #[test]
@@ -117,13 +117,13 @@ fn a_tracker_is_asked_for_an_id_and_then_told() {
         key: Some("00c0ffee".into()),
         ..request()
     };
-    let mut client = Client::new();
+    let mut asker = UdpAsker::new();
     let url = tracker.url("/x/announce?passkey=abc");
-    assert!(!client.has_told(&url));
-    let answer = client
+    assert!(!asker.has_told(&url));
+    let answer = asker
         .announce(&url, &request, &quickly(), &|| false)
         .unwrap();
-    assert!(client.has_told(&url));
+    assert!(asker.has_told(&url));
     let expected = Answer {
         peers: vec!["192.168.0.1:6881".parse().unwrap()],
         interval: Some(1234),
@@ -151,10 +151,10 @@ fn a_tracker_is_asked_for_an_id_and_then_told() {
 #[test]
 fn an_id_serves_for_a_minute() {
     let tracker = Tracker::start("127.0.0.1:0", |question, _| vec![honest(question, &[])]);
-    let mut client = Client::new();
-    announce(&mut client, &tracker).unwrap();
-    announce(&mut client, &tracker).unwrap();
-    let counts = client.scrape(&tracker.url(""), &[InfoHash([1; 20])], &quickly(), &|| {
+    let mut asker = UdpAsker::new();
+    announce(&mut asker, &tracker).unwrap();
+    announce(&mut asker, &tracker).unwrap();
+    let counts = asker.scrape(&tracker.url(""), &[InfoHash([1; 20])], &quickly(), &|| {
         false
     });
     let counted = Counts {
@@ -176,7 +176,10 @@ fn lost_datagrams_are_sent_again() {
         _ => Vec::new(),
     });
     assert_eq!(
-        announce(&mut Client::new(), &tracker).unwrap().peers.len(),
+        announce(&mut UdpAsker::new(), &tracker)
+            .unwrap()
+            .peers
+            .len(),
         1
     );
     assert_eq!(tracker.log(), "ccaaa");
@@ -198,9 +201,9 @@ fn an_id_that_the_tracker_has_forgotten_is_asked_for_again() {
                 (_, question) => vec![honest(question, &[])],
             }
         });
-        let mut client = Client::new();
-        announce(&mut client, &tracker).unwrap();
-        announce(&mut client, &tracker).unwrap();
+        let mut asker = UdpAsker::new();
+        announce(&mut asker, &tracker).unwrap();
+        announce(&mut asker, &tracker).unwrap();
         assert_eq!(tracker.log(), "caaca");
     }
 }
@@ -227,7 +230,7 @@ fn what_nobody_asked_for_is_passed_over() {
         replies.push([&right[..], b"extra"].concat());
         replies
     });
-    let answer = announce(&mut Client::new(), &tracker).unwrap();
+    let answer = announce(&mut UdpAsker::new(), &tracker).unwrap();
     assert_eq!(answer.peers, ["192.168.0.1:6881".parse().unwrap()]);
 }
 
@@ -268,8 +271,8 @@ fn answers_from_elsewhere_are_not_heard() {
         socket.send_to(&refused.encode(), from).unwrap();
         connection
     });
-    let limits = Limits::within(PATIENCE);
-    let refused = Client::new().announce(&url, &request(), &limits, &|| false);
+    let limits = CallLimits::within(PATIENCE);
+    let refused = UdpAsker::new().announce(&url, &request(), &limits, &|| false);
     assert_eq!(
         refused.unwrap_err().to_string(),
         "the tracker refuses: enough"
@@ -292,7 +295,7 @@ fn a_refusal_is_told_in_the_trackers_words() {
             .encode(),
         ]
     });
-    let refused = announce(&mut Client::new(), &tracker);
+    let refused = announce(&mut UdpAsker::new(), &tracker);
     let reason = "Unable to \u{1b}[31mConnect".to_owned();
     let retry = None;
     assert_eq!(refused, Err(AnswerError::Refused { reason, retry }.into()));
@@ -303,8 +306,8 @@ fn silence_and_noise_end_with_the_time() {
     for noise in [Vec::new(), vec![vec![1; 100]; 100]] {
         let tracker = Tracker::start("127.0.0.1:0", move |_, _| noise.clone());
         let total = Duration::from_millis(300);
-        let limits = Limits { total, ..quickly() };
-        let outcome = Client::new().announce(&tracker.url(""), &request(), &limits, &|| false);
+        let limits = CallLimits { total, ..quickly() };
+        let outcome = UdpAsker::new().announce(&tracker.url(""), &request(), &limits, &|| false);
         assert_eq!(outcome, Err(AnnounceError::TimedOut(total)));
         let log = tracker.log();
         // At 0, 50, 150 ms; a slow machine may be late for some.
@@ -316,11 +319,11 @@ fn silence_and_noise_end_with_the_time() {
 fn a_wait_can_be_broken_off_and_then_the_tracker_knows_nothing_of_us() {
     let tracker = Tracker::start("127.0.0.1:0", |_, _| Vec::new());
     let url = tracker.url("/announce");
-    let mut client = Client::new();
+    let mut asker = UdpAsker::new();
     let heard = || !tracker.heard.is_empty();
-    let outcome = client.announce(&url, &request(), &Limits::within(PATIENCE), &heard);
+    let outcome = asker.announce(&url, &request(), &CallLimits::within(PATIENCE), &heard);
     assert_eq!(outcome, Err(AnnounceError::Interrupted));
-    assert!(!client.has_told(&url));
+    assert!(!asker.has_told(&url));
 }
 
 #[test]
@@ -328,7 +331,8 @@ fn where_nobody_listens_the_system_says_so_at_once() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let url = format!("udp://{}/announce", socket.local_addr().unwrap());
     drop(socket);
-    let outcome = Client::new().announce(&url, &request(), &Limits::within(PATIENCE), &|| false);
+    let outcome =
+        UdpAsker::new().announce(&url, &request(), &CallLimits::within(PATIENCE), &|| false);
     assert!(
         matches!(outcome, Err(AnnounceError::Unreachable(_))),
         "{outcome:?}"
@@ -338,7 +342,7 @@ fn where_nobody_listens_the_system_says_so_at_once() {
 #[test]
 fn over_ipv6_peers_have_18_bytes() {
     let tracker = Tracker::start("[::1]:0", |question, _| vec![honest(question, &V6_PEER)]);
-    let answer = announce(&mut Client::new(), &tracker).unwrap();
+    let answer = announce(&mut UdpAsker::new(), &tracker).unwrap();
     assert_eq!(answer.peers, ["[2001:db8::1]:6881".parse().unwrap()]);
 }
 
@@ -352,13 +356,13 @@ fn both_families_are_asked_and_a_silent_one_keeps_nobody_waiting() {
             let reply = honest(question, &V6_PEER);
             (!silent).then_some(reply).into_iter().collect()
         });
-        let limits = Limits::within(PATIENCE);
+        let limits = CallLimits::within(PATIENCE);
         let addresses = [v4.address, v6.address];
-        let mut client = Client::new();
-        let (lines, failure) = client.open(&addresses, Instant::now() + PATIENCE, &limits);
-        assert_eq!((lines.len(), failure), (2, None));
+        let mut asker = UdpAsker::new();
+        let (exchanges, failure) = asker.open(&addresses, Instant::now() + PATIENCE, &limits);
+        assert_eq!((exchanges.len(), failure), (2, None));
         let ask = Ask::Scrape(vec![[1; 20]]);
-        let outcomes = side_by_side(lines, &ask, &|| false);
+        let outcomes = side_by_side(exchanges, &ask, &|| false);
         let answered: Vec<_> = outcomes
             .iter()
             .map(|it| (it.0.tracker, it.1.is_ok()))
@@ -401,7 +405,7 @@ fn from_a_bound_address_the_tracker_hears_of_that_one() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let bind = Some("127.0.0.2".parse().unwrap());
-    let limits = Limits { bind, ..quickly() };
+    let limits = CallLimits { bind, ..quickly() };
     let url = format!("udp://{}", socket.local_addr().unwrap());
     let heard = AtomicBool::new(false);
     let halted = || heard.load(Relaxed);
@@ -412,9 +416,9 @@ fn from_a_bound_address_the_tracker_hears_of_that_one() {
             assert_eq!(Some(from.ip()), bind);
             heard.store(true, Relaxed);
         });
-        let outcome = Client::new().announce(&url, &request(), &limits, &halted);
+        let outcome = UdpAsker::new().announce(&url, &request(), &limits, &halted);
         assert_eq!(outcome, Err(AnnounceError::Interrupted));
     });
-    let other = Client::new().announce("udp://[::1]:1", &request(), &limits, &|| false);
+    let other = UdpAsker::new().announce("udp://[::1]:1", &request(), &limits, &|| false);
     assert!(matches!(other, Err(AnnounceError::Address(why)) if why.contains("--bind")));
 }

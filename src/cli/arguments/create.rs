@@ -3,14 +3,14 @@
 use super::super::complaint::Complaint;
 use super::super::values;
 use super::super::words::Word;
-use super::Command;
+use super::Invocation;
 use crate::protocol::glob::Glob;
 use argh::FromArgs;
 use std::path::PathBuf;
 
 /// What `create` is told.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Create {
+pub struct CreateArguments {
     /// The file or folder.
     pub path: PathBuf,
     /// Where the .torrent goes; `None`: here, under the torrent's name; `-`: standard output.
@@ -107,7 +107,7 @@ pub(super) struct CreateWords {
 }
 
 impl CreateWords {
-    pub(super) fn meaning(self) -> Result<Command, Complaint> {
+    pub(super) fn meaning(self) -> Result<Invocation, Complaint> {
         if self.path.0.is_empty() {
             return Err(Complaint::usage(
                 "the name of the file or folder is empty",
@@ -117,7 +117,7 @@ impl CreateWords {
         if self.output.as_ref().is_some_and(|word| word.0.is_empty()) {
             return Err(Complaint::usage("--output takes a file, not nothing", ""));
         }
-        Ok(Command::Create(Box::new(Create {
+        Ok(Invocation::Create(Box::new(CreateArguments {
             path: self.path.0.into(),
             output: self.output.map(|word| word.0.into()),
             trackers: values::trackers(&self.tracker)?,

@@ -3,7 +3,7 @@
 use super::super::complaint::Complaint;
 use super::super::values;
 use super::super::words::Word;
-use super::Command;
+use super::Invocation;
 use crate::lab::Plan;
 use crate::lab::cast::{PEERS_MAX, SEEDS_MAX};
 use argh::FromArgs;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 /// What `lab` is told.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Lab {
+pub struct LabArguments {
     /// What happens.
     pub plan: Plan,
     /// No `--up` was given: the rate is to fit the book.
@@ -75,7 +75,7 @@ pub(super) struct LabWords {
 }
 
 impl LabWords {
-    pub(super) fn meaning(self) -> Result<Command, Complaint> {
+    pub(super) fn meaning(self) -> Result<Invocation, Complaint> {
         let usual = Plan::default();
         let count = |option, word: &Option<Word>, bounds, default| {
             values::count(option, word.as_ref(), bounds, default)
@@ -105,7 +105,7 @@ impl LabWords {
             let hint = "--free-riders and --leave together must be fewer than --peers";
             return Err(Complaint::usage(sentence, hint));
         }
-        Ok(Command::Lab(Lab {
+        Ok(Invocation::Lab(LabArguments {
             plan,
             fitting_rate: self.up.is_none(),
             report: self.report.map(|word| word.0.into()),

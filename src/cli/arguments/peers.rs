@@ -2,7 +2,7 @@
 
 use super::super::complaint::Complaint;
 use super::super::words::Word;
-use super::Command;
+use super::Invocation;
 use argh::FromArgs;
 
 /// ask every tracker of a torrent who is there: seeds, leechers, addresses, errors
@@ -24,8 +24,8 @@ pub(super) struct PeersWords {
 }
 
 impl PeersWords {
-    pub(super) fn meaning(self) -> Result<Command, Complaint> {
-        Ok(Command::Peers {
+    pub(super) fn meaning(self) -> Result<Invocation, Complaint> {
+        Ok(Invocation::Peers {
             json: self.json,
             torrent: self.torrent.0,
         })

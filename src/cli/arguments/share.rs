@@ -4,15 +4,15 @@ use super::super::complaint::Complaint;
 use super::super::values;
 use super::super::words::Word;
 use super::transfer::{MAX_PEERS, talk};
-use super::{Command, Create, Transfer};
+use super::{CreateArguments, Invocation, Transfer};
 use argh::FromArgs;
 use std::path::PathBuf;
 
 /// What `share` is told: how to make the torrent, how to seed it, and where its tracker is.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Share {
+pub struct ShareArguments {
     /// The torrent. Its trackers are not known yet; without an `output` nothing is written.
-    pub create: Create,
+    pub create: CreateArguments,
     /// The seed. It names no torrent.
     pub seed: Transfer,
     /// The port of the tracker.
@@ -96,7 +96,7 @@ pub(super) struct ShareWords {
 }
 
 impl ShareWords {
-    pub(super) fn meaning(self) -> Result<Command, Complaint> {
+    pub(super) fn meaning(self) -> Result<Invocation, Complaint> {
         self.sense()?;
         let tracker_port = values::port("--tracker-port", self.tracker_port.as_ref())?;
         let seed = self.seed()?;
@@ -107,7 +107,7 @@ impl ShareWords {
             ));
         }
         talk(&seed)?;
-        Ok(Command::Share(Box::new(Share {
+        Ok(Invocation::Share(Box::new(ShareArguments {
             create: self.create()?,
             seed,
             tracker_port,
@@ -157,8 +157,8 @@ impl ShareWords {
         })
     }
 
-    fn create(self) -> Result<Create, Complaint> {
-        Ok(Create {
+    fn create(self) -> Result<CreateArguments, Complaint> {
+        Ok(CreateArguments {
             path: self.path.0.into(),
             output: self.output.map(|word| word.0.into()),
             trackers: Vec::new(),

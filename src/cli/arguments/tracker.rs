@@ -3,8 +3,8 @@
 use super::super::complaint::Complaint;
 use super::super::values;
 use super::super::words::Word;
-use super::Command;
-use crate::tracker::registry::Limits;
+use super::Invocation;
+use crate::tracker::registry::Capacity;
 use crate::tracker::{INTERVAL, LIMITS};
 use argh::FromArgs;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// What `tracker` is told.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tracker {
+pub struct TrackerArguments {
     /// Where to serve HTTP.
     pub http: Vec<SocketAddr>,
     /// Where to serve UDP.
@@ -23,7 +23,7 @@ pub struct Tracker {
     /// A list of the info-hashes that are served.
     pub allow: Option<PathBuf>,
     /// What is held at most.
-    pub limits: Limits,
+    pub limits: Capacity,
     /// Events as JSON lines.
     pub json: bool,
     /// Say only what went wrong.
@@ -86,7 +86,7 @@ const COUNT_MAX: usize = 1_000_000_000;
 const INTERVAL_MAX: usize = 86_400;
 
 impl TrackerWords {
-    pub(super) fn meaning(self) -> Result<Command, Complaint> {
+    pub(super) fn meaning(self) -> Result<Invocation, Complaint> {
         if self.quiet && self.verbose {
             return Err(Complaint::usage(
                 "--quiet and --verbose contradict each other",
@@ -108,12 +108,12 @@ impl TrackerWords {
         let count = |option, word: &Option<Word>, least, default| {
             values::count(option, word.as_ref(), least..=COUNT_MAX, default)
         };
-        Ok(Command::Tracker(Tracker {
+        Ok(Invocation::Tracker(TrackerArguments {
             http,
             udp,
             interval: Duration::from_secs(seconds as u64),
             allow: self.allow.map(|word| word.0.into()),
-            limits: Limits {
+            limits: Capacity {
                 torrents: count("--max-torrents", &self.max_torrents, 1, LIMITS.torrents)?,
                 peers: count("--max-peers", &self.max_peers, 1, LIMITS.peers)?,
                 per_ip: count("--max-per-ip", &self.max_per_ip, 0, LIMITS.per_ip)?,

@@ -3,7 +3,7 @@
 use super::super::complaint::Complaint;
 use super::super::values;
 use super::super::words::Word;
-use super::Command;
+use super::Invocation;
 use crate::protocol::glob::Glob;
 use argh::FromArgs;
 use std::ffi::OsString;
@@ -202,7 +202,7 @@ pub(super) struct SeedWords {
     trace: Option<Word>,
 }
 
-pub(super) fn get(words: GetWords) -> Result<Command, Complaint> {
+pub(super) fn get(words: GetWords) -> Result<Invocation, Complaint> {
     if words.torrents.is_empty() {
         return Err(Complaint::usage("TORRENT is missing", ""));
     }
@@ -242,10 +242,10 @@ pub(super) fn get(words: GetWords) -> Result<Command, Complaint> {
         trace: words.trace.map(|word| word.0.into()),
     };
     talk(&transfer)?;
-    Ok(Command::Get(transfer))
+    Ok(Invocation::Get(transfer))
 }
 
-pub(super) fn seed(words: SeedWords) -> Result<Command, Complaint> {
+pub(super) fn seed(words: SeedWords) -> Result<Invocation, Complaint> {
     let minutes = values::limit("--seed-time", words.seed_time.as_ref(), 0.0)?;
     let transfer = Transfer {
         torrents: vec![words.torrent.0],
@@ -271,7 +271,7 @@ pub(super) fn seed(words: SeedWords) -> Result<Command, Complaint> {
         trace: words.trace.map(|word| word.0.into()),
     };
     talk(&transfer)?;
-    Ok(Command::Seed(transfer))
+    Ok(Invocation::Seed(transfer))
 }
 
 pub(super) fn talk(transfer: &Transfer) -> Result<(), Complaint> {

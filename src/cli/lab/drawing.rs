@@ -1,6 +1,6 @@
 //! The table in letters: a row for each at it, with its pages, and who gives to it.
 
-use crate::lab::cast::Role;
+use crate::lab::cast::LabRole;
 use crate::lab::chronicle::{Chronicle, Member};
 
 /// What the place that is drawn on can show.
@@ -95,7 +95,7 @@ fn mark(
 ) -> String {
     let here = sources.iter().flatten().count();
     let from = sources.iter().flatten().next();
-    let lies = member.part.role == Role::Liar;
+    let lies = member.part.role == LabRole::Liar;
     let (all, some, none) = match canvas.utf8 {
         true => ('█', '▒', '·'),
         false => ('#', '+', '.'),
@@ -119,8 +119,8 @@ fn paint(sign: char, chronicle: &Chronicle, who: usize, canvas: Canvas) -> Strin
     }
     const COLOURS: [u8; 10] = [36, 33, 35, 32, 34, 96, 93, 95, 92, 94];
     let code = match chronicle.members[who].part.role {
-        Role::Seed => 37,
-        Role::Liar => 31,
+        LabRole::Seed => 37,
+        LabRole::Liar => 31,
         _ => COLOURS[who % COLOURS.len()],
     };
     format!("\u{1b}[{code}m{sign}{RESET}")
@@ -129,7 +129,7 @@ fn paint(sign: char, chronicle: &Chronicle, who: usize, canvas: Canvas) -> Strin
 fn percent(chronicle: &Chronicle, member: &Member) -> String {
     let pieces = u64::from(chronicle.book.pieces);
     match member.part.role {
-        Role::Liar => "lies".into(),
+        LabRole::Liar => "lies".into(),
         _ if member.left.is_some() => "gone".into(),
         _ => format!(
             "{}%",

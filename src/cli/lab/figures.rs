@@ -1,9 +1,9 @@
 //! How it ended, in figures: who gave and took what, and how long it took beside what is possible.
 
 use super::super::figures;
-use crate::lab::cast::Role;
-use crate::lab::chronicle::{Chronicle, Limits, Member};
-use crate::lab::{Outcome, Verdict};
+use crate::lab::cast::LabRole;
+use crate::lab::chronicle::{Chronicle, FluidLimits, Member};
+use crate::lab::{LabOutcome, LabVerdict};
 use std::time::Duration;
 
 /// What stands below everything.
@@ -12,7 +12,7 @@ Try: ropewalk lab --peers 12, --free-riders 2, --liars 1, --leave 2, --report la
 The same with real torrents: ropewalk create, ropewalk tracker, ropewalk seed, ropewalk get.";
 
 /// A table of all, then the times.
-pub fn of(outcome: &Outcome) -> String {
+pub fn of(outcome: &LabOutcome) -> String {
     let chronicle = &outcome.chronicle;
     let mut lines = vec![
         String::new(),
@@ -36,7 +36,7 @@ fn row(chronicle: &Chronicle, member: &Member) -> String {
         (None, None) => "no".into(),
     };
     let pages = match member.part.role {
-        Role::Liar => "0".into(),
+        LabRole::Liar => "0".into(),
         _ => member.count.to_string(),
     };
     // As clients count it: what was given, in books.
@@ -50,11 +50,11 @@ fn row(chronicle: &Chronicle, member: &Member) -> String {
     )
 }
 
-fn times(outcome: &Outcome) -> Vec<String> {
+fn times(outcome: &LabOutcome) -> Vec<String> {
     let chronicle = &outcome.chronicle;
     let plan = &chronicle.plan;
     let mut lines = Vec::new();
-    if outcome.verdict == Verdict::Everybody {
+    if outcome.verdict == LabVerdict::Everybody {
         let honest = plan.peers - plan.leave - plan.free_riders;
         let copies = match honest {
             1 => "One copy is".to_owned(),
@@ -88,14 +88,14 @@ fn times(outcome: &Outcome) -> Vec<String> {
             _ => "the seeds' lines alone carry",
         }
     ));
-    if let Some(twice) = Limits::of(plan, chronicle.book.bytes, 2) {
+    if let Some(twice) = FluidLimits::of(plan, chronicle.book.bytes, 2) {
         lines.push(twice_the_readers(&limits, &twice));
     }
     lines
 }
 
 /// The idea of it all, in figures that bear it out.
-fn twice_the_readers(once: &Limits, twice: &Limits) -> String {
+fn twice_the_readers(once: &FluidLimits, twice: &FluidLimits) -> String {
     let [one, two] = [once, twice].map(|it| seconds(it.fluid));
     let fluid = match one == two {
         true => format!("stays at {one}"),
@@ -127,8 +127,8 @@ mod tests {
         let mut chronicle = small();
         chronicle.plan = plan;
         chronicle.book.bytes = 3 << 20;
-        let verdict = Verdict::Stopped;
-        times(&Outcome { chronicle, verdict }).join("\n")
+        let verdict = LabVerdict::Stopped;
+        times(&LabOutcome { chronicle, verdict }).join("\n")
     }
 
     #[test]

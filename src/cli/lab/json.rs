@@ -1,10 +1,10 @@
 //! `lab --json`: what the clients tell with who told it, and what only the lab knows.
 
 use super::super::complaint::Complaint;
-use super::super::events::{self, Event, Subject};
+use super::super::events::{self, JsonEvent, Subject};
 use super::super::output;
 use crate::lab::chronicle::{Chronicle, Member};
-use crate::lab::{LabEvent, Outcome, Verdict};
+use crate::lab::{LabEvent, LabOutcome, LabVerdict};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub struct Lines {
 /// What only the lab tells.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-enum Line<'a> {
+enum LabNews<'a> {
     Written {
         name: &'a str,
         size: u64,
@@ -108,8 +108,8 @@ impl Lines {
                     info_hash: book.info_hash.to_string(),
                 });
                 let (name, size) = (book.name.as_str(), book.bytes);
-                write(at, None, Line::Written { name, size })?;
-                let described = Line::Described {
+                write(at, None, LabNews::Written { name, size })?;
+                let described = LabNews::Described {
                     info_hash: book.info_hash.to_string(),
                     pieces: book.pieces,
                     piece_length: book.piece_length,
@@ -119,7 +119,7 @@ impl Lines {
                 (None, described)
             }
             LabEvent::Told { who, notice } => {
-                let (task, event) = Event::of(notice, None);
+                let (task, event) = JsonEvent::of(notice, None);
                 return output::line(&events::json(&Timed {
                     time: events::seconds(at),
                     who: Some(name(*who)),
@@ -129,29 +129,29 @@ impl Lines {
             }
             LabEvent::Entered { who } => {
                 let role = chronicle.members[*who].part.role.name();
-                (Some(*who), Line::Entered { role })
+                (Some(*who), LabNews::Entered { role })
             }
             LabEvent::Came(arrival) => {
                 let (piece, from) = (arrival.piece, arrival.from.map(name));
-                (Some(arrival.who), Line::Came { piece, from })
+                (Some(arrival.who), LabNews::Came { piece, from })
             }
             LabEvent::Turned(turn) => {
                 let (whom, open, said) = (name(turn.whom), turn.open, turn.said);
-                (Some(turn.who), Line::Turn { whom, open, said })
+                (Some(turn.who), LabNews::Turn { whom, open, said })
             }
             LabEvent::Left { who } => {
                 let pieces_have = chronicle.members[*who].count;
-                (Some(*who), Line::Left { pieces_have })
+                (Some(*who), LabNews::Left { pieces_have })
             }
-            LabEvent::Spread => (None, Line::Spread),
-            LabEvent::Compared { who, equal } => (Some(*who), Line::Compared { equal: *equal }),
+            LabEvent::Spread => (None, LabNews::Spread),
+            LabEvent::Compared { who, equal } => (Some(*who), LabNews::Compared { equal: *equal }),
             LabEvent::Tick => return Ok(()),
         };
         write(at, who.map(name), line)
     }
 
     /// Writes how it ended.
-    pub fn end(&self, outcome: &Outcome) -> Result<(), Complaint> {
+    pub fn end(&self, outcome: &LabOutcome) -> Result<(), Complaint> {
         let chronicle = &outcome.chronicle;
         let limits = chronicle.limits();
         let since = |at: Duration| events::seconds(at.saturating_sub(chronicle.opened));
@@ -176,11 +176,11 @@ impl Lines {
         });
         let result = End {
             verdict: match outcome.verdict {
-                Verdict::Everybody => "everybody",
-                Verdict::Lost(_) => "lost",
-                Verdict::Stuck => "stuck",
-                Verdict::Stopped => "stopped",
-                Verdict::Different(_) => "different",
+                LabVerdict::Everybody => "everybody",
+                LabVerdict::Lost(_) => "lost",
+                LabVerdict::Stuck => "stuck",
+                LabVerdict::Stopped => "stopped",
+                LabVerdict::Different(_) => "different",
             },
             rng: chronicle.plan.rng,
             took: chronicle.time().map(events::seconds),
@@ -190,7 +190,7 @@ impl Lines {
             members: members.collect(),
             given: &chronicle.given,
         };
-        write(self.last, None, Line::Result(Box::new(result)))
+        write(self.last, None, LabNews::Result(Box::new(result)))
     }
 }
 
@@ -198,7 +198,7 @@ fn thousandths(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
 }
 
-fn write(at: Duration, who: Option<&str>, event: Line) -> Result<(), Complaint> {
+fn write(at: Duration, who: Option<&str>, event: LabNews) -> Result<(), Complaint> {
     output::line(&events::json(&Timed {
         time: events::seconds(at),
         who,

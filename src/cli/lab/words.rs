@@ -5,8 +5,8 @@ use super::super::shown::shown;
 use super::figures::seconds;
 use crate::client::Notice;
 use crate::lab::LabEvent;
-use crate::lab::cast::Role;
-use crate::lab::chronicle::{Arrival, Chronicle, Limits, Member};
+use crate::lab::cast::LabRole;
+use crate::lab::chronicle::{Chronicle, FluidLimits, Member, PieceArrival};
 use crate::swarm::event::Farewell;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -65,16 +65,16 @@ impl Words {
     fn entered(&mut self, chronicle: &Chronicle, who: usize) -> Vec<String> {
         let part = &chronicle.members[who].part;
         match part.role {
-            Role::Seed if !std::mem::replace(&mut self.seed_told, true) => vec![format!(
+            LabRole::Seed if !std::mem::replace(&mut self.seed_told, true) => vec![format!(
                 "{} sits down with the book. It hashes its copy, all of it is right, and it wants nothing.",
                 part.name
             )],
-            Role::Seed => vec![format!("{} sits down with another copy.", part.name)],
-            Role::Liar if !std::mem::replace(&mut self.liar_told, true) => vec![format!(
+            LabRole::Seed => vec![format!("{} sits down with another copy.", part.name)],
+            LabRole::Liar if !std::mem::replace(&mut self.liar_told, true) => vec![format!(
                 "{} sits down and says it has the book. Every page of its copy is wrong.",
                 part.name
             )],
-            Role::Liar => vec![format!("{} sits down and says the same.", part.name)],
+            LabRole::Liar => vec![format!("{} sits down and says the same.", part.name)],
             _ if self.readers_told => Vec::new(),
             _ => {
                 self.readers_told = true;
@@ -83,13 +83,13 @@ impl Words {
         }
     }
 
-    fn came(&mut self, chronicle: &Chronicle, arrival: &Arrival) -> Vec<String> {
+    fn came(&mut self, chronicle: &Chronicle, arrival: &PieceArrival) -> Vec<String> {
         let Some(from) = arrival.from else {
             return Vec::new();
         };
         let giver = &chronicle.members[from].part;
         let (who, piece) = (&chronicle.members[arrival.who].part.name, arrival.piece);
-        if giver.role == Role::Seed && !self.first_told {
+        if giver.role == LabRole::Seed && !self.first_told {
             self.first_told = true;
             let idea = match (readers(chronicle).len(), chronicle.plan.seeds) {
                 (1, _) => "",
@@ -190,7 +190,7 @@ fn readers_here(chronicle: &Chronicle) -> usize {
 }
 
 fn readers_sit_down(chronicle: &Chronicle) -> Vec<String> {
-    let with_role = |role: Role| -> Vec<&str> {
+    let with_role = |role: LabRole| -> Vec<&str> {
         let members = chronicle.members.iter().map(|member| &member.part);
         let fits = members.filter(|part| part.role == role);
         fits.map(|part| part.name.as_str()).collect()
@@ -205,7 +205,7 @@ fn readers_sit_down(chronicle: &Chronicle) -> Vec<String> {
          then on they talk to each other.",
         all.join(", ")
     )];
-    let riders = with_role(Role::FreeRider);
+    let riders = with_role(LabRole::FreeRider);
     if !riders.is_empty() {
         lines.push(format!(
             "Riding free, giving {} at most: {}.",
@@ -213,7 +213,7 @@ fn readers_sit_down(chronicle: &Chronicle) -> Vec<String> {
             riders.join(", ")
         ));
     }
-    let leavers = with_role(Role::Leaver);
+    let leavers = with_role(LabRole::Leaver);
     if !leavers.is_empty() {
         lines.push(format!(
             "To vanish with half a book: {}.",
@@ -230,7 +230,7 @@ fn readers_sit_down(chronicle: &Chronicle) -> Vec<String> {
             }
         ));
     }
-    let limits = Limits::of(&chronicle.plan, chronicle.book.bytes, 1);
+    let limits = FluidLimits::of(&chronicle.plan, chronicle.book.bytes, 1);
     if let Some(limits) = limits.filter(|it| it.fluid > WORTH_SAYING) {
         let time = Duration::try_from_secs_f64(limits.fluid).unwrap_or(Duration::MAX);
         let time = figures::duration(time);
@@ -246,15 +246,15 @@ fn left(chronicle: &Chronicle, who: usize) -> String {
     let seeds = chronicle
         .members
         .iter()
-        .filter(|it| it.part.role == Role::Seed);
+        .filter(|it| it.part.role == LabRole::Seed);
     match (member.part.role, lost) {
-        (Role::Seed, _) if seeds.clone().any(|seed| seed.left.is_none()) => {
+        (LabRole::Seed, _) if seeds.clone().any(|seed| seed.left.is_none()) => {
             format!("{name} leaves.")
         }
-        (Role::Seed, 0) => {
+        (LabRole::Seed, 0) => {
             format!("{name} leaves. All pages are still at the table: the readers need no seed.")
         }
-        (Role::Seed, lost) => {
+        (LabRole::Seed, lost) => {
             let pages = figures::count(lost as u64, "page");
             format!("{name} leaves, and {pages} with it that nobody else has whole.")
         }
@@ -267,14 +267,14 @@ fn left(chronicle: &Chronicle, who: usize) -> String {
 
 fn spread(chronicle: &Chronicle) -> String {
     let seeds = chronicle.members.iter().enumerate();
-    let seeds = seeds.filter(|(_, member)| member.part.role == Role::Seed);
+    let seeds = seeds.filter(|(_, member)| member.part.role == LabRole::Seed);
     let given: u64 = seeds.flat_map(|(who, _)| &chronicle.given[who]).sum();
     let givers = if chronicle.plan.seeds == 1 {
         "The seed"
     } else {
         "The seeds"
     };
-    let stays = |it: &&Member| it.part.role == Role::Seed && it.left.is_none();
+    let stays = |it: &&Member| it.part.role == LabRole::Seed && it.left.is_none();
     let could = match chronicle.members.iter().find(stays) {
         Some(_) => ", and could leave",
         None => "",

@@ -703,7 +703,7 @@ fn a_block_with_padding_is_served_with_zeros() {
     let block = table.block(1);
     std::fs::write(&table.scratch.path, table.scratch.expected(&[block])).unwrap();
     let places = table.scratch.places_with_padding(block, 1000);
-    table.tell(Command::Serve(crate::storage::slot::Source {
+    table.tell(Command::Serve(crate::storage::slot::ReadableBlock {
         block,
         places,
     }));

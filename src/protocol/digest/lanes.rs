@@ -254,7 +254,7 @@ fn run(width: Width, lanes: &mut [Lane], mut fill: impl FnMut(usize, &mut [u8]) 
 fn advance<const N: usize>(
     lanes: &mut [&mut Lane],
     blocks: usize,
-    compress: impl FnOnce(&mut State<N>, [&[[u8; BLOCK]]; N]),
+    compress: impl FnOnce(&mut Sha1State<N>, [&[[u8; BLOCK]]; N]),
 ) {
     let of = |row: usize| if row < lanes.len() { row } else { 0 };
     let mut state =
@@ -274,25 +274,25 @@ fn advance<const N: usize>(
 type Row<const N: usize> = [u32; N];
 
 /// The five words of each message's state.
-type State<const N: usize> = [Row<N>; 5];
+type Sha1State<const N: usize> = [Row<N>; 5];
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(never)]
-fn compress_by_fours(state: &mut State<8>, messages: [&[[u8; BLOCK]]; 8]) {
+fn compress_by_fours(state: &mut Sha1State<8>, messages: [&[[u8; BLOCK]]; 8]) {
     // SAFETY: every processor of these targets has vectors of 128 bits.
     unsafe { compress::<8, [vectors::Four; 2]>(state, messages) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn compress_avx2(state: &mut State<8>, messages: [&[[u8; BLOCK]]; 8]) {
+fn compress_avx2(state: &mut Sha1State<8>, messages: [&[[u8; BLOCK]]; 8]) {
     // SAFETY: this function has AVX2.
     unsafe { compress::<8, vectors::Eight>(state, messages) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn compress_avx512(state: &mut State<16>, messages: [&[[u8; BLOCK]]; 16]) {
+fn compress_avx512(state: &mut Sha1State<16>, messages: [&[[u8; BLOCK]]; 16]) {
     // SAFETY: this function has the three parts of AVX-512.
     unsafe { compress::<16, vectors::Sixteen>(state, messages) }
 }
@@ -310,7 +310,7 @@ fn compress_avx512(state: &mut State<16>, messages: [&[[u8; BLOCK]]; 16]) {
 /// The processor has the instructions of `V`.
 #[inline(always)]
 unsafe fn compress<const N: usize, V: Vector<N>>(
-    state: &mut State<N>,
+    state: &mut Sha1State<N>,
     messages: [&[[u8; BLOCK]]; N],
 ) {
     // SAFETY: the caller's promise.

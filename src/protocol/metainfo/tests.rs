@@ -55,7 +55,7 @@ type Entries = std::collections::BTreeMap<Vec<u8>, Value>;
 
 fn with_root(draft: &Draft, change: impl FnOnce(&mut Entries)) -> Vec<u8> {
     let bytes = draft.compose();
-    let document = decode(&bytes, Limits::FILE).unwrap();
+    let document = decode(&bytes, DecodeLimits::FILE).unwrap();
     let Value::Dict(mut root) = value(document.root()) else {
         unreachable!()
     };

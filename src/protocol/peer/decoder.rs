@@ -5,11 +5,11 @@
 //! message make *sense* is for the brain to say.
 //!
 //! ```
-//! use ropewalk::protocol::peer::{Message, decoder::{Decoder, Rules, Step}};
-//! let decoder = Decoder::new(Rules { fast: true, extended: true, pieces: 9 });
-//! assert_eq!(decoder.step(&[0, 0]), Ok(Step::Need(4)));
+//! use ropewalk::protocol::peer::{Message, decoder::{Decoder, WireRules, Decoded}};
+//! let decoder = Decoder::new(WireRules { fast: true, extended: true, pieces: 9 });
+//! assert_eq!(decoder.step(&[0, 0]), Ok(Decoded::Need(4)));
 //! let message = Message::Have { piece: 8 };
-//! assert_eq!(decoder.step(&[0, 0, 0, 5, 4, 0, 0, 0, 8, 0xff]), Ok(Step::Message { message, used: 9 }));
+//! assert_eq!(decoder.step(&[0, 0, 0, 5, 4, 0, 0, 0, 8, 0xff]), Ok(Decoded::Message { message, used: 9 }));
 //! assert!(decoder.step(&[0xff; 4]).is_err()); // not even its id is waited for
 //! ```
 
@@ -29,7 +29,7 @@ pub const UNKNOWN_MAX: u32 = 16 * 1024;
 
 /// What one connection agreed on: decides which messages may come, and how long they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
+pub struct WireRules {
     /// Both sides announced the fast extension (BEP 6).
     pub fast: bool,
     /// Both sides announced the extension protocol (BEP 10).
@@ -40,7 +40,7 @@ pub struct Rules {
 
 /// What the first bytes of a stream are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum Decoded {
     /// Not enough yet: so many bytes, counted from the first, must be there before it can go on.
     Need(usize),
     /// A whole message; the next one begins after `used` bytes.
@@ -123,16 +123,16 @@ pub enum DecodeError {
 /// until it makes a whole message, so the one buffer is its caller's.
 #[derive(Debug, Clone, Copy)]
 pub struct Decoder {
-    rules: Rules,
+    rules: WireRules,
 }
 
 impl Decoder {
     /// A decoder for a connection with these rules.
-    pub fn new(rules: Rules) -> Decoder {
+    pub fn new(rules: WireRules) -> Decoder {
         Decoder { rules }
     }
 
-    /// The largest number that [`Step::Need`] can ever ask for on this connection, in bytes.
+    /// The largest number that [`Decoded::Need`] can ever ask for on this connection, in bytes.
     pub fn head_max(&self) -> usize {
         let extended = if self.rules.extended {
             EXTENSION_HANDSHAKE_MAX
@@ -144,13 +144,13 @@ impl Decoder {
 
     /// Says what the bytes at the start of `head` are. `head` is what has come of the stream since the
     /// last message ended, and may hold more than one.
-    pub fn step(&self, head: &[u8]) -> Result<Step, DecodeError> {
+    pub fn step(&self, head: &[u8]) -> Result<Decoded, DecodeError> {
         let Some((prefix, rest)) = head.split_first_chunk::<4>() else {
-            return Ok(Step::Need(4));
+            return Ok(Decoded::Need(4));
         };
         let length = u32::from_be_bytes(*prefix);
         if length == 0 {
-            return Ok(Step::Message {
+            return Ok(Decoded::Message {
                 message: Message::KeepAlive,
                 used: 4,
             });
@@ -161,7 +161,7 @@ impl Decoder {
             return Err(DecodeError::Endless { length, max });
         }
         let Some((&id, body)) = rest.split_first() else {
-            return Ok(Step::Need(5));
+            return Ok(Decoded::Need(5));
         };
         let Some(name) = id::name(id) else {
             return skip(id, length);
@@ -210,7 +210,7 @@ impl Decoder {
         name: &'static str,
         length: u32,
         body: &[u8],
-    ) -> Result<Step, DecodeError> {
+    ) -> Result<Decoded, DecodeError> {
         let expected = match id {
             id::HAVE | id::SUGGEST | id::ALLOWED_FAST => 5,
             id::REQUEST | id::CANCEL | id::REJECT => 13,
@@ -229,12 +229,17 @@ impl Decoder {
         let message = body
             .get(..length as usize - 1)
             .and_then(|body| message(id, body));
-        Ok(message.map_or(Step::Need(used), |message| Step::Message { message, used }))
+        Ok(
+            message.map_or(Decoded::Need(used), |message| Decoded::Message {
+                message,
+                used,
+            }),
+        )
     }
 }
 
 /// The head of a piece message. Its payload is never looked at here: it goes into the file.
-fn payload(length: u32, name: &'static str, body: &[u8]) -> Result<Step, DecodeError> {
+fn payload(length: u32, name: &'static str, body: &[u8]) -> Result<Decoded, DecodeError> {
     let (min, max) = (10, BLOCK_MAX + 9);
     if length < min || length > max {
         return Err(DecodeError::Bounds {
@@ -245,9 +250,9 @@ fn payload(length: u32, name: &'static str, body: &[u8]) -> Result<Step, DecodeE
         });
     }
     let (Some(piece), Some(begin)) = (number(body, 0), number(body, 4)) else {
-        return Ok(Step::Need(PIECE_HEAD));
+        return Ok(Decoded::Need(PIECE_HEAD));
     };
-    Ok(Step::Payload {
+    Ok(Decoded::Payload {
         block: WireBlock {
             piece,
             begin,
@@ -258,7 +263,7 @@ fn payload(length: u32, name: &'static str, body: &[u8]) -> Result<Step, DecodeE
 }
 
 /// A message of the extension protocol, bounded by its own id.
-fn extended(length: u32, name: &'static str, body: &[u8]) -> Result<Step, DecodeError> {
+fn extended(length: u32, name: &'static str, body: &[u8]) -> Result<Decoded, DecodeError> {
     let bounds = |max| DecodeError::Bounds {
         name,
         length,
@@ -269,7 +274,7 @@ fn extended(length: u32, name: &'static str, body: &[u8]) -> Result<Step, Decode
         return Err(bounds(EXTENSION_HANDSHAKE_MAX));
     }
     let Some((&id, rest)) = body.split_first() else {
-        return Ok(Step::Need(6));
+        return Ok(Decoded::Need(6));
     };
     let max = if id == 0 {
         EXTENSION_HANDSHAKE_MAX
@@ -281,8 +286,8 @@ fn extended(length: u32, name: &'static str, body: &[u8]) -> Result<Step, Decode
     }
     let used = 4 + length as usize;
     Ok(match rest.get(..length as usize - 2) {
-        None => Step::Need(used),
-        Some(payload) => Step::Message {
+        None => Decoded::Need(used),
+        Some(payload) => Decoded::Message {
             message: Message::Extended {
                 id,
                 payload: payload.into(),
@@ -293,11 +298,11 @@ fn extended(length: u32, name: &'static str, body: &[u8]) -> Result<Step, Decode
 }
 
 /// An id nobody told us about: protocols grow, so a message of modest length is passed over.
-fn skip(id: u8, length: u32) -> Result<Step, DecodeError> {
+fn skip(id: u8, length: u32) -> Result<Decoded, DecodeError> {
     if length > UNKNOWN_MAX {
         return Err(DecodeError::Unknown { id, length });
     }
-    Ok(Step::Skip {
+    Ok(Decoded::Skip {
         used: 5,
         skip: length - 1,
     })
@@ -346,7 +351,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    const RULES: Rules = Rules {
+    const RULES: WireRules = WireRules {
         fast: true,
         extended: true,
         pieces: 21,
@@ -362,7 +367,7 @@ mod tests {
 
     /// Plays the peer thread: shows the decoder what has come, chunk by chunk, and keeps the buffer bounded.
     fn listen<'a>(
-        rules: Rules,
+        rules: WireRules,
         chunks: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Vec<Heard>, DecodeError> {
         let decoder = Decoder::new(rules);
@@ -377,20 +382,20 @@ mod tests {
                     break;
                 }
                 match decoder.step(&buffer)? {
-                    Step::Need(n) => {
+                    Decoded::Need(n) => {
                         assert!(n > buffer.len() && n <= decoder.head_max());
                         break;
                     }
-                    Step::Message { message, used } => {
+                    Decoded::Message { message, used } => {
                         buffer.drain(..used);
                         heard.push(Heard::Message(message));
                     }
-                    Step::Payload { block, used } => {
+                    Decoded::Payload { block, used } => {
                         buffer.drain(..used);
                         passing = block.length as usize;
                         heard.push(Heard::Payload(block, 0));
                     }
-                    Step::Skip { used, skip } => {
+                    Decoded::Skip { used, skip } => {
                         buffer.drain(..used);
                         passing = skip as usize;
                         heard.push(Heard::Skipped(skip));
@@ -484,7 +489,7 @@ mod tests {
             extended: bool,
             pieces in 0..=(1u32 << 21),
         ) {
-            let _ = listen(Rules { fast, extended, pieces }, [&noise[..]]);
+            let _ = listen(WireRules { fast, extended, pieces }, [&noise[..]]);
         }
 
         #[test]
@@ -575,13 +580,13 @@ mod tests {
                 Err(DecodeError::Bounds { name: "piece", .. })
             ));
         }
-        assert_eq!(decoder.step(&prefix(16_393, 7)), Ok(Step::Need(13)));
-        assert_eq!(decoder.step(&prefix(10, 7)), Ok(Step::Need(13)));
+        assert_eq!(decoder.step(&prefix(16_393, 7)), Ok(Decoded::Need(13)));
+        assert_eq!(decoder.step(&prefix(10, 7)), Ok(Decoded::Need(13)));
     }
 
     #[test]
     fn messages_nobody_agreed_on_are_refused() {
-        let plain = Decoder::new(Rules {
+        let plain = Decoder::new(WireRules {
             fast: false,
             extended: false,
             pieces: 21,
@@ -602,7 +607,7 @@ mod tests {
                 "id {id}"
             );
         }
-        assert_eq!(plain.step(&prefix(3, 9)), Ok(Step::Need(7)));
+        assert_eq!(plain.step(&prefix(3, 9)), Ok(Decoded::Need(7)));
     }
 
     #[test]
@@ -611,7 +616,7 @@ mod tests {
         for id in [10, 12, 0x12, 0x13, 0x15, 0x17, 255] {
             assert_eq!(
                 decoder.step(&prefix(UNKNOWN_MAX, id)),
-                Ok(Step::Skip {
+                Ok(Decoded::Skip {
                     used: 5,
                     skip: UNKNOWN_MAX - 1
                 })
@@ -637,14 +642,14 @@ mod tests {
 
     #[test]
     fn the_bitfield_of_the_largest_torrent_fits_the_bound() {
-        let decoder = Decoder::new(Rules {
+        let decoder = Decoder::new(WireRules {
             pieces: 1 << 21,
             ..RULES
         });
         let length = 1 + (1 << 18);
         assert_eq!(
             decoder.step(&prefix(length, 5)),
-            Ok(Step::Need(4 + length as usize))
+            Ok(Decoded::Need(4 + length as usize))
         );
         assert_eq!(decoder.head_max(), 4 + length as usize);
     }

@@ -13,7 +13,7 @@
 //! ```
 
 use super::Message;
-use crate::protocol::bencode::{self, Dict, Limits, Value};
+use crate::protocol::bencode::{self, DecodeLimits, Dict, Value};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -102,7 +102,7 @@ impl ExtensionHandshake {
     /// Reads a handshake. `None` where the bytes are no dictionary at all, which is best ignored;
     /// fields that make no sense are left out.
     pub fn decode(payload: &[u8]) -> Option<ExtensionHandshake> {
-        let document = bencode::decode_prefix(payload, Limits::MESSAGE).ok()?;
+        let document = bencode::decode_prefix(payload, DecodeLimits::MESSAGE).ok()?;
         let root = document.root().as_dict()?;
         let int = |key: &str| root.get(key.as_bytes())?.as_int();
         let bytes = |key: &str| root.get(key.as_bytes())?.as_bytes();

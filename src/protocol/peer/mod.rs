@@ -11,6 +11,6 @@ pub mod fast;
 pub mod handshake;
 pub mod message;
 
-pub use decoder::{Decoder, Rules, Step};
+pub use decoder::{Decoded, Decoder, WireRules};
 pub use handshake::{Handshake, PeerId};
 pub use message::{Message, WireBlock};

@@ -12,7 +12,7 @@
 
 use super::compact;
 use crate::protocol::InfoHash;
-use crate::protocol::bencode::{self, Dict, Item, Limits, Value};
+use crate::protocol::bencode::{self, DecodeLimits, Dict, Item, Value};
 use crate::protocol::peer::PeerId;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -288,7 +288,7 @@ pub enum AnswerError {
 impl Answer {
     /// Reads the body of an answer. Bytes after its end are passed over.
     pub fn decode(body: &[u8]) -> Result<Answer, AnswerError> {
-        let document = bencode::decode_prefix(body, Limits::TRACKER)?;
+        let document = bencode::decode_prefix(body, DecodeLimits::TRACKER)?;
         let root = document.root().as_dict();
         let root = root.ok_or(AnswerError::NotADictionary)?;
         let bytes = |key: &str| root.get(key.as_bytes())?.as_bytes();

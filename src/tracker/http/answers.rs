@@ -5,7 +5,7 @@ use crate::protocol::bencode::Value;
 use crate::protocol::tracker::compact;
 use crate::protocol::tracker::http::Answer;
 use crate::tracker::counters::Counters;
-use crate::tracker::registry::{Found, Heard, Refusal, Swarm};
+use crate::tracker::registry::{CompactPeers, Receipt, Refusal, SwarmSize};
 use std::io::Write;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -43,16 +43,16 @@ pub(super) fn bencoded(body: &[u8]) -> Vec<u8> {
 
 /// What an announce is answered with. `ip` is the asker's, as seen (BEP 24).
 pub(super) fn announced(
-    heard: &Heard,
+    receipt: &Receipt,
     stopped: bool,
-    found: &Found,
+    found: &CompactPeers,
     compact: bool,
     interval: Duration,
     ip: IpAddr,
 ) -> Vec<u8> {
     let interval = interval.as_secs().max(1);
-    let swarm = heard.swarm;
-    let warning = (!heard.listed && !stopped).then_some(UNLISTED);
+    let swarm = receipt.swarm;
+    let warning = (!receipt.listed && !stopped).then_some(UNLISTED);
     if !compact {
         let v4 = compact::decode_v4(&found.v4).unwrap_or_default();
         let v6 = compact::decode_v6(&found.v6).unwrap_or_default();
@@ -113,7 +113,7 @@ pub(super) fn refused(refusal: Refusal, interval: Duration) -> Vec<u8> {
 }
 
 /// What a scrape is answered with (BEP 48); `downloaders` are those who want something (BEP 21).
-pub(super) fn scraped(asked: &[InfoHash], swarms: &[Swarm]) -> Vec<u8> {
+pub(super) fn scraped(asked: &[InfoHash], swarms: &[SwarmSize]) -> Vec<u8> {
     let number = |count: usize| Value::from(i64::try_from(count).unwrap_or(i64::MAX));
     let files = asked.iter().zip(swarms).map(|(info_hash, swarm)| {
         let entry = Value::dict([
@@ -158,13 +158,13 @@ mod tests {
 
     #[test]
     fn both_forms_of_an_answer_say_the_same() {
-        let found = Found {
+        let found = CompactPeers {
             v4: vec![1, 2, 3, 4, 0, 5, 6, 7, 8, 9, 0, 1],
             v6: [[0x20; 16].to_vec(), vec![0, 9]].concat(),
         };
         for (v6, listed) in [(true, true), (false, false)] {
-            let heard = Heard {
-                swarm: Swarm {
+            let receipt = Receipt {
+                swarm: SwarmSize {
                     seeds: 3,
                     leechers: 8,
                     downloaders: 7,
@@ -172,7 +172,7 @@ mod tests {
                 },
                 listed,
             };
-            let found = Found {
+            let found = CompactPeers {
                 v6: if v6 { found.v6.clone() } else { Vec::new() },
                 ..found.clone()
             };
@@ -183,7 +183,7 @@ mod tests {
             };
             let answer = |compact| {
                 let interval = Duration::from_secs(1_801);
-                let response = announced(&heard, false, &found, compact, interval, ip);
+                let response = announced(&receipt, false, &found, compact, interval, ip);
                 (
                     Answer::decode(body(&response)).unwrap(),
                     body(&response).to_vec(),
@@ -218,14 +218,14 @@ mod tests {
 
     #[test]
     fn a_scrape_tells_of_each_torrent() {
-        let swarm = Swarm {
+        let swarm = SwarmSize {
             seeds: 1,
             leechers: 5,
             downloaders: 2,
             completed: 7,
         };
         let asked = [InfoHash([1; 20]), InfoHash([2; 20])];
-        let response = scraped(&asked, &[swarm, Swarm::default()]);
+        let response = scraped(&asked, &[swarm, SwarmSize::default()]);
         let read = Scraped::decode(body(&response)).unwrap();
         let counts = read.of(asked[0]).unwrap();
         assert_eq!(

@@ -30,7 +30,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(256);
 
 /// What is being sent: `response`, then the bytes of `page`. `done` counts both.
 #[derive(Debug)]
-struct Answer {
+struct Unsent {
     response: Vec<u8>,
     page: Option<Arc<Page>>,
     done: usize,
@@ -50,22 +50,22 @@ pub(super) enum Heard {
 
 /// See the module's head.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct HttpConnection {
     stream: OwnedFd,
     pub(super) from: SocketAddr,
     /// What has come so far of a head that did not come at once.
     head: Vec<u8>,
     /// It asks with HEAD: what it is told has no body.
     bodiless: bool,
-    answer: Option<Answer>,
+    answer: Option<Unsent>,
     pub(super) deadline: Instant,
     /// Whether `epoll` knows it.
     pub(super) watched: bool,
 }
 
-impl Connection {
-    pub(super) fn new(stream: OwnedFd, from: SocketAddr, now: Instant) -> Connection {
-        Connection {
+impl HttpConnection {
+    pub(super) fn new(stream: OwnedFd, from: SocketAddr, now: Instant) -> HttpConnection {
+        HttpConnection {
             stream,
             from,
             head: Vec::new(),
@@ -118,7 +118,7 @@ impl Connection {
         let page = page.filter(|_| !self.bodiless);
         let now = Instant::now();
         self.deadline = now + PAUSE;
-        self.answer = Some(Answer {
+        self.answer = Some(Unsent {
             response,
             page,
             done: 0,
@@ -157,7 +157,7 @@ impl Connection {
     }
 }
 
-impl AsFd for Connection {
+impl AsFd for HttpConnection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }

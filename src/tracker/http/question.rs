@@ -142,7 +142,7 @@ fn refused(error: RequestError) -> Bad {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::tracker::registry::Share;
+    use crate::tracker::registry::Completeness;
     use proptest::prelude::*;
 
     const FROM: &str = "[::ffff:9.9.9.9]:1234";
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(announce.address, "9.9.9.9:7".parse().unwrap());
         assert_eq!(
             (announce.want, announce.share, announce.key),
-            (50, Share::Leecher, None)
+            (50, Completeness::Leecher, None)
         );
     }
 
@@ -202,13 +202,13 @@ mod tests {
             assert_eq!(announced(query).want, want, "{query}");
         }
         for (query, share) in [
-            ("left=0", Share::Seed),
-            ("left=9223372036854775808", Share::Leecher),
-            ("left=18446744073709551615", Share::Leecher),
-            ("", Share::Leecher),
-            ("left=1&event=paused", Share::Partial),
-            ("left=0&event=paused", Share::Seed),
-            ("left=1&event=nonsense", Share::Leecher),
+            ("left=0", Completeness::Seed),
+            ("left=9223372036854775808", Completeness::Leecher),
+            ("left=18446744073709551615", Completeness::Leecher),
+            ("", Completeness::Leecher),
+            ("left=1&event=paused", Completeness::Partial),
+            ("left=0&event=paused", Completeness::Seed),
+            ("left=1&event=nonsense", Completeness::Leecher),
         ] {
             assert_eq!(announced(query).share, share, "{query}");
         }

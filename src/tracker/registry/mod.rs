@@ -8,7 +8,7 @@
 //! ```
 //!
 //! BEP 3 (announce), 7 (IPv6), 21 (partial seeds), 23 (compact addresses), 48 (scrape). What is full
-//! is dealt with so that nobody takes everybody's room: see [`Limits`].
+//! is dealt with so that nobody takes everybody's room: see [`Capacity`].
 
 mod index;
 mod peers;
@@ -21,12 +21,14 @@ use crate::protocol::tracker::compact;
 use crate::protocol::tracker::http::Occasion;
 use fastrand::Rng;
 use index::Index;
-pub use peers::Share;
-use peers::{Peer, Peers, Rules, Standing};
+pub use peers::Completeness;
+use peers::{ListedPeer, Lookup, Peers, Rules};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-pub use terms::{Announce, Families, Found, Heard, Limits, Refusal, Setup, Swarm, Totals};
-use torrent::{Address, Torrent};
+pub use terms::{
+    Announce, Capacity, Charter, CompactPeers, Families, Receipt, Refusal, SwarmSize, Totals,
+};
+use torrent::{Address, ListedTorrent};
 
 /// Dates are kept in parts of an interval, or of [`PATIENCE_MIN`], so that a byte is enough for one.
 const TICKS_PER_INTERVAL: u32 = 32;
@@ -43,13 +45,13 @@ const SWEPT_A_TURN: usize = 512;
 
 /// See the module's head.
 pub struct Registry {
-    limits: Limits,
+    limits: Capacity,
     rules: Rules,
     allowed: Option<Vec<InfoHash>>,
     loopback_as: Option<IpAddr>,
     dice: Rng,
     /// In no order, without gaps.
-    torrents: Vec<Torrent>,
+    torrents: Vec<ListedTorrent>,
     index: Index,
     totals: Totals,
     /// The place of a large torrent: the largest of those that were heard of or drawn lately. It may
@@ -64,26 +66,26 @@ pub struct Registry {
 
 impl Registry {
     /// An empty registry.
-    pub fn new(setup: Setup) -> Registry {
-        let mut allowed = setup.allowed;
+    pub fn new(charter: Charter) -> Registry {
+        let mut allowed = charter.allowed;
         if let Some(list) = &mut allowed {
             list.sort_unstable_by_key(|info_hash| info_hash.0);
         }
         Registry {
-            limits: setup.limits,
+            limits: charter.limits,
             rules: Rules {
-                key: setup.key,
-                per_ip: setup.limits.per_ip,
-                exempt: setup.loopback_as,
+                key: charter.key,
+                per_ip: charter.limits.per_ip,
+                exempt: charter.loopback_as,
             },
             allowed,
-            loopback_as: setup.loopback_as,
-            dice: setup.dice,
+            loopback_as: charter.loopback_as,
+            dice: charter.dice,
             torrents: Vec::new(),
             index: Index::new(),
             totals: Totals::default(),
             largest: 0,
-            tick_length: (setup.interval / TICKS_PER_INTERVAL)
+            tick_length: (charter.interval / TICKS_PER_INTERVAL)
                 .max(PATIENCE_MIN / u32::from(PATIENCE)),
             ticks: 0,
             unswept: 0,
@@ -160,7 +162,11 @@ impl Registry {
     }
 
     /// Hears an announce. The addresses it is answered with are appended to `found`.
-    pub fn announce(&mut self, announce: &Announce, found: &mut Found) -> Result<Heard, Refusal> {
+    pub fn announce(
+        &mut self,
+        announce: &Announce,
+        found: &mut CompactPeers,
+    ) -> Result<Receipt, Refusal> {
         if !self.serves(&announce.info_hash) {
             return Err(Refusal::NotAllowed);
         }
@@ -192,17 +198,17 @@ impl Registry {
             }
         };
         self.hand_out(at, announce, address.is_ipv6(), own_first, found);
-        Ok(Heard {
+        Ok(Receipt {
             swarm: self.torrents[at].swarm(),
             listed: own_first != (None, None),
         })
     }
 
     /// The size of a torrent's swarm; all zero where nobody shares it.
-    pub fn scrape(&self, info_hash: &InfoHash) -> Swarm {
+    pub fn scrape(&self, info_hash: &InfoHash) -> SwarmSize {
         let hash = self.rules.key.hash(&info_hash.0) as u32;
         let at = self.find(hash, info_hash);
-        at.map_or_else(Swarm::default, |at| self.torrents[at].swarm())
+        at.map_or_else(SwarmSize::default, |at| self.torrents[at].swarm())
     }
 
     fn serves(&self, info_hash: &InfoHash) -> bool {
@@ -226,7 +232,7 @@ impl Registry {
             return Err(Refusal::Full);
         }
         let at = self.torrents.len();
-        self.torrents.push(Torrent {
+        self.torrents.push(ListedTorrent {
             info_hash,
             completed: 0,
             v4: Peers::default(),
@@ -252,7 +258,7 @@ impl Registry {
     }
 
     /// Changes a torrent and keeps the totals right.
-    fn change<T>(&mut self, at: usize, change: impl FnOnce(&mut Torrent, &Rules) -> T) -> T {
+    fn change<T>(&mut self, at: usize, change: impl FnOnce(&mut ListedTorrent, &Rules) -> T) -> T {
         let torrent = &mut self.torrents[at];
         let (peers, seeds) = (torrent.len(), torrent.seeds());
         let result = change(torrent, &self.rules);
@@ -262,10 +268,10 @@ impl Registry {
     }
 
     /// A peer leaves. One that is not known has left already.
-    fn part(&mut self, here: Option<usize>, address: Address) -> Heard {
+    fn part(&mut self, here: Option<usize>, address: Address) -> Receipt {
         let Some(at) = here else {
-            let swarm = Swarm::default();
-            return Heard {
+            let swarm = SwarmSize::default();
+            return Receipt {
                 swarm,
                 listed: false,
             };
@@ -282,7 +288,7 @@ impl Registry {
         if self.torrents[at].len() == 0 {
             self.remove(at);
         }
-        Heard {
+        Receipt {
             swarm,
             listed: false,
         }
@@ -294,15 +300,15 @@ impl Registry {
         at: usize,
         announce: &Announce,
         address: [u8; N],
-        list: impl Fn(&mut Torrent) -> &mut Peers<N>,
+        list: impl Fn(&mut ListedTorrent) -> &mut Peers<N>,
     ) -> Option<usize> {
         let ident = announce.key.map_or([0; 4], |key| self.ident(announce, key));
-        let standing = list(&mut self.torrents[at]).standing(&self.rules, &address, ident);
+        let lookup = list(&mut self.torrents[at]).look_up(&self.rules, &address, ident);
         let full = self.totals.peers >= self.limits.peers;
-        let before = match standing {
-            Standing::Known(_) => None,
-            Standing::New { crowded: true, .. } => return None,
-            Standing::New { before, .. } => {
+        let before = match lookup {
+            Lookup::Known(_) => None,
+            Lookup::New { crowded: true, .. } => return None,
+            Lookup::New { before, .. } => {
                 if before.is_none() && full {
                     self.make_room(at);
                 }
@@ -311,20 +317,20 @@ impl Registry {
         };
         let tick = self.tick();
         let share = announce.share;
-        let completed = announce.event == Some(Occasion::Completed) && share == Share::Seed;
+        let completed = announce.event == Some(Occasion::Completed) && share == Completeness::Seed;
         let place = self.change(at, |torrent, rules| {
             let peers = list(torrent);
-            let (place, is_news) = match standing {
-                Standing::Known(place) => {
+            let (place, is_news) = match lookup {
+                Lookup::Known(place) => {
                     let was = peers.share(place);
                     let place = peers.refresh(rules, place, ident, tick, share);
-                    (place, was != Share::Seed)
+                    (place, was != Completeness::Seed)
                 }
-                Standing::New { .. } => {
+                Lookup::New { .. } => {
                     if let Some(before) = before {
                         peers.remove(rules, before);
                     }
-                    let peer = Peer {
+                    let peer = ListedPeer {
                         address,
                         ident,
                         tick,
@@ -337,7 +343,12 @@ impl Registry {
             torrent.completed = torrent.completed.saturating_add(counts);
             place
         });
-        if self.torrents[at].len() > self.torrents.get(self.largest).map_or(0, Torrent::len) {
+        if self.torrents[at].len()
+            > self
+                .torrents
+                .get(self.largest)
+                .map_or(0, ListedTorrent::len)
+        {
             self.largest = at;
         }
         Some(place)
@@ -357,10 +368,10 @@ impl Registry {
         announce: &Announce,
         is_v6: bool,
         (own_v4, own_v6): (Option<usize>, Option<usize>),
-        found: &mut Found,
+        found: &mut CompactPeers,
     ) {
         // Who has what it wants has no use for others who have.
-        let leechers_only = announce.share != Share::Leecher;
+        let leechers_only = announce.share != Completeness::Leecher;
         let torrent = &self.torrents[at];
         let mut want = announce.want;
         let both = announce.families == Families::Both;
@@ -384,7 +395,7 @@ impl Registry {
 }
 
 fn leave<const N: usize>(peers: &mut Peers<N>, rules: &Rules, address: &[u8; N]) {
-    if let Standing::Known(at) = peers.standing(rules, address, [0; 4]) {
+    if let Lookup::Known(at) = peers.look_up(rules, address, [0; 4]) {
         peers.remove(rules, at);
     }
 }

@@ -22,7 +22,7 @@ const DRAWN: usize = 8;
 
 /// How far a peer has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Share {
+pub enum Completeness {
     /// It lacks something and wants it.
     Leecher,
     /// It lacks something and wants nothing more (BEP 21).
@@ -66,18 +66,18 @@ impl Rules {
 
 /// One peer. `N` is the length of its compact address. Bytes only, so nothing is lost to alignment.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Peer<const N: usize> {
+pub(super) struct ListedPeer<const N: usize> {
     pub(super) address: [u8; N],
     /// What its id and key come to; zeros where it gave no key.
     pub(super) ident: [u8; 4],
     /// When it was last heard of.
     pub(super) tick: u8,
-    pub(super) share: Share,
+    pub(super) share: Completeness,
 }
 
 /// What is known about an address before it is let in.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum Lookup {
     /// It is here.
     Known(usize),
     /// It is new.
@@ -92,7 +92,7 @@ pub(super) enum Standing {
 /// See the module's head.
 #[derive(Default)]
 pub(super) struct Peers<const N: usize> {
-    list: Vec<Peer<N>>,
+    list: Vec<ListedPeer<N>>,
     leechers: u32,
     seeds: u32,
     index: Option<Box<Index>>,
@@ -117,15 +117,16 @@ impl<const N: usize> Peers<N> {
         rules.host(&self.list.get(at)?.address)
     }
 
-    pub(super) fn share(&self, at: usize) -> Share {
+    pub(super) fn share(&self, at: usize) -> Completeness {
         self.list[at].share
     }
 
     /// Looks for an address, and for the client behind it.
     #[inline]
-    pub(super) fn standing(&self, rules: &Rules, address: &[u8; N], ident: [u8; 4]) -> Standing {
+    pub(super) fn look_up(&self, rules: &Rules, address: &[u8; N], ident: [u8; 4]) -> Lookup {
         let host = rules.host(address);
-        let is_of_host = |peer: &Peer<N>| host.is_some_and(|host| peer.address.starts_with(host));
+        let is_of_host =
+            |peer: &ListedPeer<N>| host.is_some_and(|host| peer.address.starts_with(host));
         let mut of_host = 0;
         let mut before = None;
         let mut look = |at: usize| {
@@ -143,11 +144,11 @@ impl<const N: usize> Peers<N> {
             None => (0..self.list.len()).find(|&at| look(at)),
         };
         match known {
-            Some(at) => Standing::Known(at),
+            Some(at) => Lookup::Known(at),
             None => {
                 // It makes room for itself.
                 of_host -= before.map_or(0, |at| usize::from(is_of_host(&self.list[at])));
-                Standing::New {
+                Lookup::New {
                     before,
                     crowded: host.is_some() && of_host >= rules.per_ip,
                 }
@@ -156,7 +157,7 @@ impl<const N: usize> Peers<N> {
     }
 
     /// Lets a peer in that is not here yet; gives its place.
-    pub(super) fn insert(&mut self, rules: &Rules, peer: Peer<N>) -> usize {
+    pub(super) fn insert(&mut self, rules: &Rules, peer: ListedPeer<N>) -> usize {
         let length = self.list.len();
         if length == self.list.capacity() {
             // Most lists are short and there are many of them: doubling would waste a third.
@@ -173,8 +174,8 @@ impl<const N: usize> Peers<N> {
             }
             self.index = Some(index);
         }
-        self.seeds += u32::from(peer.share == Share::Seed);
-        if peer.share != Share::Leecher {
+        self.seeds += u32::from(peer.share == Completeness::Seed);
+        if peer.share != Completeness::Leecher {
             return length;
         }
         let border = self.leechers();
@@ -190,14 +191,14 @@ impl<const N: usize> Peers<N> {
         at: usize,
         ident: [u8; 4],
         tick: u8,
-        share: Share,
+        share: Completeness,
     ) -> usize {
         let peer = &mut self.list[at];
         let was = std::mem::replace(&mut peer.share, share);
         (peer.ident, peer.tick) = (ident, tick);
-        self.seeds -= u32::from(was == Share::Seed);
-        self.seeds += u32::from(share == Share::Seed);
-        let to = match (was == Share::Leecher, share == Share::Leecher) {
+        self.seeds -= u32::from(was == Completeness::Seed);
+        self.seeds += u32::from(share == Completeness::Seed);
+        let to = match (was == Completeness::Leecher, share == Completeness::Leecher) {
             (true, false) => {
                 self.leechers -= 1;
                 self.leechers()
@@ -223,7 +224,7 @@ impl<const N: usize> Peers<N> {
         let last = self.list.len() - 1;
         self.swap(rules, at, last);
         let Some(peer) = self.list.pop() else { return };
-        self.seeds -= u32::from(peer.share == Share::Seed);
+        self.seeds -= u32::from(peer.share == Completeness::Seed);
         if let Some(index) = &mut self.index {
             index.remove(rules.hash(&peer.address), last);
         }

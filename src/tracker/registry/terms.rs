@@ -1,6 +1,6 @@
 //! The registry's vocabulary: what it is told, and what it says.
 
-use super::peers::Share;
+use super::peers::Completeness;
 use crate::protocol::InfoHash;
 use crate::protocol::peer::PeerId;
 use crate::protocol::siphash::Key;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// What the registry holds at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct Capacity {
     /// Torrents. When there are so many, a new one takes the place of one whose host has very many (a host
     /// is what `per_ip` counts, so nobody is one without that limit); who has very many itself, or where
     /// nobody has, is refused, and those that are here are served on.
@@ -28,9 +28,9 @@ pub struct Limits {
 
 /// What a registry is made with.
 #[derive(Debug)]
-pub struct Setup {
+pub struct Charter {
     /// Its size.
-    pub limits: Limits,
+    pub limits: Capacity,
     /// How often peers are asked to announce. One that was silent for one and a half is forgotten
     /// before two have passed.
     pub interval: Duration,
@@ -68,7 +68,7 @@ pub struct Announce {
     /// A secret by which it is known when its address has changed.
     pub key: Option<u32>,
     /// How far it has come.
-    pub share: Share,
+    pub share: Completeness,
     /// What happened to it.
     pub event: Option<Occasion>,
     /// How many addresses it gets at most.
@@ -79,7 +79,7 @@ pub struct Announce {
 
 /// The addresses of an answer, as they go out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct CompactPeers {
     /// Six bytes each.
     pub v4: Vec<u8>,
     /// Eighteen bytes each.
@@ -88,7 +88,7 @@ pub struct Found {
 
 /// The size of a swarm.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Swarm {
+pub struct SwarmSize {
     /// Peers that have everything.
     pub seeds: usize,
     /// Peers that lack something, partial seeds among them.
@@ -101,9 +101,9 @@ pub struct Swarm {
 
 /// An announce that was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heard {
+pub struct Receipt {
     /// The swarm, the asker included.
-    pub swarm: Swarm,
+    pub swarm: SwarmSize,
     /// Whether the asker is handed out to others. It is not when it has left, or when too many of its
     /// address are here.
     pub listed: bool,

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 const INTERVAL: Duration = Duration::from_secs(1_800);
 
-fn registry(limits: Limits) -> Registry {
-    Registry::new(Setup {
+fn registry(limits: Capacity) -> Registry {
+    Registry::new(Charter {
         limits,
         interval: INTERVAL,
         allowed: None,
@@ -18,7 +18,7 @@ fn registry(limits: Limits) -> Registry {
     })
 }
 
-const WIDE: Limits = Limits {
+const WIDE: Capacity = Capacity {
     torrents: 1_000,
     peers: 100_000,
     per_ip: 64,
@@ -36,7 +36,7 @@ fn from(address: &str) -> Announce {
         address: address.parse().unwrap(),
         peer_id: PeerId([7; 20]),
         key: None,
-        share: Share::Leecher,
+        share: Completeness::Leecher,
         event: None,
         want: 50,
         families: Families::Both,
@@ -45,7 +45,7 @@ fn from(address: &str) -> Announce {
 
 fn seed(address: &str) -> Announce {
     Announce {
-        share: Share::Seed,
+        share: Completeness::Seed,
         ..from(address)
     }
 }
@@ -58,16 +58,16 @@ fn host(number: u32) -> String {
     )
 }
 
-fn hear(registry: &mut Registry, announce: &Announce) -> (Heard, Vec<SocketAddr>) {
-    let mut found = Found::default();
-    let heard = registry.announce(announce, &mut found).unwrap();
+fn hear(registry: &mut Registry, announce: &Announce) -> (Receipt, Vec<SocketAddr>) {
+    let mut found = CompactPeers::default();
+    let receipt = registry.announce(announce, &mut found).unwrap();
     let mut all = compact::decode_v4(&found.v4).unwrap();
     all.extend(compact::decode_v6(&found.v6).unwrap());
-    (heard, all)
+    (receipt, all)
 }
 
-fn swarm(seeds: usize, leechers: usize, downloaders: usize, completed: u32) -> Swarm {
-    Swarm {
+fn swarm(seeds: usize, leechers: usize, downloaders: usize, completed: u32) -> SwarmSize {
+    SwarmSize {
         seeds,
         leechers,
         downloaders,
@@ -95,7 +95,7 @@ fn two_who_announce_find_each_other_and_nobody_finds_itself() {
         (swarm(1, 1, 1, 0), addresses(&["5.6.7.8:2"]))
     );
     assert_eq!(registry.scrape(&hash(1)), swarm(1, 1, 1, 0));
-    assert_eq!(registry.scrape(&hash(2)), Swarm::default());
+    assert_eq!(registry.scrape(&hash(2)), SwarmSize::default());
     let totals = Totals {
         torrents: 1,
         peers: 2,
@@ -111,14 +111,14 @@ fn who_stops_is_gone_and_who_was_never_here_may_stop_too() {
         event: Some(Occasion::Stopped),
         ..from(address)
     };
-    let (heard, found) = hear(&mut registry, &stopped("1.2.3.4:1"));
-    assert_eq!((heard.swarm, found), (Swarm::default(), vec![]));
+    let (receipt, found) = hear(&mut registry, &stopped("1.2.3.4:1"));
+    assert_eq!((receipt.swarm, found), (SwarmSize::default(), vec![]));
     assert_eq!(registry.totals(), Totals::default());
     hear(&mut registry, &from("1.2.3.4:1"));
     hear(&mut registry, &from("[2001:db8::1]:1"));
-    let (heard, found) = hear(&mut registry, &stopped("1.2.3.4:1"));
+    let (receipt, found) = hear(&mut registry, &stopped("1.2.3.4:1"));
     assert_eq!(
-        (heard.swarm, heard.listed, found),
+        (receipt.swarm, receipt.listed, found),
         (swarm(0, 1, 1, 0), false, vec![])
     );
     hear(&mut registry, &stopped("[2001:db8::1]:2"));
@@ -139,7 +139,7 @@ fn a_download_is_counted_as_completed_once_for_each_peer() {
     assert_eq!(hear(&mut registry, &completed).0.swarm, swarm(1, 0, 0, 1));
     // Who says so and still lacks something has completed nothing.
     let mistaken = Announce {
-        share: Share::Leecher,
+        share: Completeness::Leecher,
         ..completed
     };
     assert_eq!(hear(&mut registry, &mistaken).0.swarm, swarm(0, 1, 1, 1));
@@ -149,14 +149,14 @@ fn a_download_is_counted_as_completed_once_for_each_peer() {
 fn a_partial_seed_is_no_downloader_and_is_shown_to_downloaders_only() {
     let mut registry = registry(WIDE);
     let partial = |address| Announce {
-        share: Share::Partial,
+        share: Completeness::Partial,
         ..from(address)
     };
     hear(&mut registry, &partial("1.1.1.1:1"));
-    let (heard, found) = hear(&mut registry, &partial("1.1.1.2:1"));
-    assert_eq!((heard.swarm, found), (swarm(0, 2, 0, 0), vec![]));
-    let (heard, found) = hear(&mut registry, &from("1.1.1.3:1"));
-    assert_eq!((heard.swarm, found.len()), (swarm(0, 3, 1, 0), 2));
+    let (receipt, found) = hear(&mut registry, &partial("1.1.1.2:1"));
+    assert_eq!((receipt.swarm, found), (swarm(0, 2, 0, 0), vec![]));
+    let (receipt, found) = hear(&mut registry, &from("1.1.1.3:1"));
+    assert_eq!((receipt.swarm, found.len()), (swarm(0, 3, 1, 0), 2));
     let (_, found) = hear(&mut registry, &partial("1.1.1.1:1"));
     assert_eq!(found, addresses(&["1.1.1.3:1"]));
 }
@@ -244,7 +244,7 @@ fn the_silent_are_forgotten_between_one_and_a_half_and_two_intervals() {
 
 #[test]
 fn clients_that_find_an_interval_too_short_are_not_forgotten_in_between() {
-    let mut registry = Registry::new(Setup {
+    let mut registry = Registry::new(Charter {
         limits: WIDE,
         interval: Duration::from_secs(1),
         allowed: None,
@@ -285,10 +285,10 @@ fn a_restart_loses_nobody_for_longer_than_an_interval() {
     let mut after = self::registry(WIDE);
     for peer in 0..40 {
         after.turn(at(peer));
-        let (heard, found) = hear(&mut after, &from(&host(peer)));
+        let (receipt, found) = hear(&mut after, &from(&host(peer)));
         // Everybody who has announced since is here.
         assert_eq!(
-            (heard.swarm.leechers, found.len()),
+            (receipt.swarm.leechers, found.len()),
             (peer as usize + 1, peer as usize)
         );
     }
@@ -297,11 +297,11 @@ fn a_restart_loses_nobody_for_longer_than_an_interval() {
 
 #[test]
 fn of_one_host_so_many_are_listed_and_the_next_is_answered_all_the_same() {
-    let mut registry = registry(Limits { per_ip: 2, ..WIDE });
+    let mut registry = registry(Capacity { per_ip: 2, ..WIDE });
     assert!(hear(&mut registry, &from("1.1.1.1:1")).0.listed);
     assert!(hear(&mut registry, &from("1.1.1.1:2")).0.listed);
-    let (heard, found) = hear(&mut registry, &from("1.1.1.1:3"));
-    assert_eq!((heard.listed, found.len()), (false, 2));
+    let (receipt, found) = hear(&mut registry, &from("1.1.1.1:3"));
+    assert_eq!((receipt.listed, found.len()), (false, 2));
     assert_eq!(registry.totals().peers, 2);
     let elsewhere = Announce {
         info_hash: hash(2),
@@ -323,7 +323,7 @@ fn of_one_host_so_many_are_listed_and_the_next_is_answered_all_the_same() {
 
 #[test]
 fn who_changes_its_port_makes_room_for_itself() {
-    let mut registry = registry(Limits { per_ip: 1, ..WIDE });
+    let mut registry = registry(Capacity { per_ip: 1, ..WIDE });
     let keyed = |address, key| Announce {
         key: Some(key),
         ..from(address)
@@ -336,8 +336,8 @@ fn who_changes_its_port_makes_room_for_itself() {
 
 #[test]
 fn a_peer_on_the_loopback_is_handed_out_under_the_address_given_for_it() {
-    let mut registry = Registry::new(Setup {
-        limits: Limits { per_ip: 1, ..WIDE },
+    let mut registry = Registry::new(Charter {
+        limits: Capacity { per_ip: 1, ..WIDE },
         interval: INTERVAL,
         allowed: None,
         loopback_as: Some([192, 0, 2, 7].into()),
@@ -362,7 +362,7 @@ fn a_peer_on_the_loopback_is_handed_out_under_the_address_given_for_it() {
 
 #[test]
 fn what_is_not_on_the_list_is_refused_and_so_is_an_address_that_is_none() {
-    let mut registry = Registry::new(Setup {
+    let mut registry = Registry::new(Charter {
         limits: WIDE,
         interval: INTERVAL,
         allowed: Some(vec![hash(5), hash(1), hash(3)]),
@@ -375,7 +375,7 @@ fn what_is_not_on_the_list_is_refused_and_so_is_an_address_that_is_none() {
             info_hash: hash(number),
             ..from("1.1.1.1:1")
         };
-        let outcome = registry.announce(&announce, &mut Found::default());
+        let outcome = registry.announce(&announce, &mut CompactPeers::default());
         assert_eq!(outcome.is_ok(), served, "{number}");
     }
     let later = Announce {
@@ -383,9 +383,13 @@ fn what_is_not_on_the_list_is_refused_and_so_is_an_address_that_is_none() {
         ..from("1.1.1.1:1")
     };
     registry.admit(hash(2));
-    assert!(registry.announce(&later, &mut Found::default()).is_ok());
+    assert!(
+        registry
+            .announce(&later, &mut CompactPeers::default())
+            .is_ok()
+    );
     for address in ["1.1.1.1:0", "0.0.0.0:1", "255.255.255.255:1", "[ff02::1]:1"] {
-        let outcome = registry.announce(&from(address), &mut Found::default());
+        let outcome = registry.announce(&from(address), &mut CompactPeers::default());
         assert_eq!(outcome, Err(Refusal::Unusable), "{address}");
     }
 }
@@ -399,10 +403,12 @@ fn invented(number: u32, address: &str) -> Announce {
 }
 
 fn is_let_in(registry: &mut Registry, announce: &Announce) -> bool {
-    registry.announce(announce, &mut Found::default()).is_ok()
+    registry
+        .announce(announce, &mut CompactPeers::default())
+        .is_ok()
 }
 
-const NARROW: Limits = Limits {
+const NARROW: Capacity = Capacity {
     torrents: 100,
     ..WIDE
 };
@@ -462,7 +468,7 @@ fn a_table_full_of_many_addresses_torrents_takes_no_more_until_some_are_forgotte
     }
     for number in 100..1_000 {
         let announce = invented(number, &host(number));
-        let outcome = registry.announce(&announce, &mut Found::default());
+        let outcome = registry.announce(&announce, &mut CompactPeers::default());
         assert_eq!(outcome, Err(Refusal::Full), "{number}");
     }
     assert!((0..100).all(|number| registry.scrape(&hash(number)).leechers == 1));
@@ -477,7 +483,7 @@ fn a_table_full_of_many_addresses_torrents_takes_no_more_until_some_are_forgotte
 #[test]
 fn the_loopback_and_hosts_that_nobody_counts_keep_their_torrents() {
     for (per_ip, address) in [(64, "127.0.0.1:1"), (0, "6.6.6.6:6")] {
-        let mut registry = registry(Limits { per_ip, ..NARROW });
+        let mut registry = registry(Capacity { per_ip, ..NARROW });
         for number in 0..100 {
             hear(&mut registry, &invented(number, address));
         }
@@ -500,12 +506,15 @@ fn who_seeds_half_of_all_torrents_loses_those_that_nobody_else_is_in() {
         hear(&mut registry, &invented(number, &host(number)));
     }
     for number in 100..112 {
-        let _ = registry.announce(&invented(number, &host(number)), &mut Found::default());
+        let _ = registry.announce(
+            &invented(number, &host(number)),
+            &mut CompactPeers::default(),
+        );
     }
     assert!(registry.totals().torrents == 100);
     let left = |odd| {
         (0..50)
-            .filter(|it| it % 2 == odd && registry.scrape(&hash(*it)) != Swarm::default())
+            .filter(|it| it % 2 == odd && registry.scrape(&hash(*it)) != SwarmSize::default())
             .count()
     };
     assert!(left(0) < 20 && left(1) == 25, "{}, {}", left(0), left(1));
@@ -513,7 +522,7 @@ fn who_seeds_half_of_all_torrents_loses_those_that_nobody_else_is_in() {
 
 #[test]
 fn a_great_torrent_pays_for_the_small_ones_when_everything_is_full() {
-    let limits = Limits {
+    let limits = Capacity {
         peers: 1_000,
         ..WIDE
     };
@@ -548,7 +557,7 @@ fn a_great_torrent_pays_for_the_small_ones_when_everything_is_full() {
 /// to push them out of room for ten thousand, three times over; how many of the thousand are left, and
 /// how many there are in the largest of the others.
 fn besieged(address: impl Fn(u32, u32) -> String) -> (usize, usize) {
-    let limits = Limits {
+    let limits = Capacity {
         peers: 10_000,
         ..WIDE
     };
@@ -592,7 +601,7 @@ fn many_torrents_of_one_address_pay_long_before_a_swarm_of_many() {
 
 #[test]
 fn who_crowds_a_small_torrent_pays_for_it_alone() {
-    let limits = Limits {
+    let limits = Capacity {
         peers: 1_000,
         ..WIDE
     };
@@ -618,7 +627,7 @@ fn who_crowds_a_small_torrent_pays_for_it_alone() {
 
 #[test]
 fn a_torrent_that_was_drained_is_no_longer_the_largest() {
-    let limits = Limits { peers: 300, ..WIDE };
+    let limits = Capacity { peers: 300, ..WIDE };
     let mut registry = registry(limits);
     let mut hosts = (0..).map(host);
     let mut join = |registry: &mut Registry, torrent, count| {
@@ -642,7 +651,7 @@ fn a_torrent_that_was_drained_is_no_longer_the_largest() {
 
 #[test]
 fn where_every_torrent_has_one_peer_one_of_them_goes() {
-    let limits = Limits { peers: 50, ..WIDE };
+    let limits = Capacity { peers: 50, ..WIDE };
     let mut registry = registry(limits);
     for number in 0..500 {
         let one = Announce {
@@ -660,7 +669,7 @@ proptest! {
     fn the_totals_are_always_right(steps in proptest::collection::vec(
         (0u32..6, 0u32..40, 0u8..5, 0u8..3, any::<bool>(), 0u64..40), 1..300))
     {
-        let mut registry = registry(Limits { torrents: 5, peers: 60, per_ip: 3 });
+        let mut registry = registry(Capacity { torrents: 5, peers: 60, per_ip: 3 });
         let mut now = Duration::ZERO;
         for (torrent, peer, event, share, v6, minutes) in steps {
             now += Duration::from_secs(minutes * 30);
@@ -669,11 +678,11 @@ proptest! {
             let announce = Announce {
                 info_hash: hash(torrent),
                 event: [None, Some(Occasion::Started), Some(Occasion::Completed), Some(Occasion::Stopped), None][usize::from(event)],
-                share: [Share::Leecher, Share::Partial, Share::Seed][usize::from(share)],
+                share: [Completeness::Leecher, Completeness::Partial, Completeness::Seed][usize::from(share)],
                 key: Some(peer % 7),
                 ..from(&address)
             };
-            let _ = registry.announce(&announce, &mut Found::default());
+            let _ = registry.announce(&announce, &mut CompactPeers::default());
             let swarms: Vec<_> = (0..6).map(|number| registry.scrape(&hash(number))).collect();
             prop_assert_eq!(registry.totals().peers, swarms.iter().map(|it| it.seeds + it.leechers).sum::<usize>());
             prop_assert_eq!(registry.totals().seeds, swarms.iter().map(|it| it.seeds).sum::<usize>());

@@ -1,6 +1,6 @@
 //! One torrent: its swarm in both address families.
 
-use super::Swarm;
+use super::SwarmSize;
 use super::peers::{Peers, Rules};
 use crate::protocol::InfoHash;
 use crate::protocol::tracker::compact;
@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 const CROWDED_WEIGHS: usize = 16;
 
 /// See the module's head.
-pub(super) struct Torrent {
+pub(super) struct ListedTorrent {
     pub(super) info_hash: InfoHash,
     pub(super) completed: u32,
     pub(super) v4: Peers<{ compact::V4 }>,
@@ -19,7 +19,7 @@ pub(super) struct Torrent {
     pub(super) v6: Option<Box<Peers<{ compact::V6 }>>>,
 }
 
-impl Torrent {
+impl ListedTorrent {
     pub(super) fn len(&self) -> usize {
         self.v4.len() + self.v6.as_ref().map_or(0, |v6| v6.len())
     }
@@ -48,9 +48,9 @@ impl Torrent {
         }
     }
 
-    pub(super) fn swarm(&self) -> Swarm {
+    pub(super) fn swarm(&self) -> SwarmSize {
         let seeds = self.seeds();
-        Swarm {
+        SwarmSize {
             seeds,
             leechers: self.len() - seeds,
             downloaders: self.v4.leechers() + self.v6.as_ref().map_or(0, |v6| v6.leechers()),

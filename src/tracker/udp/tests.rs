@@ -2,7 +2,7 @@
 use super::*;
 use crate::protocol::peer::PeerId;
 use crate::protocol::siphash::Key;
-use crate::tracker::registry::{self, Limits};
+use crate::tracker::registry::{self, Capacity};
 use proptest::prelude::*;
 
 const NOW: Duration = Duration::from_secs(1_000);
@@ -19,12 +19,12 @@ impl Office {
     fn new() -> Office {
         let key = Key::from_bytes([5; 16]);
         let interval = Duration::from_secs(900);
-        let limits = Limits {
+        let limits = Capacity {
             torrents: 2,
             peers: 10_000,
             per_ip: 0,
         };
-        let setup = registry::Setup {
+        let setup = registry::Charter {
             limits,
             interval,
             allowed: None,

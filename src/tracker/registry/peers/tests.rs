@@ -18,8 +18,8 @@ fn address(host: u16, port: u16) -> [u8; 6] {
     [10, 0, a, b, c, d]
 }
 
-fn peer(address: [u8; 6], share: Share) -> Peer<6> {
-    Peer {
+fn peer(address: [u8; 6], share: Completeness) -> ListedPeer<6> {
+    ListedPeer {
         address,
         ident: [0; 4],
         tick: 0,
@@ -32,10 +32,10 @@ fn list(rules: &Rules, leechers: u16, seeds: u16) -> Peers<6> {
     let mut peers = Peers::default();
     for host in 0..leechers.max(seeds) {
         if host < seeds {
-            peers.insert(rules, peer(address(host, 2), Share::Seed));
+            peers.insert(rules, peer(address(host, 2), Completeness::Seed));
         }
         if host < leechers {
-            peers.insert(rules, peer(address(host, 1), Share::Leecher));
+            peers.insert(rules, peer(address(host, 1), Completeness::Leecher));
         }
     }
     peers
@@ -50,8 +50,8 @@ fn sample(peers: &Peers<6>, own: Option<usize>, leechers_only: bool, want: usize
 
 #[test]
 fn a_peer_is_twelve_bytes_and_24_with_ipv6() {
-    assert_eq!(size_of::<Peer<6>>(), 12);
-    assert_eq!(size_of::<Peer<18>>(), 24);
+    assert_eq!(size_of::<ListedPeer<6>>(), 12);
+    assert_eq!(size_of::<ListedPeer<18>>(), 24);
 }
 
 proptest! {
@@ -65,23 +65,23 @@ proptest! {
         let mut peers = Peers::default();
         let mut plain = BTreeMap::new();
         for (step, host, port, share) in steps {
-            let share = [Share::Leecher, Share::Partial, Share::Seed][usize::from(share)];
+            let share = [Completeness::Leecher, Completeness::Partial, Completeness::Seed][usize::from(share)];
             let address = address(host, port);
-            match (peers.standing(&rules, &address, [0; 4]), step) {
-                (Standing::Known(at), 0) => { peers.remove(&rules, at); plain.remove(&address); }
-                (Standing::Known(at), _) => { peers.refresh(&rules, at, [0; 4], 1, share); plain.insert(address, share); }
-                (Standing::New { .. }, _) => { peers.insert(&rules, peer(address, share)); plain.insert(address, share); }
+            match (peers.look_up(&rules, &address, [0; 4]), step) {
+                (Lookup::Known(at), 0) => { peers.remove(&rules, at); plain.remove(&address); }
+                (Lookup::Known(at), _) => { peers.refresh(&rules, at, [0; 4], 1, share); plain.insert(address, share); }
+                (Lookup::New { .. }, _) => { peers.insert(&rules, peer(address, share)); plain.insert(address, share); }
             }
             prop_assert_eq!(peers.index.is_some() || peers.len() < INDEXED, true);
         }
         for (address, share) in &plain {
-            let Standing::Known(at) = peers.standing(&rules, address, [0; 4]) else { panic!("lost") };
+            let Lookup::Known(at) = peers.look_up(&rules, address, [0; 4]) else { panic!("lost") };
             prop_assert_eq!(peers.share(at), *share);
-            prop_assert_eq!(at < peers.leechers(), *share == Share::Leecher);
+            prop_assert_eq!(at < peers.leechers(), *share == Completeness::Leecher);
         }
         prop_assert_eq!(peers.len(), plain.len());
-        prop_assert_eq!(peers.seeds(), plain.values().filter(|it| **it == Share::Seed).count());
-        prop_assert_eq!(peers.leechers(), plain.values().filter(|it| **it == Share::Leecher).count());
+        prop_assert_eq!(peers.seeds(), plain.values().filter(|it| **it == Completeness::Seed).count());
+        prop_assert_eq!(peers.leechers(), plain.values().filter(|it| **it == Completeness::Leecher).count());
     }
 }
 
@@ -127,7 +127,7 @@ fn everybody_has_the_same_chance_and_nobody_is_handed_out_twice() {
 fn who_has_what_it_wants_is_shown_those_who_want_something() {
     let rules = rules(64);
     let mut peers = list(&rules, 5, 5);
-    peers.insert(&rules, peer(address(99, 3), Share::Partial));
+    peers.insert(&rules, peer(address(99, 3), Completeness::Partial));
     let shown = sample(&peers, None, true, 50);
     assert_eq!(shown.len(), 5);
     assert!(shown.iter().all(|it| it[5] == 1));
@@ -147,33 +147,33 @@ fn a_host_is_crowded_at_its_share_in_short_lists_and_long_ones() {
         let rules = rules(3);
         let mut peers = list(&rules, others, 0);
         for port in 10..13 {
-            let new = Standing::New {
+            let new = Lookup::New {
                 before: None,
                 crowded: false,
             };
             assert_eq!(
-                peers.standing(&rules, &address(999, port), [0; 4]),
+                peers.look_up(&rules, &address(999, port), [0; 4]),
                 new,
                 "{others}"
             );
-            peers.insert(&rules, peer(address(999, port), Share::Leecher));
+            peers.insert(&rules, peer(address(999, port), Completeness::Leecher));
         }
-        let crowded = Standing::New {
+        let crowded = Lookup::New {
             before: None,
             crowded: true,
         };
         assert_eq!(
-            peers.standing(&rules, &address(999, 13), [0; 4]),
+            peers.look_up(&rules, &address(999, 13), [0; 4]),
             crowded,
             "{others}"
         );
         assert!(matches!(
-            peers.standing(&rules, &address(999, 12), [0; 4]),
-            Standing::Known(_)
+            peers.look_up(&rules, &address(999, 12), [0; 4]),
+            Lookup::Known(_)
         ));
         let [a, b] = 999_u16.to_be_bytes();
-        let neighbour = peers.standing(&rules, &[10, 0, a, b - 1, 0, 13], [0; 4]);
-        assert!(matches!(neighbour, Standing::New { crowded: false, .. }));
+        let neighbour = peers.look_up(&rules, &[10, 0, a, b - 1, 0, 13], [0; 4]);
+        assert!(matches!(neighbour, Lookup::New { crowded: false, .. }));
     }
 }
 

@@ -9,12 +9,12 @@ const GENERATION: usize = 2000;
 
 /// The last few thousand requests that were given up. Old ones fall out by generations.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct GivenUp {
     recent: HashSet<WireBlock>,
     older: HashSet<WireBlock>,
 }
 
-impl Asked {
+impl GivenUp {
     /// This request was given up.
     pub(super) fn add(&mut self, block: WireBlock) {
         if self.recent.len() >= GENERATION {
@@ -43,19 +43,19 @@ mod tests {
 
     #[test]
     fn a_request_given_up_is_known_once() {
-        let mut asked = Asked::default();
-        asked.add(block(7));
-        assert!(asked.take(block(7)));
-        assert!(!asked.take(block(7)));
-        assert!(!asked.take(block(8)));
+        let mut given_up = GivenUp::default();
+        given_up.add(block(7));
+        assert!(given_up.take(block(7)));
+        assert!(!given_up.take(block(7)));
+        assert!(!given_up.take(block(8)));
     }
 
     #[test]
     fn memory_is_bounded_and_the_latest_are_kept() {
-        let mut asked = Asked::default();
-        (0..10_000).for_each(|piece| asked.add(block(piece)));
-        assert!(asked.recent.len() + asked.older.len() <= 2 * GENERATION);
-        assert!((8_001..10_000).all(|piece| asked.take(block(piece))));
-        assert!(!asked.take(block(0)));
+        let mut given_up = GivenUp::default();
+        (0..10_000).for_each(|piece| given_up.add(block(piece)));
+        assert!(given_up.recent.len() + given_up.older.len() <= 2 * GENERATION);
+        assert!((8_001..10_000).all(|piece| given_up.take(block(piece))));
+        assert!(!given_up.take(block(0)));
     }
 }
