@@ -1,5 +1,5 @@
 //! The house rules that no compiler holds: who may import whom, what a floor must not contain, how
-//! long a file may grow. The table is docs/architecture.md's; a broken rule is one sentence that
+//! long a file may grow, that a name means one thing. The table is docs/architecture.md's; a broken rule is one sentence that
 //! names the file, the line and the rule.
 //!
 //! ```text
@@ -8,6 +8,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -135,6 +136,72 @@ const NAMELESS: &[&str] = &[
     "util", "utils", "helper", "helpers", "common", "misc", "manager", "managers",
 ];
 
+/// A name that several types may have.
+struct Namesake {
+    name: &'static str,
+    /// The modules that define it, sorted, each as often as it does.
+    modules: &'static [&'static str],
+    /// Why a reader is better served by this than by two names.
+    why: &'static str,
+}
+
+/// Names that are defined more than once. The list only gets shorter.
+const NAMESAKES: &[Namesake] = &[
+    Namesake {
+        name: "Announce",
+        modules: &["protocol::tracker::udp", "tracker::registry::terms"],
+        why: "the same message, as a datagram has it and as the registry has it, however it came",
+    },
+    Namesake {
+        name: "Bell",
+        modules: &["net::mailbox", "tracker::bell"],
+        why: "the same thing twice: its owners share no floor that may touch the world",
+    },
+    Namesake {
+        name: "DecodeError",
+        modules: &["protocol::bencode", "protocol::peer::decoder"],
+        why: "why bytes are not what the path says",
+    },
+    Namesake {
+        name: "Decoder",
+        modules: &["protocol::bencode", "protocol::peer::decoder"],
+        why: "reads what the path says; the usual word",
+    },
+    Namesake {
+        name: "Done",
+        modules: &["create::hashing", "storage::keeper"],
+        why: "what came of a `Job`",
+    },
+    Namesake {
+        name: "Four",
+        modules: &[
+            "protocol::digest::lanes::vectors",
+            "protocol::digest::lanes::vectors",
+        ],
+        why: "the vectors of two kinds of processor, of which one is compiled",
+    },
+    Namesake {
+        name: "Job",
+        modules: &["announce", "create::hashing", "storage::keeper"],
+        why: "what a thread is given to do; the path says which",
+    },
+    Namesake {
+        name: "Question",
+        modules: &["protocol::tracker::udp", "tracker::http::question"],
+        why: "what a client asks a tracker, by UDP and by HTTP",
+    },
+    Namesake {
+        name: "Spare",
+        modules: &["net::intake", "swarm::pipeline"],
+        why: "the spare of the glossary, as the hands know it and as the brain does",
+    },
+    Namesake {
+        name: "StartError",
+        modules: &["client", "tracker"],
+        why: "why what the path says did not start",
+    },
+];
+
 /// Async runtimes and their parts.
 const RUNTIMES: &[&str] = &[
     "tokio",
@@ -206,6 +273,17 @@ fn no_module_is_empty_and_no_file_is_too_long_or_nameless() {
 }
 
 #[test]
+fn a_name_is_given_to_one_type_only() {
+    let mut types = Vec::new();
+    each_source(|path, text| {
+        types.extend(types_of(path, text));
+        Vec::new()
+    });
+    assert!(types.len() > 200, "only {} types found", types.len());
+    hold(namesakes(&types, NAMESAKES));
+}
+
+#[test]
 fn no_async_runtime_and_no_abort_on_panic() {
     let mut complaints = runtimes(&read("Cargo.lock"));
     complaints.extend(aborts(&read("Cargo.toml")));
@@ -261,7 +339,7 @@ fn files_below(folder: &str) -> Vec<String> {
     found
 }
 
-fn each_source(rule: impl Fn(&str, &str) -> Vec<String>) -> Vec<String> {
+fn each_source(mut rule: impl FnMut(&str, &str) -> Vec<String>) -> Vec<String> {
     let sources: Vec<_> = files_below("src")
         .into_iter()
         .filter(|path| path.ends_with(".rs"))
@@ -469,6 +547,89 @@ fn nameless(path: &str) -> Vec<String> {
     nameless
         .map(|part| format!("{path}: `{part}` says nothing: name it after what it holds"))
         .collect()
+}
+
+/// A definition of a type: its name, and where it stands.
+#[derive(Debug)]
+struct Type {
+    name: String,
+    path: String,
+    line: usize,
+}
+
+/// The structs, enums, traits and aliases that a file defines outside its tests. What a trait or an
+/// `impl` calls its types is not theirs to choose.
+fn types_of(path: &str, text: &str) -> Vec<Type> {
+    if is_tests(path) {
+        return Vec::new();
+    }
+    let tokens = tokens(&without_tests(&without_text(text)));
+    let word = |at: usize| tokens.get(at).map_or("", |(_, word)| word.as_str());
+    let mut types = Vec::new();
+    // Of each open brace, whether it is that of a trait or an `impl`; and whether the next one will be.
+    let (mut open, mut next) = (Vec::new(), false);
+    for (at, (line, here)) in tokens.iter().enumerate() {
+        let begins =
+            at == 0 || matches!(word(at - 1), "{" | "}" | ";" | "]" | ")" | "pub" | "unsafe");
+        match here.as_str() {
+            "impl" | "trait" if begins => next = true,
+            "{" => open.push(std::mem::take(&mut next)),
+            "}" => drop(open.pop()),
+            _ => {}
+        }
+        let defines = match here.as_str() {
+            "struct" | "enum" | "trait" => true,
+            "type" => begins && !open.last().is_some_and(|associated| *associated),
+            _ => false,
+        };
+        if defines && is_word(word(at + 1)) {
+            types.push(Type {
+                name: word(at + 1).to_owned(),
+                path: path.to_owned(),
+                line: *line,
+            });
+        }
+    }
+    types
+}
+
+/// Names that several types have without an excuse, and excuses that nobody needs any more.
+fn namesakes(types: &[Type], excused: &[Namesake]) -> Vec<String> {
+    let mut places: BTreeMap<&str, Vec<(String, String)>> = BTreeMap::new();
+    for it in types {
+        let place = format!("{}:{}", it.path, it.line);
+        let places = places.entry(&it.name).or_default();
+        places.push((module_of(&it.path), place));
+    }
+    let mut complaints = Vec::new();
+    for (name, places) in &mut places {
+        places.sort();
+        let excuse = excused.iter().find(|excuse| excuse.name == *name);
+        let known = excuse.map_or(&[][..], |excuse| excuse.modules);
+        let modules = || places.iter().map(|(module, _)| module.as_str());
+        if places.len() > 1 && !modules().eq(known.iter().copied()) {
+            let all: Vec<_> = places.iter().map(|(_, place)| place.as_str()).collect();
+            complaints.push(format!(
+                "{}: `{name}` is the name of {} types ({}): one word for one thing, or a line in NAMESAKES",
+                all[0],
+                all.len(),
+                all.join(", ")
+            ));
+        }
+    }
+    for Namesake { name, why, .. } in excused {
+        if places.get(name).map_or(0, Vec::len) < 2 {
+            complaints.push(format!(
+                "`{name}` is no longer the name of several types: take it off the list NAMESAKES"
+            ));
+        }
+        if why.is_empty() {
+            complaints.push(format!(
+                "`{name}` is on the list NAMESAKES without a reason"
+            ));
+        }
+    }
+    complaints
 }
 
 fn runtimes(lock: &str) -> Vec<String> {
@@ -1062,6 +1223,50 @@ mod scanner {
         assert_eq!(nameless("src/net/utils.rs").len(), 1);
         assert_eq!(nameless("tests/common/mod.rs").len(), 1);
         assert_eq!(nameless("src/net/dial.rs"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn types_are_found_where_they_are_defined() {
+        let code = "pub struct A;\n#[derive(Debug)]\nenum B {}\npub(super) type C<T> = Vec<T>;\ntrait D {\n    type Out;\n}\n\
+                    impl D for A {\n    type Out = B;\n}\nfn f(d: impl D) {\n    struct E;\n}\n// struct F\n\
+                    mod inner {\n    type G = u8;\n}\n#[cfg(test)]\nmod tests {\n    struct H;\n}\n";
+        let types = types_of("src/net/a.rs", code);
+        let found: Vec<_> = types.iter().map(|it| (it.name.as_str(), it.line)).collect();
+        let wanted = [("A", 1), ("B", 3), ("C", 4), ("D", 5), ("E", 12), ("G", 16)];
+        assert_eq!(found, wanted);
+        assert!(types_of("src/net/tests.rs", code).is_empty());
+    }
+
+    #[test]
+    fn a_name_of_two_types_and_an_excuse_too_many_are_found() {
+        let types = |files: &[&str]| -> Vec<Type> {
+            files
+                .iter()
+                .flat_map(|file| types_of(&format!("src/{file}.rs"), "struct Line;"))
+                .collect()
+        };
+        let excused = [Namesake {
+            name: "Line",
+            modules: &["net", "tracker"],
+            why: "a test",
+        }];
+        assert_eq!(namesakes(&types(&["net"]), &[]), Vec::<String>::new());
+        let complaints = namesakes(&types(&["tracker", "net"]), &[]);
+        assert_eq!(complaints.len(), 1, "{complaints:?}");
+        assert!(complaints[0].starts_with("src/net.rs:1: "));
+        assert_eq!(
+            namesakes(&types(&["tracker", "net"]), &excused),
+            Vec::<String>::new()
+        );
+        for files in [
+            &["net", "tracker", "lab"][..],
+            &["net", "lab"],
+            &["net"],
+            &[],
+        ] {
+            let complaints = namesakes(&types(files), &excused);
+            assert_eq!(complaints.len(), 1, "{files:?}: {complaints:?}");
+        }
     }
 
     #[test]
