@@ -7,7 +7,7 @@
 //! saving::save(&target, &torrent.bytes, overwrite)?;
 //! ```
 //!
-//! [`tree`] finds the files, `hashing` reads them, [`saving`] puts the result in its place. The same
+//! `tree` finds the files, `hashing` reads them, [`saving`] puts the result in its place. The same
 //! files and [`TorrentSettings`] give the same bytes on every machine: files are ordered by the bytes of their
 //! paths, and nothing else comes from the outside.
 

@@ -1,5 +1,5 @@
 //! The report: one HTML page that needs nothing else. No script, no font, no picture from anywhere; what
-//! is drawn is SVG in the page itself ([`drawing`]).
+//! is drawn is SVG in the page itself (`drawing`).
 //!
 //! ```text
 //! std::fs::write("swarm.html", lab::report::page(&outcome))?;

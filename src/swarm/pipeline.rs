@@ -153,7 +153,7 @@ impl Pipeline {
     }
 
     /// The same where `out` blocks are under way from all peers together: no pipeline is deeper than what all
-    /// of them leave of [`OUT_MAX`]. One peer alone gets what it can use, 200 fast ones get 20 each.
+    /// of them leave of `OUT_MAX`. One peer alone gets what it can use, 200 fast ones get 20 each.
     pub fn room_beside(&self, out: usize) -> usize {
         let most = OUT_MAX.saturating_sub(out).max(DEPTH_MIN);
         let depth = self.depth().min(most);
