@@ -6,7 +6,7 @@ use super::events;
 use super::shown::{shown, shown_path};
 use super::status::ExitStatus;
 use super::{figures, output, signals};
-use crate::protocol::InfoHash;
+use crate::protocol::digest::{InfoHash, from_hex};
 use crate::tracker::counters::{Counted, Counters};
 use crate::tracker::{Running, Setup, start};
 use crossbeam_channel::select;
@@ -196,7 +196,7 @@ fn read_list(path: &Path) -> Result<Vec<InfoHash>, Complaint> {
         if hash.is_empty() {
             continue;
         }
-        list.push(info_hash(hash).ok_or_else(|| {
+        list.push(from_hex(hash).map(InfoHash).ok_or_else(|| {
             Complaint::new(
                 Reason::File,
                 format!(
@@ -217,18 +217,6 @@ fn excerpt(line: &str) -> String {
         Some((cut, _)) => format!("{}…", &line[..cut]),
         None => line.to_owned(),
     }
-}
-
-fn info_hash(text: &str) -> Option<InfoHash> {
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
-        return None;
-    };
-    let byte = |pair: &[u8; 2]| {
-        let digit = |byte: u8| char::from(byte).to_digit(16);
-        u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()
-    };
-    let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
-    bytes?.try_into().ok().map(InfoHash)
 }
 
 #[cfg(test)]

@@ -56,6 +56,18 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     sha2::Sha256::digest(bytes).into()
 }
 
+/// The `N` bytes that twice as many hex digits stand for, large or small; `None`: they are none, or too few or many.
+pub fn from_hex<const N: usize>(digits: &str) -> Option<[u8; N]> {
+    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else {
+        return None;
+    };
+    let value = |digit: u8| char::from(digit).to_digit(16);
+    let bytes = pairs
+        .iter()
+        .map(|[high, low]| Some((value(*high)? * 16 + value(*low)?) as u8));
+    bytes.collect::<Option<Vec<u8>>>()?.try_into().ok()
+}
+
 /// The name of a torrent everywhere on the network: the SHA-1 of its info dictionary's bytes, as
 /// they were found (BEP 3). `Display` is 40 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -11,7 +11,7 @@
 //!
 //! A link comes from anywhere: what cannot be used of it is left out, only the hash must be right.
 
-use super::InfoHash;
+use super::digest::{InfoHash, from_hex};
 use super::metainfo::{Unusable, tracker_address, webseed_address};
 use super::tracker::http::{percent_decode, percent_encode};
 use std::fmt;
@@ -107,12 +107,12 @@ impl Magnet {
     fn take_hash(&mut self, text: Option<&str>) -> Result<(), MagnetError> {
         let text = text.ok_or(MagnetError::BadHash)?;
         if let Some(hash) = text.strip_prefix("urn:btih:") {
-            let hash = hex(hash).or_else(|| base32(hash));
+            let hash = from_hex(hash).or_else(|| base32(hash));
             let hash = InfoHash(hash.ok_or(MagnetError::BadHash)?);
             self.info_hash.get_or_insert(hash);
         }
         if let Some(multihash) = text.strip_prefix("urn:btmh:") {
-            let hash = multihash.strip_prefix(SHA256).and_then(hex);
+            let hash = multihash.strip_prefix(SHA256).and_then(from_hex);
             let hash = hash.ok_or(MagnetError::BadHashV2)?;
             self.info_hash_v2.get_or_insert(hash);
         }
@@ -185,17 +185,6 @@ impl fmt::Display for Magnet {
         }
         Ok(())
     }
-}
-
-fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
-        return None;
-    };
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let bytes = pairs
-        .iter()
-        .map(|[high, low]| Some((digit(*high)? * 16 + digit(*low)?) as u8));
-    bytes.collect::<Option<Vec<u8>>>()?.try_into().ok()
 }
 
 /// The 20 bytes that 32 letters stand for (RFC 4648, without padding; small letters are taken too).
