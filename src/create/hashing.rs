@@ -12,7 +12,7 @@
 use super::tree::Tree;
 use super::{CreateError, Stopper};
 use crate::protocol::digest::Hasher;
-use crate::protocol::digest::lanes::{Lanes, Width};
+use crate::protocol::digest::lanes::{Lanes, WORTHWHILE, Width};
 use crate::protocol::{Digest, Geometry, PieceIndex};
 use crate::storage::check;
 use crossbeam_channel::{Receiver, Sender};
@@ -118,7 +118,7 @@ impl Worker {
             let batch = batch.filter_map(|number| self.geometry.piece(number));
             let mut cursors: Vec<RunCursor> = batch.map(|piece| self.cursor(piece)).collect();
             match Width::widest() {
-                Some(width) if self.at_once > 1 && cursors.len() >= width.worthwhile() => {
+                Some(width) if self.at_once > 1 && cursors.len() >= WORTHWHILE => {
                     digests.extend(self.side_by_side(width, &mut cursors)?);
                 }
                 _ => {

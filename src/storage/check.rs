@@ -21,7 +21,7 @@ use self::cursor::{Cursor, Unread};
 use super::layout::Place;
 use super::slot::StorageError;
 use crate::protocol::digest::Hasher;
-use crate::protocol::digest::lanes::{Lanes, Width};
+use crate::protocol::digest::lanes::{Lanes, WORTHWHILE, Width};
 use crate::protocol::geometry::BLOCK_LENGTH;
 use crate::protocol::{Digest, PieceIndex};
 use crate::swarm::event::Verdict;
@@ -163,8 +163,8 @@ pub(crate) fn at_once(descriptors: u64) -> usize {
         return 1;
     };
     let most = usize::try_from(descriptors).unwrap_or(usize::MAX);
-    match most.min(width.messages()) {
-        few if few < width.worthwhile() => 1,
+    match most.min(width.lanes()) {
+        few if few < WORTHWHILE => 1,
         enough => enough,
     }
 }
@@ -291,13 +291,13 @@ impl Reader {
     /// The digests of all jobs of `batch`; of none where they are better looked at one by one: too few,
     /// or the digests of blocks are wanted too, which is rare.
     fn side_by_side(&mut self, batch: &[CheckJob]) -> Vec<Result<Digest, Unread>> {
-        let fitting = |it: &Width| batch.len() >= it.worthwhile() && self.at_once > 1;
-        let Some(width) = Width::widest().filter(fitting) else {
-            return Vec::new();
-        };
-        if batch.iter().any(|job| job.by_block) {
+        let few = batch.len() < WORTHWHILE || self.at_once == 1;
+        if few || batch.iter().any(|job| job.by_block) {
             return Vec::new();
         }
+        let Some(width) = Width::widest() else {
+            return Vec::new();
+        };
         let mut cursors: Vec<Cursor> = batch
             .iter()
             .map(|job| Cursor::new(&job.places, false))
@@ -598,7 +598,7 @@ mod tests {
     #[test]
     fn few_descriptors_mean_few_pieces_at_once() {
         assert_eq!((at_once(0), at_once(1), at_once(3)), (1, 1, 1));
-        let most = Width::widest().map_or(1, Width::messages);
+        let most = Width::widest().map_or(1, Width::lanes);
         assert_eq!(at_once(u64::MAX), most);
     }
 

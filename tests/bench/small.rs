@@ -179,7 +179,7 @@ fn feed<'a>(message: &'a [u8], at: &'a mut [usize]) -> impl FnMut(usize, &mut [u
 /// As many pieces of 256 KiB at once as there are lanes.
 #[divan::bench(args = Width::all())]
 fn lanes_side_by_side(bencher: Bencher, width: Width) {
-    let messages = width.messages();
+    let messages = width.lanes();
     let (mut lanes, message) = (Lanes::new(width), vec![7; MESSAGE]);
     bencher
         .counter(BytesCount::new(MESSAGE * messages))

@@ -44,6 +44,10 @@ const PADDED: usize = CHUNK + 2 * BLOCK;
 /// What SHA-1 takes in at a time, in bytes. (Nothing to do with the blocks that peers ask for.)
 const BLOCK: usize = 64;
 
+/// The fewest messages that are hashed faster side by side than one after the other with
+/// [`Hasher`](super::Hasher): lanes without a message cost as much as those with one.
+pub const WORTHWHILE: usize = 4;
+
 /// The widest vectors that are used, and so how many messages go side by side.
 ///
 /// A value of this type is the proof that the processor has the instructions: there is no way to one but
@@ -92,7 +96,7 @@ impl Width {
         Width::all().next_back()
     }
 
-    /// Numbers of 32 bits in a vector: 4, 8 or 16.
+    /// Numbers of 32 bits in a vector, and so messages that go side by side: 4, 8 or 16.
     pub fn lanes(self) -> usize {
         match self.0 {
             #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -101,23 +105,6 @@ impl Width {
             Vectors::Eight => 8,
             #[cfg(target_arch = "x86_64")]
             Vectors::Sixteen => 16,
-        }
-    }
-
-    /// Messages hashed side by side: as many as there are lanes, but two vectors of them where a vector
-    /// has only four, since one alone does not keep the processor busy.
-    pub fn messages(self) -> usize {
-        self.lanes().max(8)
-    }
-
-    /// The fewest messages that are hashed faster side by side than one after the other with
-    /// [`Hasher`](super::Hasher): lanes without a message cost as much as those with one.
-    pub fn worthwhile(self) -> usize {
-        match self.0 {
-            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-            Vectors::Four => 6,
-            #[cfg(target_arch = "x86_64")]
-            Vectors::Eight | Vectors::Sixteen => 4,
         }
     }
 }
@@ -130,11 +117,11 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Lanes of the given width. Takes 32 KiB of memory for each of [`Width::messages`].
+    /// Lanes of the given width. Takes 32 KiB of memory for each of [`Width::lanes`].
     pub fn new(width: Width) -> Lanes {
         Lanes {
             width,
-            chunks: vec![[0; PADDED]; width.messages()].into(),
+            chunks: vec![[0; PADDED]; width.lanes()].into(),
         }
     }
 
@@ -149,7 +136,7 @@ impl Lanes {
         mut fill: impl FnMut(usize, &mut [u8]) -> usize,
     ) -> Vec<Digest> {
         let mut digests = Vec::with_capacity(messages);
-        for first in (0..messages).step_by(self.width.messages()) {
+        for first in (0..messages).step_by(self.width.lanes()) {
             let mut lanes: Vec<Lane> = self.chunks.iter_mut().map(Lane::new).collect();
             lanes.truncate(messages - first);
             run(self.width, &mut lanes, |lane, room| {
@@ -278,9 +265,9 @@ type Sha1State<const N: usize> = [Row<N>; 5];
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(never)]
-fn compress_by_fours(state: &mut Sha1State<8>, messages: [&[[u8; BLOCK]]; 8]) {
+fn compress_by_fours(state: &mut Sha1State<4>, messages: [&[[u8; BLOCK]]; 4]) {
     // SAFETY: every processor of these targets has vectors of 128 bits.
-    unsafe { compress::<8, [vectors::Four; 2]>(state, messages) }
+    unsafe { compress::<4, vectors::Four>(state, messages) }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -471,7 +458,7 @@ mod tests {
         let messages: Vec<_> = (0..=320).map(|length| noise(length, 7)).collect();
         let expected = one_by_one(&messages);
         for width in Width::all() {
-            for skipped in (0..width.messages()).step_by(5) {
+            for skipped in (0..width.lanes()).step_by(5) {
                 assert_eq!(
                     hash(width, &messages[skipped..]),
                     expected[skipped..],
@@ -484,8 +471,8 @@ mod tests {
     #[test]
     fn one_long_message_goes_on_when_all_others_have_ended() {
         for width in Width::all() {
-            for long in 0..width.messages() {
-                let mut messages = vec![noise(100, 1); width.messages()];
+            for long in 0..width.lanes() {
+                let mut messages = vec![noise(100, 1); width.lanes()];
                 messages[long] = noise(5 * CHUNK + 1, 2);
                 assert_eq!(hash(width, &messages), one_by_one(&messages), "{width:?}");
             }
@@ -506,8 +493,8 @@ mod tests {
     #[test]
     fn wider_vectors_have_room_for_more_messages() {
         let widths: Vec<_> = Width::all().collect();
-        assert!(widths.is_sorted_by_key(|width| (width.lanes(), width.messages())));
+        assert!(widths.is_sorted_by_key(|width| width.lanes()));
         assert_eq!(widths.last().copied(), Width::widest());
-        assert!(widths.iter().all(|it| it.worthwhile() <= it.messages()));
+        assert!(widths.iter().all(|it| WORTHWHILE <= it.lanes()));
     }
 }

@@ -86,59 +86,6 @@ macro_rules! instructions {
     )*};
 }
 
-/// The same operations, of each of two vectors.
-macro_rules! both {
-    ($($operation:ident),*) => {$(
-        #[inline(always)]
-        fn $operation(self, other: Self) -> Self {
-            [self[0].$operation(other[0]), self[1].$operation(other[1])]
-        }
-    )*};
-}
-
-/// Two vectors as one: for processors that could begin a second operation before the first is done.
-impl<V: Vector<4>> Vector<8> for [V; 2] {
-    #[inline(always)]
-    unsafe fn of_row(row: [u32; 8]) -> Self {
-        let [a, b, c, d, e, f, g, h] = row;
-        // SAFETY: the caller's promise.
-        unsafe { [V::of_row([a, b, c, d]), V::of_row([e, f, g, h])] }
-    }
-
-    #[inline(always)]
-    unsafe fn of_blocks(blocks: &[&[u8; BLOCK]; 8], first: usize, quarter: usize) -> Self {
-        let [a, b, c, d, e, f, g, h] = *blocks;
-        // SAFETY: the caller's promise.
-        unsafe {
-            [
-                V::of_blocks(&[a, b, c, d], first, quarter),
-                V::of_blocks(&[e, f, g, h], first, quarter),
-            ]
-        }
-    }
-
-    #[inline(always)]
-    fn to_row(self) -> [u32; 8] {
-        let [[a, b, c, d], [e, f, g, h]] = [self[0].to_row(), self[1].to_row()];
-        [a, b, c, d, e, f, g, h]
-    }
-
-    #[inline(always)]
-    fn rotate<const LEFT: i32, const RIGHT: i32>(self) -> Self {
-        [
-            self[0].rotate::<LEFT, RIGHT>(),
-            self[1].rotate::<LEFT, RIGHT>(),
-        ]
-    }
-
-    #[inline(always)]
-    fn swap_bytes(self) -> Self {
-        [self[0].swap_bytes(), self[1].swap_bytes()]
-    }
-
-    both! { add, xor, and, or, zip_low, zip_high, zip_low_pairs, zip_high_pairs }
-}
-
 #[cfg(target_arch = "x86_64")]
 pub(super) use x86::{Eight, Four, Sixteen};
 
