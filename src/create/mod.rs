@@ -45,7 +45,7 @@ const PIECES_WANTED: u64 = 3_000;
 /// The most pieces a worker takes at a time: one for each lane of the widest vectors.
 const BATCH: u32 = 16;
 
-/// Files a worker looks at again in one job.
+/// Files a worker looks at again in one job. A thread for fewer costs more than it brings.
 const FILES_A_LOOK: usize = 512;
 
 /// What the author wants to be in the torrent.
@@ -231,7 +231,7 @@ impl Creation {
         settings: TorrentSettings,
         threads: NonZeroUsize,
     ) -> Result<Creation, CreateError> {
-        let tree = Tree::look(path, &settings)?;
+        let tree = Tree::look(path, &settings, threads)?;
         let total = tree.total();
         let nothing = || CreateError::Nothing {
             path: path.to_owned(),
@@ -249,8 +249,8 @@ impl Creation {
 
         // Bound: a job for each batch of pieces, all put in at once, then one for each FILES_A_LOOK files.
         let (jobs, queue) = crossbeam_channel::unbounded();
-        // Bound: a few batches a thread; a thread with more to tell waits for whoever shows the progress.
-        let (tell, done) = crossbeam_channel::bounded(4 * threads.get());
+        // Bound: an answer to each job. What they bring is kept anyway: nobody waits for whoever shows the progress.
+        let (tell, done) = crossbeam_channel::unbounded();
         let batch = batch_length(&geometry, threads);
         for first in (0..geometry.pieces()).step_by(batch as usize) {
             let end = geometry.pieces().min(first + batch);

@@ -1,15 +1,17 @@
 //! The files below a path, in the order in which their bytes make the torrent.
 //!
 //! ```text
-//! let tree = Tree::look(path, &settings)?;
+//! let tree = Tree::look(path, &settings, threads)?;
 //! for file in &tree.files { ... }        // sorted by the bytes of their paths
 //! let same = tree.is_still_there(number)?;  // once more, when all is read
 //! ```
 //!
 //! Symbolic links are followed, as mktorrent and transmission-create do: the torrent holds what they
-//! lead to. A file is asked about once here, once at the end, and opened once for each piece range of it.
+//! lead to. A file is asked about once here, once at the end, and opened once for each piece range of it. Folders are
+//! walked through by one thread, files asked about by several: with many small ones these questions are
+//! what takes the time.
 
-use super::{CreateError, LeftOut, TorrentSettings};
+use super::{CreateError, FILES_A_LOOK, LeftOut, TorrentSettings, hashing};
 use crate::protocol::filenames::PATH_ELEMENTS_MAX;
 use crate::protocol::glob::Glob;
 use crate::protocol::metainfo::FILES_MAX;
@@ -19,6 +21,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::{FileType, Metadata};
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -36,6 +39,15 @@ impl Identity {
         Identity {
             device: metadata.dev(),
             inode: metadata.ino(),
+        }
+    }
+
+    fn of_stat(found: &rustix::fs::Stat) -> Identity {
+        // The fields' types differ between machines; nothing is lost in these.
+        #[allow(clippy::unnecessary_cast)]
+        Identity {
+            device: found.st_dev as u64,
+            inode: found.st_ino as u64,
         }
     }
 }
@@ -83,7 +95,11 @@ pub(super) struct Tree {
 
 impl Tree {
     /// Looks at everything below `path` that `settings` do not leave out.
-    pub fn look(path: &Path, settings: &TorrentSettings) -> Result<Tree, CreateError> {
+    pub fn look(
+        path: &Path,
+        settings: &TorrentSettings,
+        threads: NonZeroUsize,
+    ) -> Result<Tree, CreateError> {
         let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, error))?;
         if metadata.is_file() {
             if settings.output == Some(Identity::of(&metadata)) {
@@ -120,8 +136,9 @@ impl Tree {
             above: vec![Identity::of(&metadata)],
         };
         walk.folder(path, "")?;
-        let mut files = walk.found;
-        files.sort_unstable_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
+        walk.found.sort_unstable();
+        let mut files = ask_about(&walk.found, &folder, path, threads)?;
+        files.retain(|file| settings.output != Some(file.identity));
         let mut start = 0u64;
         for file in &mut files {
             file.start = start;
@@ -244,10 +261,59 @@ fn moment(seconds: i64, nanoseconds: i64) -> i64 {
     seconds.wrapping_mul(NANOSECONDS).wrapping_add(nanoseconds)
 }
 
+/// Asks about the files at `paths` below the open `folder`, which is at `root`, with several threads where they are
+/// many. In the order of the paths.
+fn ask_about(
+    paths: &[String],
+    folder: &OwnedFd,
+    root: &Path,
+    threads: NonZeroUsize,
+) -> Result<Vec<TreeFile>, CreateError> {
+    let ask = |path: &String| {
+        let fail = |error: io::Error| unreadable(&root.join(path), error);
+        let found = rustix::fs::statat(folder, path.as_str(), AtFlags::empty());
+        let found = found.map_err(|errno| fail(errno.into()))?;
+        if !rustix::fs::FileType::from_raw_mode(found.st_mode).is_file() {
+            return Err(CreateError::Changed {
+                path: root.join(path),
+            });
+        }
+        Ok(TreeFile {
+            path: path.clone(),
+            start: 0,
+            stamp: Stamp::of_stat(&found),
+            identity: Identity::of_stat(&found),
+        })
+    };
+    let ask_all = |paths: &[String]| paths.iter().map(ask).collect::<Result<Vec<_>, _>>();
+    let share = paths.len().div_ceil(threads.get()).max(FILES_A_LOOK);
+    let (ours, others) = paths.split_at(share.min(paths.len()));
+    std::thread::scope(|scope| {
+        let helpers: Vec<_> = others
+            .chunks(share)
+            .map(|theirs| {
+                let helper = std::thread::Builder::new().stack_size(hashing::STACK);
+                (theirs, helper.spawn_scoped(scope, move || ask_all(theirs)))
+            })
+            .collect();
+        let mut files = ask_all(ours)?;
+        for (theirs, helper) in helpers {
+            let found = match helper.map(|helper| helper.join()) {
+                Ok(Ok(found)) => found?,
+                // Without a thread it takes longer.
+                _ => ask_all(theirs)?,
+            };
+            files.extend(found);
+        }
+        Ok(files)
+    })
+}
+
 /// A walk through the folders.
 struct Walk<'a> {
     settings: &'a TorrentSettings,
-    found: Vec<TreeFile>,
+    /// Paths of files below the root.
+    found: Vec<String>,
     folders: usize,
     left_out: LeftOut,
     idle: Vec<Glob>,
@@ -296,41 +362,41 @@ impl Walk<'_> {
     }
 
     fn entry(&mut self, entry: &std::fs::DirEntry, path: String) -> Result<(), CreateError> {
-        let fail = |error| unreadable(&entry.path(), error);
-        // The folder's listing says what it is; only for a link the path has to be looked up.
-        let metadata = if entry.file_type().map_err(fail)?.is_symlink() {
-            match std::fs::metadata(entry.path()) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let (path, what) = (entry.path(), "a symbolic link that leads nowhere");
-                    return Err(CreateError::Special { path, what });
-                }
-                found => found.map_err(fail)?,
-            }
-        } else {
-            entry.metadata().map_err(fail)?
-        };
-        let identity = Identity::of(&metadata);
-        if metadata.is_dir() {
-            let place = entry.path();
-            if self.above.contains(&identity) {
-                return Err(CreateError::Loop { path: place });
-            }
-            self.above.push(identity);
-            self.folder(&place, &path)?;
-            self.above.pop();
-        } else if !metadata.is_file() {
-            return Err(special(&entry.path(), metadata.file_type()));
-        } else if self.settings.output != Some(identity) {
-            if self.found.len() == FILES_MAX {
-                return Err(CreateError::TooManyFiles);
-            }
-            self.found.push(TreeFile {
-                path,
-                start: 0,
-                stamp: Stamp::of(&metadata),
-                identity,
-            });
+        // The folder's listing says what is a file; links have to be followed, and folders be known again.
+        let kind = entry.file_type();
+        let kind = kind.map_err(|error| unreadable(&entry.path(), error))?;
+        if kind.is_file() {
+            return self.file(path);
         }
+        let place = entry.path();
+        let metadata = match std::fs::metadata(&place) {
+            Err(error) if kind.is_symlink() && error.kind() == io::ErrorKind::NotFound => {
+                let what = "a symbolic link that leads nowhere";
+                return Err(CreateError::Special { path: place, what });
+            }
+            found => found.map_err(|error| unreadable(&place, error))?,
+        };
+        if metadata.is_file() {
+            return self.file(path);
+        }
+        if !metadata.is_dir() {
+            return Err(special(&place, metadata.file_type()));
+        }
+        let identity = Identity::of(&metadata);
+        if self.above.contains(&identity) {
+            return Err(CreateError::Loop { path: place });
+        }
+        self.above.push(identity);
+        self.folder(&place, &path)?;
+        self.above.pop();
+        Ok(())
+    }
+
+    fn file(&mut self, path: String) -> Result<(), CreateError> {
+        if self.found.len() == FILES_MAX {
+            return Err(CreateError::TooManyFiles);
+        }
+        self.found.push(path);
         Ok(())
     }
 }
