@@ -123,8 +123,8 @@ impl Swarm {
             return;
         };
         let window = self.window(peer, now);
-        // Only for those who pass on, or had too little to tell: one that asked for a piece again and again kept
-        // everybody else at two pieces.
+        // Only peers that pass pieces on count as waiting, and those that had too little to show whether they do. Else
+        // one peer that asks for the same piece again and again holds everybody else at two pieces.
         let little = 2 * u64::from(self.facts.geometry.piece_length());
         let passes_on = |key| self.spread.as_ref().is_some_and(|it| it.has_passed(key));
         let uploads = |key| {

@@ -10,8 +10,11 @@
 //!
 //! Who was here first knows all, and may have asked for all. What others are shown it is sent after everything else.
 //!
-//! Who passes pieces on is told by others that have them: those we showed a piece need not announce it to
-//! us. Who keeps two of them to itself gets no more while others wait.
+//! That a peer passed a piece on we learn from others who announce it: those we showed a piece need not announce
+//! it to us. Who keeps two of them to itself gets no more while others wait.
+//!
+//! What somebody is shown and does not fetch is shown to another after a while, and then to everybody: else
+//! connections that never fetch anything, or little, would hand it around among themselves for minutes.
 //!
 //! ```text
 //! spread.arrive(peer)                      true: say have-none, show pieces one by one
@@ -32,6 +35,9 @@ use std::time::Duration;
 
 /// A piece on show of which nothing was sent for so long is shown to somebody else, too.
 const STALLED: Duration = Duration::from_secs(5);
+
+/// So many peers may let a piece on show lie, one after the other, before everybody is shown it.
+const LEFT_MAX: u32 = 2;
 
 /// Pieces a peer may have of us and nobody else of it, and how many more for each that it passed on.
 const KEPT_MAX: u32 = 2;
@@ -85,6 +91,8 @@ struct Show {
     viewers: BTreeSet<PeerKey>,
     /// When it was shown, or a block of it last sent.
     touched: Moment,
+    /// How often it was let lie by those who could have fetched it.
+    left: u32,
     /// All of it was sent to somebody.
     sent: bool,
 }
@@ -185,7 +193,7 @@ impl Spread {
             .viewers
             .get_mut(&peer)
             .and_then(|viewer| viewer.open.remove(&piece));
-        // Where somebody has it who was not shown it, whoever we gave it has passed it on.
+        // If a peer that was not shown it announces it, one of those we gave it to must have passed it on.
         let Show { viewers, sent, .. } = self.shows.remove(&piece).unwrap_or_default();
         self.sent -= u32::from(sent);
         let passed = !viewers.contains(&peer);
@@ -291,12 +299,16 @@ impl Spread {
                     // What it waits for in line is something else where all of this was sent.
                     Viewing::InLine => stalled && self.was_sent(*it, **piece),
                 };
-                !shown.has(**piece) && show.viewers.iter().all(left)
+                let for_all = show.left >= LEFT_MAX;
+                !shown.has(**piece) && (for_all || show.viewers.iter().all(left))
             });
             left_lying
                 .min_by_key(|(_, show)| (show.viewers.len(), show.touched))
                 .map(|(piece, _)| *piece)
         })?;
+        if let Some(show) = self.shows.get_mut(&piece) {
+            show.left += u32::from(now >= show.touched + STALLED);
+        }
         self.show(peer, piece, now);
         Some(piece)
     }
@@ -427,6 +439,32 @@ mod tests {
         spread.gained(PeerKey(2), first);
         assert!(!spread.keeps_too_much(PeerKey(1)));
         assert!(give(&mut spread, &geometry, 1).is_some());
+    }
+
+    #[test]
+    fn what_two_let_lie_everybody_is_shown_however_many_would_let_it_lie() {
+        let (mut spread, geometry) = hidden();
+        let next = |spread: &mut Spread, key, window, now| {
+            spread.next(PeerKey(key), window, false, now, |_| Viewing::Silent)
+        };
+        let all = geometry.pieces();
+        let lain = next(&mut spread, 1, 1, Moment::ZERO).unwrap();
+        while next(&mut spread, 2, u64::MAX, Moment::ZERO).is_some() {}
+        assert_eq!(spread.shows.len() as u32, all);
+        // Nobody else before five seconds are over, one then, and everybody after ten.
+        for key in 4..=9 {
+            spread.arrive(PeerKey(key));
+            assert_eq!(next(&mut spread, key, 1, STALLED / 2), None);
+        }
+        let shown = |spread: &mut Spread, now| {
+            let shown = (4..=9).map(|key| {
+                let pieces = std::iter::from_fn(|| next(spread, key, u64::MAX, now));
+                pieces.filter(|piece| *piece == lain).count()
+            });
+            shown.sum::<usize>()
+        };
+        assert_eq!(shown(&mut spread, STALLED), 1);
+        assert_eq!(shown(&mut spread, STALLED * 2), 5);
     }
 
     #[test]
