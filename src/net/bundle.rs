@@ -8,7 +8,7 @@
 //! A block is a head from memory and a payload from a file, so two calls, and after each the kernel builds packets and
 //! sends them: that was most of a seed's time. A pipe takes both, the payload as references to the pages
 //! of the page cache, and hands all of it to the socket at once. It takes as many pages as a packet of the
-//! kernel's, so three blocks; more in a larger pipe cost more again (docs/benchmarks.md).
+//! kernel's, so three blocks; more in a larger pipe cost more again (docs/measured/seed-and-pipe.md).
 //!
 //! The pipe lives for a turn. What the socket does not take is dropped with it and sent from the file later, so that it
 //! can still be withheld, and no connection keeps descriptors for it.
