@@ -8,7 +8,7 @@
 //! GiB, before the first block may come, and whoever writes first would take them in passing.
 
 use super::layout::{LaidFile, Layout};
-use super::reach::{TMPFS, in_the_way, open_or_create, open_to_read, unmake};
+use super::reach::{TMPFS, in_the_way, open_or_create, open_to_read, open_to_write, unmake};
 use super::record::FileFacts;
 use super::slot::{StorageError, StorageTrouble};
 use super::survey;
@@ -62,7 +62,7 @@ pub(super) fn make_room(order: Allocation) -> Result<Room, StorageError> {
     let mut undo = Undo::default();
     let outcome = order.carry_out(&mut undo);
     if outcome.is_err() {
-        undo.carry_out();
+        undo.carry_out(order.layout.folder());
     }
     outcome
 }
@@ -231,16 +231,17 @@ impl Allocation<'_> {
 }
 
 impl Undo {
-    fn carry_out(mut self) {
+    /// `root`: where the files lie. What lies behind a link by now is left alone.
+    fn carry_out(mut self, root: &Path) {
         for (path, ranges) in self.filled.iter().rev() {
             if !self.made.contains(path)
-                && let Ok(open) = File::options().write(true).read(true).open(path)
+                && let Ok(open) = open_to_write(root, path)
             {
                 ranges.iter().for_each(|range| empty_holes(&open, range));
             }
         }
         for (path, length) in self.grown.iter().rev() {
-            if let Ok(open) = File::options().write(true).open(path) {
+            if let Ok(open) = open_to_write(root, path) {
                 let _ = open.set_len(*length);
             }
         }
@@ -376,3 +377,31 @@ const REMOTE: [u32; 10] = [
     0x00c3_6400,
     0x7375_7245,
 ];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn what_is_undone_is_not_undone_behind_links() {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let theirs = outside.path().join("file");
+        std::fs::write(&theirs, "somebody else's").unwrap();
+        symlink(&theirs, folder.path().join("link")).unwrap();
+        symlink(outside.path(), folder.path().join("way")).unwrap();
+        let own = folder.path().join("own");
+        std::fs::write(&own, "grown").unwrap();
+        let grown = ["link", "way/file", "own"];
+        let grown = grown.map(|name| (folder.path().join(name), 1)).to_vec();
+        let undo = Undo {
+            grown,
+            ..Undo::default()
+        };
+        undo.carry_out(folder.path());
+        assert_eq!(std::fs::read(&theirs).unwrap(), b"somebody else's");
+        assert_eq!(std::fs::read(&own).unwrap(), b"g");
+    }
+}
