@@ -3,10 +3,9 @@
 
 use super::complaint::Complaint;
 use super::output;
-use super::shown::is_treacherous;
 use crate::client::{Ending, Notice, Snapshot};
+use crate::protocol::plain::escape_json;
 use serde::Serialize;
-use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -325,22 +324,9 @@ pub fn write(
     output::line(&json(&line))
 }
 
-/// A value as JSON on one line that no terminal can misread: what [`is_treacherous`] finds can only
-/// stand inside strings, where JSON has `\u` for it.
+/// A value as JSON on one line that no terminal can misread.
 pub fn json(value: &impl Serialize) -> String {
-    let plain = serde_json::to_string(value).unwrap_or_default();
-    let mut safe = String::with_capacity(plain.len());
-    for letter in plain.chars() {
-        if is_treacherous(letter) {
-            let mut units = [0; 2];
-            for unit in letter.encode_utf16(&mut units) {
-                let _ = write!(safe, "\\u{unit:04x}");
-            }
-        } else {
-            safe.push(letter);
-        }
-    }
-    safe
+    escape_json(&serde_json::to_string(value).unwrap_or_default())
 }
 
 /// A time in seconds, to the millisecond.
@@ -356,12 +342,21 @@ fn thousandths(number: f64) -> f64 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::protocol::plain::is_treacherous;
 
     #[test]
     fn strangers_cannot_write_to_the_terminal() {
         let name = "a\u{1b}[2J\n\u{9b}\u{202e}\"\\";
         let text = json(&name);
         assert!(text.bytes().all(|byte| byte >= 0x20) && !text.chars().any(is_treacherous));
+        assert_eq!(serde_json::from_str::<String>(&text).unwrap(), name);
+    }
+
+    #[test]
+    fn what_a_terminal_would_turn_about_or_hide_is_spelled_out_in_json_too() {
+        let name = "a\u{61c}\u{ad}\u{115f}\u{180e}\u{206a}\u{3164}\u{fff9}\u{e0041}";
+        let text = json(&name);
+        assert!(text.is_ascii(), "{}", text.escape_unicode());
         assert_eq!(serde_json::from_str::<String>(&text).unwrap(), name);
     }
 

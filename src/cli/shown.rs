@@ -23,16 +23,10 @@ pub fn shown_path(path: &Path) -> String {
     safe
 }
 
-/// Control characters, and the marks of Unicode that reorder, separate lines or are invisible.
-pub fn is_treacherous(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::plain::is_treacherous;
 
     #[test]
     fn nothing_that_moves_a_cursor_is_left() {

@@ -14,7 +14,7 @@
 
 use crate::protocol::peer::extension::ExtensionHandshake;
 use crate::protocol::peer::{Handshake, Message, WireBlock};
-use crate::protocol::plain::escape;
+use crate::protocol::plain::{escape, escape_json};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};
@@ -260,13 +260,12 @@ impl TraceLine {
         for (key, value) in &self.shown.fields {
             let value = match value {
                 FieldValue::Number(number) => (*number).into(),
-                // Escaped here as on the screen: many a program prints what it reads.
-                FieldValue::Text(text) => escape(text).to_string().into(),
+                FieldValue::Text(text) => text.as_str().into(),
                 FieldValue::Flag(flag) => (*flag).into(),
             };
             object.insert((*key).into(), value);
         }
-        serde_json::Value::Object(object).to_string()
+        escape_json(&serde_json::Value::Object(object).to_string())
     }
 }
 
@@ -590,6 +589,21 @@ mod tests {
             lines[1]
         );
         assert!(!lines[1].contains('\u{1b}'));
+    }
+
+    #[test]
+    fn in_json_a_name_is_as_it_came_and_acts_on_no_terminal() {
+        let name = "\u{1b}[2J\u{61c}aria2\u{e0041}";
+        let payload = [b"d1:v15:", name.as_bytes(), b"e"].concat().into();
+        let theirs = Message::Extended { id: 0, payload };
+        let lines = traced(TraceStyle::Json, &[(true, message(theirs))]);
+        assert!(
+            lines[0].is_ascii() && !lines[0].contains('\u{1b}'),
+            "{}",
+            lines[0]
+        );
+        let object: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(object["client"], name);
     }
 
     #[test]

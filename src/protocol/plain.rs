@@ -2,7 +2,8 @@
 //!
 //! Names, comments, tracker messages and client names come from anyone. Written to a terminal as they
 //! are, they can move the cursor, repaint lines, or show `gpj.exe` as `exe.jpg`. Everything remote
-//! that is shown to people goes through [`escape`]; on the way into JSON, the encoder does the same.
+//! that is shown to people goes through [`escape`], and JSON through [`escape_json`], which leaves the
+//! text what it was to whoever parses it. Both spell out the same characters: [`is_treacherous`].
 //!
 //! ```
 //! use ropewalk::protocol::plain::escape;
@@ -23,7 +24,7 @@ struct Escaped<'a>(&'a str);
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for character in self.0.chars() {
-            if is_control(character) || is_invisible(character) {
+            if is_treacherous(character) {
                 write!(f, "{}", character.escape_default())?;
             } else {
                 f.write_char(character)?;
@@ -31,6 +32,28 @@ impl fmt::Display for Escaped<'_> {
         }
         Ok(())
     }
+}
+
+/// `json`, the text of a JSON value, with the same characters written as `\uXXXX`. In JSON they can only
+/// stand inside strings, where that means the same.
+pub fn escape_json(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for character in json.chars() {
+        if is_treacherous(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to a string cannot fail.
+                let _ = write!(safe, "\\u{unit:04x}");
+            }
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
+}
+
+/// Whether a character acts on what is around it, or cannot be seen.
+pub fn is_treacherous(character: char) -> bool {
+    is_control(character) || is_invisible(character)
 }
 
 /// Whether a character acts on what is around it: control characters (C0, DEL, C1), line and paragraph
@@ -80,7 +103,14 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_shown_can_act_on_a_terminal(text in any::<String>()) {
-            prop_assert!(!escape(&text).to_string().chars().any(|c| is_control(c) || is_invisible(c)));
+            prop_assert!(!escape(&text).to_string().chars().any(is_treacherous));
+        }
+
+        #[test]
+        fn json_means_the_same_when_it_is_escaped(text in any::<String>()) {
+            let json = escape_json(&serde_json::to_string(&text).unwrap_or_default());
+            prop_assert!(!json.chars().any(is_treacherous));
+            prop_assert_eq!(serde_json::from_str::<String>(&json).ok(), Some(text));
         }
     }
 }
