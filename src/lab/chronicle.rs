@@ -264,8 +264,7 @@ impl FluidLimits {
     }
 }
 
-/// A seed (0) and two leechers (1, 2) about a book of three pieces.
-/// A seed, two readers and three pages.
+/// A seed (0) and two leechers (1, 2) of a book of three pages.
 #[cfg(test)]
 pub(crate) fn small() -> Chronicle {
     small_of(Plan {

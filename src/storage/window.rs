@@ -37,11 +37,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// The longest run one window maps, in bytes.
 pub const WINDOW_LENGTH_MAX: usize = 512 * 1024;
 
-/// What all windows of the process may map together, in bytes, whatever the number of peers: mapped
+/// What all windows of a client may map together, in bytes, whatever the number of peers: mapped
 /// pages count as ours in the figures people look at.
 pub const MAPPED_MAX: usize = 8 * 1024 * 1024;
 
-/// How much may be mapped: one for the process, a clone for each thread that maps.
+/// How much may be mapped: one for each client, a clone for each thread that maps.
 #[derive(Debug, Clone)]
 pub struct MapBudget {
     shared: Arc<Shared>,
@@ -71,7 +71,6 @@ impl MapBudget {
     }
 
     /// Whether the system has refused a map (ENODEV, EAGAIN, ENOMEM): from then on nobody tries again.
-    /// Worth one warning.
     pub fn refused(&self) -> bool {
         self.shared.refused.load(Ordering::Relaxed)
     }
@@ -177,8 +176,8 @@ impl Window {
         offset >= self.start && offset + length as u64 <= self.start + self.map.len() as u64
     }
 
-    /// One `readv(2)` over `parts`, in their order; at most 64 of them. EFAULT says that the file's bytes are no
-    /// longer backed; what had no place stays in the socket then.
+    /// One `readv(2)` over `parts`, in their order; at most [`PARTS_MAX`] of them. EFAULT says that the file's
+    /// bytes are no longer backed; what had no place stays in the socket then.
     pub(super) fn receive(
         &self,
         socket: BorrowedFd<'_>,

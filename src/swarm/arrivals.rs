@@ -19,7 +19,8 @@ const REPLACE_PAUSE: Duration = Duration::from_secs(30);
 const USELESS: Duration = Duration::from_secs(20);
 /// and one that could be of use and is not, for so long.
 const FRUITLESS: Duration = Duration::from_secs(120);
-/// Connections one host may always have; half the table is the limit of larger ones (C17).
+/// Connections one host may always have; in a larger table, it may have half of the places. Several users may
+/// share an address, and no single host may fill the table.
 const SAME_HOST_MIN: usize = 4;
 
 /// How often somebody is called once only the places kept for callers are left.

@@ -394,7 +394,7 @@ impl Swarm {
     }
 }
 
-/// Keeps a few pieces a peer named; a flood of them costs nothing (C16).
+/// Keeps a few pieces a peer named. Further ones are dropped: a flood of them takes no memory.
 fn remember(pieces: &mut Vec<PieceIndex>, piece: PieceIndex, wanted: bool) {
     if wanted && pieces.len() < FAST_PIECES_MAX && !pieces.contains(&piece) {
         pieces.push(piece);

@@ -224,7 +224,7 @@ impl Swarm {
         actions: &mut Vec<Action>,
     ) {
         self.ledger.wasted(bytes);
-        // Late is no offence; unasked data is how a line is filled with rubbish (C6).
+        // Late is no offence. Data that nobody asked for is how a line is filled with rubbish.
         if let Some(peer) = self.peers.get_mut(&key)
             && !asked
             && !peer.manners.unasked()
