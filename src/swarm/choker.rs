@@ -7,7 +7,8 @@
 //! and who takes and does not give has a slot in sixteen.
 //!
 //! ```text
-//! let changes = choker.decide(candidates, now);   // whenever interest changes, and at choker.due()
+//! // Whenever interest changes, and at choker.due(). `gives`: we download, slots are for those who give.
+//! let changes = choker.decide(&candidates, gives, now, &mut rng);
 //! ```
 
 use super::event::{Moment, PeerKey};

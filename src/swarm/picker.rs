@@ -1,9 +1,9 @@
 //! What to ask a peer for: finish what is begun, then the rarest piece, ties by chance.
 //!
 //! ```text
-//! picker.pick(asker, room, rng, &mut blocks);      // a run of blocks, now out to the asker
-//! picker.lay(block, from) / picker.free(block, from)   // each comes back exactly once
-//! picker.finish(piece) / picker.retry(piece, ..)       // what the hash said
+//! picker.pick(asker, room, eager, now, &mut rng, &mut blocks);  // a run of blocks, now out to the asker
+//! picker.lay(block, from) / picker.free(block, from)            // each comes back exactly once
+//! picker.finish(piece) / picker.retry(piece, careful, stand_back, now)   // what the hash said
 //! ```
 //!
 //! Before changing anything here, check that still: a block is out to one peer at a time; a block

@@ -6,10 +6,17 @@
 //! (what is asked of it cannot be asked elsewhere), hundreds for a fast one far away. A rate takes
 //! time to measure, so until the line shows that it is full, each block that comes brings some more.
 //!
-//! ```text
-//! pipeline.room()             how many blocks to ask for now; 0 until a quarter of the depth has come
-//! pipeline.asked(block, now)  ... pipeline.received(block, now) or pipeline.returned(block)
-//! pipeline.overdue(now)       blocks to take away and ask elsewhere
+//! ```
+//! use ropewalk::protocol::Geometry;
+//! use ropewalk::swarm::pipeline::Pipeline;
+//! use std::time::Duration;
+//! let geometry = Geometry::new(1 << 20, 1 << 18).unwrap();
+//! let block = geometry.blocks(geometry.piece(0).unwrap()).next().unwrap();
+//! let (mut pipeline, now) = (Pipeline::default(), Duration::ZERO);
+//! assert_eq!(pipeline.room(), 32); // blocks to ask for now; 0 until a quarter of the depth is free
+//! pipeline.ask(block, now);
+//! assert!(pipeline.received(block, now + Duration::from_millis(40))); // or `returned(block)`
+//! assert!(pipeline.overdue(now, |_| true).is_empty()); // what to take away and ask elsewhere
 //! ```
 
 use super::event::Moment;

@@ -1,8 +1,17 @@
 //! The requests of one peer: queued here, handed to its thread a little ahead of the line, so that a
 //! cancel or a choke can still withhold them.
 //!
-//! ```text
-//! uploads.request(block)? ; uploads.hand_over(Moment::ZERO) -> Serve ; uploads.served(block, now)
+//! ```
+//! use ropewalk::protocol::Geometry;
+//! use ropewalk::swarm::uploads::Uploads;
+//! use std::time::Duration;
+//! let geometry = Geometry::new(1 << 20, 1 << 18).unwrap();
+//! let block = geometry.blocks(geometry.piece(0).unwrap()).next().unwrap();
+//! let (mut uploads, now) = (Uploads::default(), Duration::ZERO);
+//! assert!(uploads.request(block)); // false: the queue is full
+//! assert_eq!(uploads.hand_over(now), Some(block)); // the peer's thread may send it
+//! uploads.served(block, now); // it has
+//! assert!(uploads.is_idle());
 //! ```
 
 use super::event::Moment;

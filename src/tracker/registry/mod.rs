@@ -2,9 +2,9 @@
 //! time, and its dice are handed in.
 //!
 //! ```text
-//! let due = registry.turn(now);                          // forgets who was silent for too long
-//! let swarm = registry.announce(&announce, &mut found)?; // counts; addresses are in `found`
-//! let swarm = registry.scrape(&info_hash);
+//! let due = registry.turn(now);                            // forgets who was silent for too long
+//! let receipt = registry.announce(&announce, &mut found)?; // counts; addresses are in `found`
+//! let size = registry.scrape(&info_hash);
 //! ```
 //!
 //! BEP 3 (announce), 7 (IPv6), 21 (partial seeds), 23 (compact addresses), 48 (scrape). What is full
