@@ -228,7 +228,7 @@ impl RunCursor {
         let file = self.opened.insert(file);
         let ahead = (tree.files[number].stamp.length - self.offset).min(self.left as u64);
         if self.told <= self.offset && ahead > room.len() as u64 {
-            self.told = check::announce(&*file, self.offset, ahead);
+            self.told = check::will_read(&*file, self.offset, ahead);
         }
         while !room.is_empty() {
             match rustix::io::pread(&*file, &mut *room, self.offset) {

@@ -16,7 +16,7 @@
 
 mod cursor;
 
-pub(crate) use self::cursor::announce;
+pub(crate) use self::cursor::will_read;
 use self::cursor::{Cursor, Unread};
 use super::layout::Place;
 use super::slot::StorageError;

@@ -80,7 +80,7 @@ impl<'a> Cursor<'a> {
                 } => {
                     let most = room.len().min(*left);
                     if *told <= *offset && *left > most {
-                        *told = announce(&**open, *offset, *left as u64);
+                        *told = will_read(&**open, *offset, *left as u64);
                     }
                     let count = read_some(file, open, &mut room[..most], *offset)?;
                     *offset += count as u64;
@@ -159,7 +159,7 @@ const SMALL: u64 = 64 * 1024;
 /// Tells the disk which of the `left` bytes from `offset` on will be read soon, and returns the end of
 /// what it was told of. Sixteen pieces that are read in turns, 16 KiB of each, look like reading here and
 /// there, which the kernel does not read ahead for: a disk with a head would do nothing but move it.
-pub(crate) fn announce(file: impl AsFd, offset: u64, left: u64) -> u64 {
+pub(crate) fn will_read(file: impl AsFd, offset: u64, left: u64) -> u64 {
     let end = offset + AHEAD.min(left);
     if offset == 0 && left <= SMALL {
         return end;
