@@ -163,11 +163,6 @@ impl Tiers {
         &self.skipped
     }
 
-    /// How many tiers there are; [`Due::tier`] is below it.
-    pub fn count(&self) -> usize {
-        self.tiers.len()
-    }
-
     /// What to announce now. Each of these waits for its [`Tiers::answered`].
     pub fn due(&mut self, now: Moment) -> Vec<Due> {
         let (hungry, stopped) = (self.hungry, self.stopped);
@@ -747,7 +742,7 @@ mod tests {
             due(&mut one, 0),
             [(0, "UDP://b/".into(), Some(Occasion::Started))]
         );
-        assert_eq!(one.count(), 1);
+        assert_eq!(one.tiers.len(), 1);
     }
 
     #[test]

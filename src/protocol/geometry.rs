@@ -79,11 +79,6 @@ impl Block {
     pub fn number(self) -> usize {
         (self.begin / BLOCK_LENGTH) as usize
     }
-
-    /// Whether `next` begins in the same piece at the byte where this block ends.
-    pub fn touches(self, next: Block) -> bool {
-        self.piece == next.piece && self.begin + self.length == next.begin
-    }
 }
 
 impl fmt::Debug for Block {

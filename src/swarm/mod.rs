@@ -53,7 +53,6 @@ use peer::Peer;
 use picker::Picker;
 use spread::Spread;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::time::Duration;
 use suspects::Suspects;
 use takeover::Moves;
@@ -420,11 +419,6 @@ impl Swarm {
     /// Whether nobody is connected and nobody is left to call.
     pub fn hopeless(&self) -> bool {
         self.peers.is_empty() && !self.addresses.any_hope()
-    }
-
-    /// The other end of a connection.
-    pub fn peer_address(&self, peer: PeerKey) -> Option<SocketAddr> {
-        self.peers.get(&peer).map(|peer| peer.greeting.address)
     }
 
     /// All connections, in the order they were made, those about to end included.

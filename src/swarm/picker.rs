@@ -166,7 +166,7 @@ impl Picker {
     }
 
     /// Whether every missing block that any peer has is out (or laid).
-    pub fn is_all_out(&self) -> bool {
+    fn is_all_out(&self) -> bool {
         self.out > 0
             && !self.available.any_to_be_had()
             && self
@@ -545,15 +545,20 @@ mod tests {
         }
     }
 
+    /// Whether `next` begins in the same piece at the byte where `block` ends.
+    fn touch(block: Block, next: Block) -> bool {
+        block.piece() == next.piece() && block.begin() + block.length() == next.begin()
+    }
+
     #[test]
     fn a_peer_is_given_adjacent_blocks_and_finishes_what_it_began() {
         let mut table = Table::of(10, 16, 2);
         let first = table.pick(0, 6, false);
-        assert!(first.windows(2).all(|pair| pair[0].touches(pair[1])));
+        assert!(first.windows(2).all(|pair| touch(pair[0], pair[1])));
         let other = table.pick(1, 6, false);
         assert_ne!(first[0].piece(), other[0].piece());
         let next = table.pick(0, 10, false);
-        assert!(first[5].touches(next[0]));
+        assert!(touch(first[5], next[0]));
         assert_eq!(next[9].number(), 15);
     }
 
@@ -576,14 +581,14 @@ mod tests {
         let mut current = table.current[0].take();
         table.picker.release(PeerKey(0), &mut current);
         let next = table.pick(1, 10, false);
-        assert!(first[5].touches(next[0]));
+        assert!(touch(first[5], next[0]));
     }
 
     #[test]
     fn the_eager_help_with_a_begun_piece() {
         let mut table = Table::of(10, 16, 2);
         let first = table.pick(0, 6, true);
-        assert!(first[5].touches(table.pick(1, 6, true)[0]));
+        assert!(touch(first[5], table.pick(1, 6, true)[0]));
     }
 
     #[test]

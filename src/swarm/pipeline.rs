@@ -176,11 +176,6 @@ impl Pipeline {
         self.asked.len() - self.revoked + self.spares.iter().filter(|spare| !spare.held).count()
     }
 
-    /// Requests that were taken back and whose slots are still on the way home.
-    pub fn revoked(&self) -> usize {
-        self.revoked
-    }
-
     /// When the block that has `before` others before it will be here, in seconds from now. A peer that
     /// has been silent for a while is believed to need as long again for each block, one that has delivered nothing
     /// to be fast, until it has disappointed.
