@@ -1,8 +1,11 @@
 //! Which tracker of a torrent to ask, and when (BEP 3, 12, 31).
 //!
-//! A torrent names its trackers in tiers. All tiers are asked side by side; within a tier one
-//! tracker is enough: they stand in random order, one that fails hands over to the next, and one
-//! that answers moves to the front. This is a schedule and nothing else: it is told the time and
+//! A torrent names its trackers in tiers. Within a tier one tracker is enough: they stand in random
+//! order, one that fails hands over to the next, and one that answers moves to the front (BEP 12).
+//! A deviation from BEP 12: it goes to the next tier only when all of one have failed, here all tiers
+//! are asked side by side, because their trackers may know different peers (decision 54). Another, from
+//! BEP 3: while no peer is known a tracker is asked again before its interval is over, because in a swarm
+//! that begins everybody asks before anybody is known (decision 185); its `min interval` is kept. This is a schedule and nothing else: it is told the time and
 //! what came of each announce, and says which are due.
 //!
 //! ```
@@ -45,8 +48,8 @@ const INTERVAL_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 /// The longest wait that a tracker can demand: it may mean more than [`INTERVAL_MAX`], but not for ever.
 const DEMAND_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long after an answer a tracker is asked again while there is no peer at all. In a swarm that
-/// is just starting everybody asks before anybody is known.
+/// How long after an answer a tracker is asked again while there is no peer at all, whatever its
+/// interval: in a swarm that is just starting everybody asks before anybody is known.
 const HUNGRY: [Duration; 3] = [
     Duration::from_secs(5),
     Duration::from_secs(15),

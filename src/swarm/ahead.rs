@@ -1,5 +1,7 @@
 //! How far requests run ahead of a download that is limited.
 //!
+//! Ours: no BEP has this; decision 88.
+//!
 //! What was asked for is sent, whether we read it or not: it waits in the system's buffers, and the peer has spent
 //! its line on bytes that nobody takes yet. So with a limit the whole torrent asks for a few seconds' worth, and the
 //! peers take turns at asking. Without one nothing here has any effect.

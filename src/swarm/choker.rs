@@ -1,5 +1,8 @@
 //! Whom to serve: tit for tat while we download, turns when we only share.
 //!
+//! Standard: BEP 3 has the ten-second rounds, the optimistic unchoke that moves on every third round and the
+//! threefold chance for newcomers. Ours: the turns of a seed, and decisions 31, 128 and 173.
+//!
 //! A slot lets one peer download from us. Every ten seconds, while we download, those who give least make
 //! room for those who give more, and one slot is for a peer drawn by chance; when we only share, those who
 //! were served longest make room for those who waited longest. A free slot is filled at once, a peer that
@@ -15,19 +18,28 @@ use super::event::{Moment, PeerKey};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long a turn lasts.
+/// How long a turn lasts (BEP 3).
 const ROUND: Duration = Duration::from_secs(10);
 
-/// One slot in so many is for those who take and do not give.
-const ALMS: usize = 16;
+/// The optimistic unchoke stays for so many rounds (BEP 3): time to be unchoked in return and to give something.
+const OPTIMISTIC_ROUNDS: u32 = 3;
 
-/// For so long after it was unchoked a peer need not have asked for anything to count as served.
-const YOUNG: Duration = Duration::from_millis(1_000);
+/// How much likelier it is that a new peer is drawn (BEP 3): it has nothing yet by which to show what it gives.
+const CHANCES_WHEN_NEW: u32 = 3;
 
-/// For so long a peer is new, and three times as likely to be tried.
+/// For so long a peer is new. The number is ours.
 const NEW: Duration = Duration::from_secs(60);
 
-/// The least time between two changes for one peer.
+/// One slot in so many, and one at least, is for those who take and do not give. Some have nothing that we
+/// lack, so they get a little; whatever their number, it is a small part of the line that they cost others.
+const ALMS: usize = 16;
+
+/// For so long after it was unchoked a peer need not have asked for anything to count as served. Its requests
+/// take a round trip to come; who never asks keeps the slot from others for this second, and not for a round.
+const YOUNG: Duration = Duration::from_secs(1);
+
+/// The least time between two changes for one peer. aria2 takes two within seconds for a flood (decision 31);
+/// less than a round, so that a peer that was choked at its end can be unchoked at the next.
 const PAUSE: Duration = Duration::from_secs(6);
 
 /// What the choker knows of a peer: no more than this.
@@ -243,7 +255,7 @@ impl Choker {
         let over = queue.used.saturating_sub(self.slots);
         let short = queue.waiting.len().saturating_sub(queue.room);
         let lucky = self.optimistic;
-        let lucky = lucky.filter(|(_, since)| now < *since + 3 * ROUND);
+        let lucky = lucky.filter(|(_, since)| now < *since + OPTIMISTIC_ROUNDS * ROUND);
         let ripe = queue.served.iter().copied().filter(|it| {
             !self.fresh(&it.peer, now) && lucky.is_none_or(|(lucky, _)| lucky != it.peer)
         });
@@ -281,7 +293,10 @@ impl Choker {
     /// One slot is for somebody who has not had a chance to show what it gives.
     fn draw(&self, waiting: &[Candidate], now: Moment, rng: &mut fastrand::Rng) -> Option<PeerKey> {
         let chances = waiting.iter().filter(|it| self.rested(&it.peer, now));
-        let weight = |it: &Candidate| if now < it.since + NEW { 3 } else { 1 };
+        let weight = |it: &Candidate| match now < it.since + NEW {
+            true => CHANCES_WHEN_NEW,
+            false => 1,
+        };
         let total: u32 = chances.clone().map(weight).sum();
         let mut ball = rng.u32(0..total.max(1));
         let mut chances = chances;

@@ -1,5 +1,9 @@
-//! The endgame: when every missing block is out, the slowest peers decide when we are done. What others
-//! would bring later is taken over by whoever has nothing to do (`takeover`). That takes a round trip, which
+//! The endgame: when every missing block is out, the slowest peers decide when we are done.
+//!
+//! Standard: BEP 3 asks everybody for everything that is missing. Ours: one copy at a time, without a right to
+//! write; decisions 107 and 168.
+//!
+//! What others would bring later is taken over by whoever has nothing to do (`takeover`). That takes a round trip, which
 //! the last hundredth of the book does not wait for: who would bring a block sooner is asked for a copy of it at
 //! once, without a right to write. So is, of whatever size the rest is, what nobody answers for long.
 //!

@@ -1,5 +1,7 @@
 //! Haves: at once where they cost next to nothing, in company where pieces are small and peers many.
 //!
+//! Ours: BEP 3 has the message and no BEP has this; decision 184.
+//!
 //! A have that waits holds everybody up: until it is told, nobody can ask for the piece, and in a
 //! young swarm there is nothing else to ask for. But each is a packet of some fifty bytes to each
 //! peer. So news wait until a fiftieth of what was fetched since the last ones pays for them, and

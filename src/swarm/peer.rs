@@ -9,7 +9,8 @@ use crate::protocol::{Geometry, PieceIndex};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Suggested and allowed-fast pieces remembered of a peer; a flood of them costs nothing (BEP 6).
+/// Suggested and allowed-fast pieces (BEP 6) remembered of a peer, so that a flood of them takes no memory.
+/// The number is ours: a few more than the ten allowed-fast pieces that BEP 6 suggests.
 pub const FAST_PIECES_MAX: usize = 16;
 /// Changes of mind and signs of life within `WINDOW` that an honest peer stays far below.
 const FLIPS_MAX: u32 = 100;

@@ -1,5 +1,7 @@
 //! How a seed spreads its pieces: each goes out once before any goes out twice.
 //!
+//! Standard: BEP 16. Ours: that nobody has to ask for it, and the ways out; decision 123.
+//!
 //! Nobody in a swarm can be done before the seed has sent every piece once. A second copy of a piece
 //! while first copies are missing is therefore time lost for everybody, and leechers that each take
 //! "the rarest piece" from a seed collide all the time: they know what others have, not what others

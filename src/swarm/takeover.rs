@@ -1,6 +1,8 @@
 //! Work goes to whoever has none: requests that wait long at one peer move to another that would answer
 //! them at once.
 //!
+//! Ours: no BEP has this; decisions 142, 152 and 166.
+//!
 //! In a swarm where everybody is fast, all that is missing is asked for the moment it is heard of, of the
 //! one peer that has it. By the time that peer gets round to the last of those who ask, many others have
 //! the piece and nothing to send. With 24 leechers an eighth of all uplinks stood idle for this reason, and

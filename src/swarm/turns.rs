@@ -1,5 +1,7 @@
 //! Whose turn it is at the uplink.
 //!
+//! Ours: no BEP has this; decisions 124, 165 and 167.
+//!
 //! An uplink that serves twenty peers a block each in turn brings all of them their pieces at the end
 //! of a second, and none of them has anything to pass on before. One that serves them a piece each
 //! brings the first after a twentieth. So little is handed to the threads, and turns last a piece.
