@@ -7,6 +7,20 @@
 //! for landed in arrival.landed {}                     // slots go home
 //! ```
 //!
+//! The way of a slot through here. With `refuse`, `take_waiting` and `drain` it comes home as with `revoke`.
+//!
+//! ```text
+//! hold ──► waiting ── begin, or expected in a volley ──► arriving ─┬─ all of it is there ──► Landed::Slot: laid
+//!             │                                             ▲      ├─ revoke ──► Revoked::Arriving: free
+//!             └─ revoke ──► Revoked::Waiting: free          │      └─ it cannot be stored ──► Trouble: free
+//!                                                           │
+//! begin_spare ──► arriving in memory ── settle: its slot ───┘
+//!                         ├─ all of it is there ──► Landed::Spare: waits for its slot elsewhere (`put`)
+//!                         └─ discard: the rest goes nowhere
+//! ```
+//!
+//! What is left of a payload whose slot was taken away while it arrived goes nowhere: it is read and dropped.
+//!
 //! Two stores, one interface. *Mapped*: the kernel receives into a window over the run of adjacent
 //! slots held here. *Positional*: through a small buffer and `pwrite`, for blocks over several files,
 //! for file systems whose maps are not one with the page cache, and when the budget for maps is spent.

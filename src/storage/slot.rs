@@ -7,6 +7,14 @@
 //! book.laid(slot);                        // coordinator: out -> laid (or `returned`: out -> free)
 //! ```
 //!
+//! ```text
+//!           take               laid
+//! free ───────────► out ────────────────► laid ── done: the piece is good, no slot is given out any more
+//!  ▲ ▲               │                     │
+//!  │ └── returned ───┘                     │
+//!  └──────── forget: the piece is bad ─────┘
+//! ```
+//!
 //! A slot is *free*, *out* or *laid*. Every block that was taken comes home exactly once. What a peer
 //! thread does with the slots it holds is [`Landing`]'s business.
 

@@ -8,10 +8,14 @@
 //! once, without a right to write. So is, of whatever size the rest is, what nobody answers for long.
 //!
 //! ```text
-//! RequestSpare -> Held: the first holder is revoked; its slot comes home and goes to the spare
-//!              -> the first holder delivers before that: the spare is discarded
-//!              -> the slot comes home before that: the spare gets it and is as any other request
+//! out ── RequestSpare ──► out, ─┬─ its holder delivers ──► laid; Discard
+//!                       a copy  ├─ the slot comes home ──► Settle: out to the taker, as any request
+//!                    under way  └─ Held ──► Revoke: out, ─┬─ its holder delivers ──► laid; Discard
+//!                                            a copy held  └─ the slot comes home ──► Settle: laid soon
 //! ```
+//!
+//! A copy that was asked for long ago and has not come when the slot comes home is discarded instead, and the
+//! block is free.
 //!
 //! One spare a block, and few a peer: no more than a hundredth of the book comes twice by the first rule, and
 //! the second has no use for a block asked for a moment ago.
