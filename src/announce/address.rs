@@ -29,7 +29,7 @@ pub fn shown(url: &str) -> String {
     format!("{scheme}://{host}{shown_path}")
 }
 
-/// The secret of so many bytes is one wherever it stands, a shorter one only as a whole word.
+/// Secrets of so many bytes or more are blanked wherever they occur; shorter ones only as whole words.
 const LONG: usize = 8;
 
 /// `text`, which the server at `url` sent, without what [`shown`] leaves out of `url`: many a tracker says which

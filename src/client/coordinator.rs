@@ -219,9 +219,9 @@ impl Coordinator {
         self.hands.tell(peer, answer);
     }
 
-    /// A peer thread has ended. Commands it never read may hold slots: they come home first, to the
-    /// book alone. The brain frees what it had asked of a peer when it hears that it has gone; told of
-    /// each slot before, it would ask this peer again, whose line is cut already.
+    /// A peer thread has ended. Slots in commands that it never read are returned first, to the slot book
+    /// alone: the brain frees all it had asked of the peer when it hears that the peer has gone. If it heard of
+    /// each slot before that, it would ask the same peer again, whose connection is closed already.
     fn gone(&mut self, peer: PeerKey, why: Farewell, now: Moment) {
         self.limiting.gone(peer, now);
         let Some(connection) = self.hands.switchboard.disconnect(peer) else {

@@ -24,9 +24,10 @@ const WORDS_MAX: usize = 1024 * 1024;
 /// Bytes written before the thread looks at its other duties again.
 const TURN: usize = 1024 * 1024;
 
-/// Blocks go several at a time where so many wait. More lies unsent in the kernel then, and words have to wait for it;
-/// but the coordinator hands over what the line carries in a fortieth of a second, so it is a fast one: from
-/// 120 Mbit/s on, where three blocks are 3 ms. Only who stands still while nobody else waits has more, up to what a thread may have.
+/// Blocks go several at a time where so many wait. More lies unsent in the kernel then, and words have to wait
+/// for it; but the coordinator hands over what the line carries in a fortieth of a second, so it is a fast one:
+/// from 120 Mbit/s on, where three blocks are 3 ms. The thread of a stalled peer may hold more, up to that
+/// peer's window, only while nobody else waits.
 const BUNDLE_FROM: usize = 24;
 
 /// And where so many bytes may leave: three blocks.

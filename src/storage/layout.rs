@@ -150,8 +150,9 @@ impl Layout {
     }
 
     /// As it is from here on. Where a wanted piece is missing (`have` lacks it), unwanted files get
-    /// their bytes in the part file. Files that an earlier run wrote into and that are `present` with
-    /// their full length go on where they are; what lay aside and is wanted now belongs into its file.
+    /// their bytes in the part file. Unwanted files that an earlier run wrote to and that are `present` with
+    /// their full length stay as they are. Bytes in the part file that belong to a file wanted now must be
+    /// moved into it (`move_in`).
     pub fn at_work(&self, present: impl Fn(usize) -> bool, have: &Bitfield) -> Layout {
         let was_open = |file| self.part.as_ref().is_none_or(|part| part.is_open(file));
         let open: Box<[bool]> = (self.files.iter().enumerate())

@@ -1,10 +1,32 @@
 //! The hands that hold files.
 //!
-//! [`layout`] knows which file holds which byte ([`part`]: those of files nobody asked for) and [`open_files`] keeps files open (each a [`lazy_file`]); [`slot`] is the
-//! right to write one block; `landing` brings payload from a socket into the slots a thread holds,
-//! through `windows` (a [`window`] is one; a `volley` takes several blocks with one call) or the `positional` store; [`keeper`] surveys, allocates,
-//! syncs and writes the [`record`] of work ([`hashed`] takes its place where the torrent was just made); [`check`] hashes. Threads: one keeper and one checker a
-//! client; slots are used by the peer threads that hold them.
+//! Where bytes lie:
+//!
+//! - [`layout`] knows which file holds which byte,
+//! - [`part`] which bytes of files nobody asked for lie in the part file,
+//! - [`open_files`] keeps files open, each a [`lazy_file`];
+//! - `reach` opens them below a folder, over no link where we write.
+//!
+//! How a block gets there:
+//!
+//! - [`slot`] is the right to write it, and the book of who has that right,
+//! - `landing` brings payload from a socket into the slots a thread holds; `arriving` is the one under way,
+//! - a [`window`] is a mapped run of a file into which the kernel receives; `windows` are those of a thread,
+//! - a `volley` takes several blocks with one call,
+//! - `positional` writes without a map.
+//!
+//! What is done about a torrent:
+//!
+//! - [`keeper`] is the thread that surveys, allocates, syncs and saves, a job at a time,
+//! - [`survey`] looks at what is there,
+//! - `allocate` makes room for what is missing,
+//! - `move_in` moves bytes out of the part file into files that are wanted now,
+//! - `sync` makes bytes safe before the record says that they are there,
+//! - [`record`] is the record of work, `record_file` its file,
+//! - [`hashed`] takes the record's place where the torrent was made a moment ago,
+//! - [`check`] hashes.
+//!
+//! Threads: one keeper and one checker a client; slots are used by the peer threads that hold them.
 
 mod allocate;
 mod arriving;

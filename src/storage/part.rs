@@ -32,8 +32,8 @@ pub struct PartFile {
 }
 
 impl PartFile {
-    /// The part file at `path`. `runs` are the torrent's files under a piece. Of `aside`, pieces count
-    /// that hold bytes of files that are open and of such that are not.
+    /// The part file at `path`. `runs` are the torrent's files under a piece. Pieces in `aside`
+    /// are kept only if they touch both an open and a closed file.
     pub(super) fn new<R: Iterator<Item = Run>>(
         files: &[LaidFile],
         geometry: &Geometry,

@@ -78,8 +78,7 @@ impl ReadableBlock {
         }
     }
 
-    /// The length of the file where all bytes lie in one: of the `open` one. An error if it is not the one whose bytes
-    /// were checked any more.
+    /// Length of the already open file that holds the whole block. Error if it changed since it was checked.
     pub fn length_of(&self, open: &File) -> Result<u64, StorageError> {
         let found = open.metadata().map_err(|error| self.unreadable(&error))?;
         if let [Place::File { file, .. }] = self.places.as_slice() {

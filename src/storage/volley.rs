@@ -11,8 +11,8 @@
 //! Afterwards the heads are looked at. As long as each is the one expected, the payload behind it lies where it
 //! belongs. From the first other head on, the bytes are something else in a wrong place: slots that nobody
 //! but this thread may write, and that are still to be written. They are read back from the file and
-//! taken for what they are, like any bytes that came into memory. A liar gains nothing by that: it may answer those
-//! requests with the same bytes.
+//! taken for what they are, like any bytes that came into memory. A hostile peer gains nothing: these are
+//! blocks it was asked for, so it could have put the same bytes there by answering.
 
 use super::lazy_file::LazyFile;
 use super::slot::{BlockSlot, StorageError};

@@ -239,11 +239,10 @@ const NOWHERE: libc::iovec = libc::iovec {
 /// One block of zeros, small enough to stay in the nearest cache while it is written many times.
 static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
 
-/// How many times [`ZEROS`] goes into one call: 32 KiB. File systems with large folios (ext4, xfs) make them as long as the
-/// write, and do once for a folio what they did for each page. The kernel keeps free memory at hand in parts of up to 32 KiB
-/// for each processor; longer ones are cut from what lay free in one part, which a virtual machine
-/// may have given back to its host and has to touch for the first time again. What each length costs is in
-/// docs/measured/zeros-and-windows.md.
+/// How many times [`ZEROS`] goes into one call: 32 KiB. File systems with large folios (ext4, xfs) make them as
+/// long as the write, and do once for a folio what they did for each page. 32 KiB is the largest block in the
+/// kernel's per-CPU free lists. Larger folios come from memory a VM may have returned to its host, which is
+/// slow to touch again (docs/measured/zeros-and-windows.md has what each length costs).
 const TIMES: usize = 2;
 
 /// Overwrites `length` bytes from `start` on with zeros.

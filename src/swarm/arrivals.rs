@@ -94,9 +94,8 @@ impl Swarm {
         free.max(usize::from(waited))
     }
 
-    /// Places for those who will call us. Where the first fifty call each other until nobody has a place left, the next
-    /// fifty meet only one another, and all that reaches them goes through a few. With five places each the first six
-    /// are a table of their own, perhaps with the only seed.
+    /// Places for those who will call us. If early peers filled every place by dialling each other, later ones
+    /// could reach only other latecomers, perhaps no seed at all. So 3/5 of the places are kept for incoming calls.
     fn kept_open(&self) -> usize {
         self.facts.limits.peers * 3 / 5
     }

@@ -202,7 +202,7 @@ impl Availability {
             Holding::Everything => return self.geometry.piece(self.order[0]),
             Holding::Some(field) => field,
         };
-        // What nobody has partially may still be a seed's; skip it, this asker is none.
+        // The first bucket holds pieces that only seeds can have, and this asker is none: skip it.
         let first = self.ends[0] as usize;
         let probed = self.order[first..]
             .iter()

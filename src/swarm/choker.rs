@@ -80,7 +80,7 @@ pub struct Choker {
     /// Whose turn is a gift, and since when.
     optimistic: Option<(PeerKey, Moment)>,
     crowded: bool,
-    /// When those who were unchoked last should have asked for something.
+    /// When to look whether those who were unchoked last have asked for something: `YOUNG` after the unchoke.
     proven: Option<Moment>,
 }
 
@@ -167,8 +167,8 @@ impl Choker {
         self.last(peer).is_some_and(|at| now < at + ROUND)
     }
 
-    /// Twice within seconds is taken for flooding (aria2 hangs up): nobody's turn is that short, and who
-    /// was choked a moment ago waits a little even for a free slot.
+    /// aria2 treats two choke changes within seconds as flooding and hangs up, so a peer's state changes at most
+    /// every 6 s, even if a slot is free.
     fn rested(&self, peer: &PeerKey, now: Moment) -> bool {
         self.last(peer).is_none_or(|at| now >= at + PAUSE)
     }

@@ -3,9 +3,10 @@
 //! Standard: BEP 3 asks everybody for everything that is missing. Ours: one copy at a time, without a right to
 //! write; decisions 107 and 168.
 //!
-//! What others would bring later is taken over by whoever has nothing to do (`takeover`). That takes a round trip, which
-//! the last hundredth of the book does not wait for: who would bring a block sooner is asked for a copy of it at
-//! once, without a right to write. So is, of whatever size the rest is, what nobody answers for long.
+//! What others would bring later is taken over by whoever has nothing to do (`takeover`). That takes a round
+//! trip, which the last hundredth of the book does not wait for: who would bring a block sooner is asked for a
+//! copy of it at once, without a right to write. So is, of whatever size the rest is, what nobody answers for
+//! long.
 //!
 //! ```text
 //! out ── RequestSpare ──► out, ─┬─ its holder delivers ──► laid; Discard
@@ -17,8 +18,8 @@
 //! A copy that was asked for long ago and has not come when the slot comes home is discarded instead, and the
 //! block is free.
 //!
-//! One spare a block, and few a peer: no more than a hundredth of the book comes twice by the first rule, and
-//! the second has no use for a block asked for a moment ago.
+//! A block has at most one spare at a time. Spares for the last hundredth cost that hundredth once more at
+//! most; spares for requests that nobody answers are asked for only after 2.5 s.
 
 use super::event::{Action, Moment, PeerKey, SPARES_MAX};
 use super::peer::Peer;
@@ -43,8 +44,8 @@ const LAST: (u64, usize) = (100, 64);
 const OLD_MAX: usize = 2;
 /// Requests of one peer that are looked at, oldest first.
 const PROBES_MAX: usize = 8;
-/// How long the list of old requests is used before it is made anew. To look through all peers at each
-/// block cost 28 µs a block among 1,000 peers; so it is the clock that pays for it, four a block.
+/// How long the list of old requests is used before it is made anew. To look through 1,000 peers at each
+/// block cost 28 µs a block; with a list made every 100 ms at most it is 4 µs.
 const LIST_LASTS: Duration = Duration::from_millis(100);
 /// Entries of that list that are looked at to find one a peer can help with.
 const HELP_PROBES_MAX: usize = 64;
@@ -83,9 +84,9 @@ impl Swarm {
         }
     }
 
-    /// Asks a peer that has just run out of work for copies of the last blocks. Those who have been idle for long
-    /// wait for the clock (`take_over`): to look through all peers for each of them at each event is what
-    /// 1,000 peers cannot afford.
+    /// Asks a peer that has just run out of work for copies of the last blocks. Peers that have been idle for
+    /// longer wait for the clock (`take_over`): with 1,000 peers it would cost too much to look through all of
+    /// them for each idle one at each event.
     pub(super) fn ask_for_last(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
         if self.may_copy(key, now) && self.is_last() {
             let mut late = self.latest(&TO_COPY, now);
@@ -109,8 +110,8 @@ impl Swarm {
         self.picker.out() as u64 <= blocks && self.picker.is_endgame()
     }
 
-    /// Asks a peer for copies of what others bring later, out of `late`. Only one that has shown that it gives, and
-    /// how fast: what anybody else is asked for, others would not be.
+    /// Asks a peer for copies of what others bring later, out of `late`. Only peers that have delivered before are
+    /// asked: each block gets one copy, and one wasted on an unproven peer cannot be asked of a proven one.
     pub(super) fn copy_from(
         &mut self,
         key: PeerKey,

@@ -53,8 +53,8 @@ const PATIENCE_MAX: Duration = Duration::from_secs(60);
 /// A peer that answers nothing for so long has forgotten what it was asked, even if nobody else could
 /// be asked. Longer than any block may take on its way, which is [`PATIENCE_MAX`].
 const FORGOTTEN: Duration = Duration::from_secs(120);
-/// So much longer than twice the usual time an answer may take before we stop believing in it, and so much where the
-/// usual time is not known.
+/// Slack beyond twice the usual answer time before a request counts as overdue. `OVERDUE_FIRST` applies while
+/// no answer time is known.
 const OVERDUE: Duration = Duration::from_millis(50);
 const OVERDUE_FIRST: Duration = Duration::from_millis(500);
 /// A request that was asked back is answered or refused (BEP 6) so soon after what was under way has come, or it is taken back.
@@ -176,9 +176,9 @@ impl Pipeline {
         self.asked.len() - self.revoked + self.spares.iter().filter(|spare| !spare.held).count()
     }
 
-    /// When the block that has `before` others before it will be here, in seconds from now. A peer that
-    /// has been silent for a while is believed to need as long again for each block, one that has delivered nothing
-    /// to be fast, until it has disappointed.
+    /// When the block that has `before` others before it will be here, in seconds from now. If the peer has been
+    /// silent for t seconds, assume t seconds per block, at least. A peer that never delivered is otherwise
+    /// assumed to be fast, until a request older than `SLOW` is taken back from it.
     pub fn expected(&self, before: usize, now: Moment) -> f64 {
         let silent = if self.busy() > 0 {
             now.saturating_sub(self.heard).as_secs_f64()

@@ -14,10 +14,11 @@
 //! take_over: Say(Cancel) to the holder -> Reject: its slot comes home (Returned) -> hand_on: Request to the taker
 //! ```
 //!
-//! Who speaks the fast extension answers a cancel (BEP 6): with the block, if it was on its way, or with a reject. Its
-//! slot stays where it is until then (a second at most, or `Revoke`), and hardly anything comes twice. From others, on slow lines, and from who let a cancel pass
-//! without a word, the slot is taken at once (`Revoke`), and the head of each queue, which is likely to be on its way,
-//! stays. So does, of everybody, a piece of which the peer has begun to send blocks.
+//! Who speaks the fast extension answers a cancel (BEP 6): with the block, if it was on its way, or with a
+//! reject. Its slot stays where it is until then (a second at most, or `Revoke`), and hardly anything comes twice.
+//! Requests to peers without the fast extension, on slow lines, or that ignored a cancel are revoked at once,
+//! except the first four, whose answers may be on the way; of a peer that has given nothing since it ignored
+//! one, these too. The rest of a piece of which a peer has begun to send blocks stays with it.
 //!
 //! Whoever takes a block over begins to wait anew, and two peers may each look faster than the other. So a block
 //! stays twice as long each time.

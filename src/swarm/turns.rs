@@ -21,23 +21,23 @@ use crate::protocol::geometry::BLOCK_LENGTH;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-/// Bytes with all threads together at first, and at least.
+/// Bytes that all threads together hold while the uplink's rate is not known, and the least they ever hold.
 const LINE_FIRST: u64 = 128 * 1024;
 const LINE_MIN: u64 = 2 * BLOCK_LENGTH as u64;
-/// What the line carries in one part in so many of a second is with threads from which blocks leave, up to
-/// [`LINE_FIRST`].
+/// Threads that are sending hold 1/20 s worth of uplink, at most [`LINE_FIRST`] bytes.
 const LINE_PART: u64 = 20;
-/// And on a faster line in one part in so many. With a twentieth of a second throughout, more connections
-/// were under way at once on a line of 40 Mbit/s, each of them slower, and the last of 24 leechers was done 0.4 s later.
+/// On lines so fast that 1/40 s worth is more than that (42 Mbit/s), they hold 1/40 s worth. With 1/20 s
+/// throughout, more connections were under way at once on a line of 40 Mbit/s, each of them slower, and the
+/// last of 24 leechers was done 0.4 s later.
 const LINE_PART_FAST: u64 = 40;
-/// And in one part in so many with all of them, those included in which nothing moves just now.
+/// All threads together, those included in which nothing moves just now, hold 1/5 s worth.
 const MOST_PART: u64 = 5;
 /// With a limit the threads have grants for a tenth of a second, and need more than one at hand.
 const GRANTS_PART: u64 = 4;
 /// So many requests fill the line for as long as it takes to be asked for the next ones.
 const CROWD: usize = 8;
-/// A thread from which no block leaves while the line carries so many waits for its peer's acknowledgements, as a
-/// connection does when it begins, or has lost something: meanwhile the line is free for others.
+/// If a thread sends nothing while the uplink could send so many blocks, its TCP window is closed, as at the
+/// beginning of a connection or after a loss; others may use the line meanwhile.
 const LULL_BLOCKS: u64 = 8;
 const LULL_MIN: Duration = Duration::from_millis(10);
 /// A peer to which nothing moves for so long keeps nobody waiting; on a slow line, while so many blocks leave.

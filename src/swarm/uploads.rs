@@ -26,9 +26,9 @@ pub const QUEUE_MAX: usize = 2_000;
 /// Refusals in a row after which a peer is hung up. An honest peer that is choked with a full queue
 /// sees up to `QUEUE_MAX` of them, and may have sent as many again before it hears of it.
 const REFUSALS_MAX: u32 = 2 * QUEUE_MAX as u32;
-/// Bytes handed to the thread at least: enough for a line of 512 KiB a turn.
+/// Least number of bytes a peer's thread may hold ahead, however slow the peer is.
 const AHEAD_MIN: u64 = 512 * 1024;
-/// And at most, to a peer on a very fast line.
+/// And the greatest, however fast it is.
 const AHEAD_MAX: u64 = 8 * 1024 * 1024;
 
 /// What a peer has asked for and not got yet.

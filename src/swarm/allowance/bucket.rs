@@ -183,8 +183,8 @@ impl Bucket {
         }
     }
 
-    /// Turns the time since the last filling into bytes, as far as they fit. So also before a grant is accounted
-    /// for: time that passed while it was out was no time to fill its place.
+    /// Turns the time since the last filling into bytes, as far as they fit. Call this before changing `out`, so
+    /// that time during which a grant was out does not refill the room it occupied.
     fn fill(&mut self, now: Moment) {
         let bytes = self.worth(now.saturating_sub(self.filled));
         let room = self.burst().saturating_sub(self.level + self.out);

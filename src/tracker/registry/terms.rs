@@ -18,8 +18,8 @@ pub struct Capacity {
     pub torrents: usize,
     /// Peers of all torrents together. When there are so many, a torrent that is among the largest at
     /// that moment gives up one that was silent for long, and the newcomer is let in. One that seems to
-    /// be of one host gives up peers long before others of its size do. Torrents without number shrink
-    /// a great one to their own size, but not below.
+    /// be of one host gives up peers long before others of its size do. Flooding with many small torrents can
+    /// shrink a large one only to their size, never below.
     pub peers: usize,
     /// Peers of one IP address (of one /64 in IPv6) in one torrent; 0: no limit. One more is answered
     /// like everybody, and not handed out. The loopback is exempt.
