@@ -30,8 +30,8 @@ use std::time::{Duration, Instant};
 const TAKEN_PER_TURN: usize = 64;
 
 /// Turns begin at least so far apart: on a busy line the next one finds several messages and answers them
-/// with one waking of a thread, where falling asleep and being woken costs more than the turn itself. What comes
-/// after a rest is answered at once.
+/// with one waking of a thread, where falling asleep and being woken costs more than the turn itself. What
+/// comes after a rest is answered at once.
 const APART: Duration = Duration::from_millis(1);
 
 /// Everything that can reach the coordinator.
@@ -220,8 +220,8 @@ impl Coordinator {
     }
 
     /// A peer thread has ended. Slots in commands that it never read are returned first, to the slot book
-    /// alone: the brain frees all it had asked of the peer when it hears that the peer has gone. If it heard of
-    /// each slot before that, it would ask the same peer again, whose connection is closed already.
+    /// alone: the brain frees all it had asked of the peer when it hears that the peer has gone. If it heard
+    /// of each slot before that, it would ask the same peer again, whose connection is closed already.
     fn gone(&mut self, peer: PeerKey, why: Farewell, now: Moment) {
         self.limiting.gone(peer, now);
         let Some(connection) = self.hands.switchboard.disconnect(peer) else {

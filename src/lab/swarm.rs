@@ -1,8 +1,8 @@
 //! The table: starts everybody, listens to all, does what the plan says and sees when it is over.
 //!
 //! Twenty times a second the notices of all clients are collected, and after them what was overheard on their
-//! lines. They are written down the other way round. So when a notice says that a piece is right, the messages
-//! that brought it are in the chronicle already.
+//! lines. They are written down the other way round. So when a notice says that a piece is right, the
+//! messages that brought it are in the chronicle already.
 
 use super::cast::{self, LabRole};
 use super::chronicle::{Book, ChokeChange, Chronicle};
@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 
 /// How often everything is looked at.
 const TURN: Duration = Duration::from_millis(50);
-/// If no payload passes for so long, nobody will finish any more. On slow lines the time that a few blocks take
-/// is added.
+/// If no payload passes for so long, nobody will finish any more. On slow lines the time that a few blocks
+/// take is added.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Without payload for so long after the last copy of a page has gone, it will not come back.
 const MOURNING: Duration = Duration::from_secs(2);

@@ -1,11 +1,11 @@
 //! The hands that hold sockets: one thread a connection, and the listener.
 //!
-//! [`peer_thread`] owns one socket and does what the coordinator's [`Command`]s say; what happened it
-//! tells in batches ([`Report`]). Inside it, in the order of a conversation: `dial` and [`listen`] are
-//! how connections begin, `greeting` exchanges handshakes, `mailbox` brings commands, `intake` reads,
-//! `outbox` writes, with `bundle` several blocks at once, `deadlines` says how long anything may take, [`meter`] how much may pass where the rate is
-//! limited. [`trace`] writes down what is said.
-//! Nothing here decides anything about the swarm.
+//! [`peer_thread`] owns one socket and does what the coordinator's [`Command`]s say; what happened it tells
+//! in batches ([`Report`]). Inside it, in the order of a conversation: `dial` and [`listen`] are how
+//! connections begin, `greeting` exchanges handshakes, `mailbox` brings commands, `intake` reads, `outbox`
+//! writes, with `bundle` several blocks at once, `deadlines` says how long anything may take, [`meter`] how
+//! much may pass where the rate is limited. [`trace`] writes down what is said. Nothing here decides anything
+//! about the swarm.
 //!
 //! ```text
 //! coordinator --Vec<Command> + wake-up--> peer thread --Report--> coordinator's inbox
@@ -111,7 +111,8 @@ pub enum Happened {
     },
     /// The last byte of this block was given to the kernel.
     Served(Block),
-    /// This block of ours could not be opened. A peer that speaks the fast extension was told, and may ask again.
+    /// This block of ours could not be opened. A peer that speaks the fast extension was told, and may ask
+    /// again.
     Unserved(Block),
     /// What was granted is used up, and there is more to do: the thread waits for a grant.
     Wants {

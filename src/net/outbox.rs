@@ -24,10 +24,10 @@ const WORDS_MAX: usize = 1024 * 1024;
 /// Bytes written before the thread looks at its other duties again.
 const TURN: usize = 1024 * 1024;
 
-/// Blocks go several at a time where so many wait. More lies unsent in the kernel then, and words have to wait
-/// for it; but the coordinator hands over what the line carries in a fortieth of a second, so it is a fast one:
-/// from 120 Mbit/s on, where three blocks are 3 ms. The thread of a stalled peer may hold more, up to that
-/// peer's window, only while nobody else waits.
+/// Blocks go several at a time where so many wait. More lies unsent in the kernel then, and words have to
+/// wait for it; but the coordinator hands over what the line carries in a fortieth of a second, so it is a
+/// fast one: from 120 Mbit/s on, where three blocks are 3 ms. The thread of a stalled peer may hold more, up
+/// to that peer's window, only while nobody else waits.
 const BUNDLE_FROM: usize = 24;
 
 /// And where so many bytes may leave: three blocks.
@@ -125,8 +125,8 @@ impl Outbox {
         self.serves.clear();
     }
 
-    /// Writes what the kernel takes, at most `most` bytes. Blocks that left, and files that failed, are added to `told`;
-    /// `began` hears of each block message that begins.
+    /// Writes what the kernel takes, at most `most` bytes. Blocks that left, and files that failed, are added
+    /// to `told`; `began` hears of each block message that begins.
     pub(super) fn write(
         &mut self,
         socket: &TcpStream,
@@ -371,8 +371,8 @@ fn send(socket: &TcpStream, bytes: &[u8], flags: SendFlags) -> Result<usize, Int
         .and_then(|sent| sent.ok_or(Interruption::Blocked))
 }
 
-/// The rest of a block from `done` on, at most `room` bytes of it, straight from the page cache to the socket. `None`: this file
-/// system cannot do that.
+/// The rest of a block from `done` on, at most `room` bytes of it, straight from the page cache to the
+/// socket. `None`: this file system cannot do that.
 fn send_file(
     socket: &TcpStream,
     source: &ReadableBlock,

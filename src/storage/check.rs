@@ -146,8 +146,8 @@ pub(crate) fn descriptors() -> u64 {
     limit.current.unwrap_or(u64::MAX)
 }
 
-/// How many threads hash all of a torrent: one for each core, but no more than read as fast as memory can be read.
-/// Each has half a MiB of lanes.
+/// How many threads hash all of a torrent: one for each core, but no more than read as fast as memory can be
+/// read. Each has half a MiB of lanes.
 pub fn hashers() -> NonZeroUsize {
     let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     cores.min(HASHERS_MAX)

@@ -184,9 +184,9 @@ impl Landing {
     }
 
     /// Takes what the socket has of the payload under way, and of the blocks expected after it as far as they
-    /// come in the order in which their slots were given: one system call for all of them. What follows and is
-    /// none of those is appended to `other`. Takes at most `most` bytes, or the payload under way and a head where
-    /// that is more.
+    /// come in the order in which their slots were given: one system call for all of them. What follows and
+    /// is none of those is appended to `other`. Takes at most `most` bytes, or the payload under way and a
+    /// head where that is more.
     ///
     /// Errors are the socket's: `WouldBlock` if there is nothing, `UnexpectedEof` if it was closed.
     pub fn receive(

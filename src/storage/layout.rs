@@ -122,7 +122,8 @@ impl Layout {
         Arc::make_mut(&mut self.files)[file].path = path;
     }
 
-    /// For reading alone, and for no file that was written to after these times, at which their bytes were looked at.
+    /// For reading alone, and for no file that was written to after these times, at which their bytes were
+    /// looked at.
     pub fn as_seen(self, modified: impl Iterator<Item = Option<Modified>>) -> Layout {
         Layout {
             seen: Some(modified.collect()),

@@ -181,7 +181,8 @@ pub enum StorageTrouble {
     TooLarge,
     /// Not allowed, or mounted read-only (EACCES, EPERM, EROFS).
     Denied,
-    /// Something else is there: a folder, a device, a symbolic link, a file that is too long, data that is not this torrent's.
+    /// Something else is there: a folder, a device, a symbolic link, a file that is too long, data that is
+    /// not this torrent's.
     InTheWay,
     /// Another instance of this program is at work on it.
     Busy,
@@ -296,7 +297,8 @@ impl SlotBook {
         self.pieces.keys().copied()
     }
 
-    /// The piece is bad, or its bytes are gone: what was laid, or done, is free again. Slots that are out stay out.
+    /// The piece is bad, or its bytes are gone: what was laid, or done, is free again. Slots that are out
+    /// stay out.
     pub fn forget(&mut self, piece: PieceIndex) {
         self.done.clear(piece);
         let Some(blocks) = self.pieces.get_mut(&piece) else {

@@ -6,13 +6,13 @@
 //! let sorted = volley.sort(bytes - rest, slots, file, &mut other)?;   // which blocks came; what was none
 //! ```
 //!
-//! Nearly every peer answers in the order of the requests, and says nothing in between. So one call names
-//! the places of several blocks, and between them 13 bytes of memory for the head that must come there.
-//! Afterwards the heads are looked at. As long as each is the one expected, the payload behind it lies where it
-//! belongs. From the first other head on, the bytes are something else in a wrong place: slots that nobody
-//! but this thread may write, and that are still to be written. They are read back from the file and
-//! taken for what they are, like any bytes that came into memory. A hostile peer gains nothing: these are
-//! blocks it was asked for, so it could have put the same bytes there by answering.
+//! Nearly every peer answers in the order of the requests, and says nothing in between. So one call names the
+//! places of several blocks, and between them 13 bytes of memory for the head that must come there.
+//! Afterwards the heads are looked at. As long as each is the one expected, the payload behind it lies where
+//! it belongs. From the first other head on, the bytes are something else in a wrong place: slots that nobody
+//! but this thread may write, and that are still to be written. They are read back from the file and taken
+//! for what they are, like any bytes that came into memory. A hostile peer gains nothing: these are blocks it
+//! was asked for, so it could have put the same bytes there by answering.
 
 use super::lazy_file::LazyFile;
 use super::slot::{BlockSlot, StorageError};
@@ -50,8 +50,8 @@ pub(super) struct Sorted {
 }
 
 impl Volley {
-    /// At the blocks of `slots` from the first on, as long as they lie in `window` over `file`, and no more than
-    /// `most` bytes of them and their heads.
+    /// At the blocks of `slots` from the first on, as long as they lie in `window` over `file`, and no more
+    /// than `most` bytes of them and their heads.
     pub(super) fn aim(
         slots: Iter<'_, BlockSlot>,
         window: &Window,
@@ -103,8 +103,8 @@ impl Volley {
         Ok((window.receive(socket, &mut parts)?, room))
     }
 
-    /// Tells what the `left` bytes behind the block under way are. Those that are not blocks expected from `slots`
-    /// are appended to `other`.
+    /// Tells what the `left` bytes behind the block under way are. Those that are not blocks expected from
+    /// `slots` are appended to `other`.
     pub(super) fn sort(
         &self,
         mut left: usize,

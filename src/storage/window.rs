@@ -122,8 +122,8 @@ pub(super) enum Unopened {
 pub(super) enum Touch {
     /// Each for writing: the file system learns page by page that it will change.
     Write,
-    /// For reading, which the kernel does for 16 pages at a time. Where the file system does not want to hear of
-    /// the first write (tmpfs, which never writes anything back), they may be written to all the same.
+    /// For reading, which the kernel does for 16 pages at a time. Where the file system does not want to hear
+    /// of the first write (tmpfs, which never writes anything back), they may be written to all the same.
     Read,
 }
 
@@ -176,8 +176,8 @@ impl Window {
         offset >= self.start && offset + length as u64 <= self.start + self.map.len() as u64
     }
 
-    /// One `readv(2)` over `parts`, in their order; at most [`PARTS_MAX`] of them. EFAULT says that the file's
-    /// bytes are no longer backed; what had no place stays in the socket then.
+    /// One `readv(2)` over `parts`, in their order; at most [`PARTS_MAX`] of them. EFAULT says that the
+    /// file's bytes are no longer backed; what had no place stays in the socket then.
     pub(super) fn receive(
         &self,
         socket: BorrowedFd<'_>,
@@ -239,10 +239,10 @@ const NOWHERE: libc::iovec = libc::iovec {
 /// One block of zeros, small enough to stay in the nearest cache while it is written many times.
 static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
 
-/// How many times [`ZEROS`] goes into one call: 32 KiB. File systems with large folios (ext4, xfs) make them as
-/// long as the write, and do once for a folio what they did for each page. 32 KiB is the largest block in the
-/// kernel's per-CPU free lists. Larger folios come from memory a VM may have returned to its host, which is
-/// slow to touch again (docs/measured/zeros-and-windows.md has what each length costs).
+/// How many times [`ZEROS`] goes into one call: 32 KiB. File systems with large folios (ext4, xfs) make them
+/// as long as the write, and do once for a folio what they did for each page. 32 KiB is the largest block in
+/// the kernel's per-CPU free lists. Larger folios come from memory a VM may have returned to its host, which
+/// is slow to touch again (docs/measured/zeros-and-windows.md has what each length costs).
 const TIMES: usize = 2;
 
 /// Overwrites `length` bytes from `start` on with zeros.

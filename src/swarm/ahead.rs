@@ -2,9 +2,9 @@
 //!
 //! Ours: no BEP has this; decision 88.
 //!
-//! What was asked for is sent, whether we read it or not: it waits in the system's buffers, and the peer has spent
-//! its line on bytes that nobody takes yet. So with a limit the whole torrent asks for a few seconds' worth, and the
-//! peers take turns at asking. Without one nothing here has any effect.
+//! What was asked for is sent, whether we read it or not: it waits in the system's buffers, and the peer has
+//! spent its line on bytes that nobody takes yet. So with a limit the whole torrent asks for a few seconds'
+//! worth, and the peers take turns at asking. Without one nothing here has any effect.
 //!
 //! ```text
 //! let room = ahead.room(out);            // blocks that may be asked for now, of all peers together

@@ -94,8 +94,9 @@ impl Swarm {
         free.max(usize::from(waited))
     }
 
-    /// Places for those who will call us. If early peers filled every place by dialling each other, later ones
-    /// could reach only other latecomers, perhaps no seed at all. So 3/5 of the places are kept for incoming calls.
+    /// Places for those who will call us. If early peers filled every place by dialling each other, later
+    /// ones could reach only other latecomers, perhaps no seed at all. So 3/5 of the places are kept for
+    /// incoming calls.
     fn kept_open(&self) -> usize {
         self.facts.limits.peers * 3 / 5
     }

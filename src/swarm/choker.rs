@@ -21,10 +21,12 @@ use std::time::Duration;
 /// How long a turn lasts (BEP 3).
 const ROUND: Duration = Duration::from_secs(10);
 
-/// The optimistic unchoke stays for so many rounds (BEP 3): time to be unchoked in return and to give something.
+/// The optimistic unchoke stays for so many rounds (BEP 3): time to be unchoked in return and to give
+/// something.
 const OPTIMISTIC_ROUNDS: u32 = 3;
 
-/// How much likelier it is that a new peer is drawn (BEP 3): it has nothing yet by which to show what it gives.
+/// How much likelier it is that a new peer is drawn (BEP 3): it has nothing yet by which to show what it
+/// gives.
 const CHANCES_WHEN_NEW: u32 = 3;
 
 /// For so long a peer is new. The number is ours.
@@ -167,8 +169,8 @@ impl Choker {
         self.last(peer).is_some_and(|at| now < at + ROUND)
     }
 
-    /// aria2 treats two choke changes within seconds as flooding and hangs up, so a peer's state changes at most
-    /// every 6 s, even if a slot is free.
+    /// aria2 treats two choke changes within seconds as flooding and hangs up, so a peer's state changes at
+    /// most every 6 s, even if a slot is free.
     fn rested(&self, peer: &PeerKey, now: Moment) -> bool {
         self.last(peer).is_none_or(|at| now >= at + PAUSE)
     }
@@ -224,14 +226,16 @@ impl Choker {
         });
     }
 
-    /// Slots that are free. However many stay silent, the line is not promised to more than four times as many.
+    /// Slots that are free. However many stay silent, the line is not promised to more than four times as
+    /// many.
     fn room(&self, queue: &Queue) -> usize {
         let free = self.slots.saturating_sub(queue.used);
         free.min((self.slots * 4).saturating_sub(queue.served.len()))
     }
 
-    /// A round is over: who had a turn and asked for nothing makes room for those who wait, all at once. (Two a round
-    /// were not enough: 75 callers who wanted something and never said what kept a seed from everybody else.)
+    /// A round is over: who had a turn and asked for nothing makes room for those who wait, all at once. (Two
+    /// a round were not enough: 75 callers who wanted something and never said what kept a seed from
+    /// everybody else.)
     fn end_idle_turns(&self, queue: &mut Queue, gives: bool, now: Moment, changes: &mut Changes) {
         let short = queue.waiting.len().saturating_sub(queue.room);
         // Who gives us something and needs nothing of ours at the moment is not offended.

@@ -349,8 +349,8 @@ impl Swarm {
         self.want_no_more(now, actions);
     }
 
-    /// A wanted piece is ours or beyond hope. Who had nothing else to offer is found a little later: looking at
-    /// every peer for every piece would make a block dearer the more peers there are.
+    /// A wanted piece is ours or beyond hope. Who had nothing else to offer is found a little later: looking
+    /// at every peer for every piece would make a block dearer the more peers there are.
     fn want_no_more(&mut self, now: Moment, actions: &mut Vec<Action>) {
         if self.picker.wants().is_empty() {
             self.lose_interest(actions);

@@ -1,12 +1,12 @@
 //! The endgame: when every missing block is out, the slowest peers decide when we are done.
 //!
-//! Standard: BEP 3 asks everybody for everything that is missing. Ours: one copy at a time, without a right to
-//! write; decisions 107 and 168.
+//! Standard: BEP 3 asks everybody for everything that is missing. Ours: one copy at a time, without a right
+//! to write; decisions 107 and 168.
 //!
 //! What others would bring later is taken over by whoever has nothing to do (`takeover`). That takes a round
-//! trip, which the last hundredth of the book does not wait for: who would bring a block sooner is asked for a
-//! copy of it at once, without a right to write. So is, of whatever size the rest is, what nobody answers for
-//! long.
+//! trip, which the last hundredth of the book does not wait for: who would bring a block sooner is asked for
+//! a copy of it at once, without a right to write. So is, of whatever size the rest is, what nobody answers
+//! for long.
 //!
 //! ```text
 //! out ── RequestSpare ──► out, ─┬─ its holder delivers ──► laid; Discard
@@ -85,8 +85,8 @@ impl Swarm {
     }
 
     /// Asks a peer that has just run out of work for copies of the last blocks. Peers that have been idle for
-    /// longer wait for the clock (`take_over`): with 1,000 peers it would cost too much to look through all of
-    /// them for each idle one at each event.
+    /// longer wait for the clock (`take_over`): with 1,000 peers it would cost too much to look through all
+    /// of them for each idle one at each event.
     pub(super) fn ask_for_last(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
         if self.may_copy(key, now) && self.is_last() {
             let mut late = self.latest(&TO_COPY, now);
@@ -110,8 +110,9 @@ impl Swarm {
         self.picker.out() as u64 <= blocks && self.picker.is_endgame()
     }
 
-    /// Asks a peer for copies of what others bring later, out of `late`. Only peers that have delivered before are
-    /// asked: each block gets one copy, and one wasted on an unproven peer cannot be asked of a proven one.
+    /// Asks a peer for copies of what others bring later, out of `late`. Only peers that have delivered
+    /// before are asked: each block gets one copy, and one wasted on an unproven peer cannot be asked of a
+    /// proven one.
     pub(super) fn copy_from(
         &mut self,
         key: PeerKey,
@@ -275,8 +276,8 @@ impl Swarm {
         }
     }
 
-    /// The block's slot is home: whoever holds its spare gets it, or is about to. A spare that is long in coming
-    /// is given up, the block is asked for as any other.
+    /// The block's slot is home: whoever holds its spare gets it, or is about to. A spare that is long in
+    /// coming is given up, the block is asked for as any other.
     pub(super) fn settle_spare(&mut self, block: Block, now: Moment, actions: &mut Vec<Action>) {
         let Some(key) = self.endgame.spares.get(&block).copied() else {
             return;
@@ -442,8 +443,8 @@ mod tests {
         assert_eq!(requests(&actions, 2), [block]);
     }
 
-    /// Four blocks of `pieces` times two are missing, all asked of peer 1, which is silent. Peer 2 has given two
-    /// blocks at once and has just come by the others. What half a second brings, and a little more.
+    /// Four blocks of `pieces` times two are missing, all asked of peer 1, which is silent. Peer 2 has given
+    /// two blocks at once and has just come by the others. What half a second brings, and a little more.
     fn four_blocks_missing_of(pieces: u32) -> (Scene, Vec<Block>, Vec<Action>) {
         let have: Vec<_> = (3..pieces).collect();
         let mut scene = Scene::of(pieces, &have, |_| {});

@@ -6,11 +6,12 @@
 //! let alarm = swarm.wake_at();                     // hand it Event::Woken then
 //! ```
 //!
-//! [`Swarm`] only dispatches. What it knows lies in sub-machines, one a file, which know nothing of
-//! each other: [`availability`] and [`picker`] (which block), [`pipeline`] and [`ahead`] (how many), [`choker`] and
-//! [`uploads`] (what a peer asks for), [`turns`] (whom to serve), [`suspects`] (who lied), [`addresses`] (whom to
-//! call), [`ledger`] (how much). What joins them is told by topic: `arrivals` (who comes and goes), `conversation`
-//! (what a peer's message means), `downloads` (a block's way to a checked piece), `takeover`, `endgame`.
+//! [`Swarm`] only dispatches. What it knows lies in sub-machines, one a file, which know nothing of each
+//! other: [`availability`] and [`picker`] (which block), [`pipeline`] and [`ahead`] (how many), [`choker`]
+//! and [`uploads`] (what a peer asks for), [`turns`] (whom to serve), [`suspects`] (who lied), [`addresses`]
+//! (whom to call), [`ledger`] (how much). What joins them is told by topic: `arrivals` (who comes and goes),
+//! `conversation` (what a peer's message means), `downloads` (a block's way to a checked piece), `takeover`,
+//! `endgame`.
 //!
 //! The same seed and the same events give the same actions: no clock, no dice, no map without an order.
 
@@ -62,8 +63,8 @@ use turns::Turns;
 const TICK: Duration = Duration::from_secs(1);
 /// How often peers without work look for what they can take over.
 const TICK_IDLE: Duration = Duration::from_millis(100);
-/// The same while the last hundredth is under way: it takes no longer than a tick or two. With 100 ms the last of our
-/// leechers in a mixed swarm was done 0.06 s later.
+/// The same while the last hundredth is under way: it takes no longer than a tick or two. With 100 ms the
+/// last of our leechers in a mixed swarm was done 0.06 s later.
 const TICK_LAST: Duration = Duration::from_millis(30);
 
 /// How much of the machine this swarm may use.
@@ -75,11 +76,11 @@ pub struct Limits {
     pub upload_slots: usize,
     /// How long a `have` waits for company.
     pub have_delay: Duration,
-    /// Whether there is a limit for bytes sent: threads are granted theirs in portions then, and need enough at hand
-    /// to use them.
+    /// Whether there is a limit for bytes sent: threads are granted theirs in portions then, and need enough
+    /// at hand to use them.
     pub up_limited: bool,
-    /// Bytes a second that will be read at most; `None`: no limit. Holding to it is the peer threads' part, asking
-    /// for no more than that the brain's.
+    /// Bytes a second that will be read at most; `None`: no limit. Holding to it is the peer threads' part,
+    /// asking for no more than that the brain's.
     pub down_rate: Option<u64>,
 }
 

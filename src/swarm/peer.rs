@@ -106,7 +106,8 @@ pub struct Manners {
 }
 
 impl Manners {
-    /// Choke, interest, keep-alive, or a cancel of nothing: cheap to send and not free to hear. False: too many.
+    /// Choke, interest, keep-alive, or a cancel of nothing: cheap to send and not free to hear. False: too
+    /// many.
     pub fn flip(&mut self, now: Moment) -> bool {
         if now >= self.window + WINDOW {
             self.window = now;
@@ -129,8 +130,8 @@ impl Manners {
     }
 }
 
-/// Who refuses what it is asked for is left alone for a while: for a second at first, and for twice as long each
-/// time until it delivers something.
+/// Who refuses what it is asked for is left alone for a while: for a second at first, and for twice as long
+/// each time until it delivers something.
 #[derive(Debug, Default)]
 pub struct Rest {
     until: Moment,
@@ -260,8 +261,8 @@ impl Peer {
         }
     }
 
-    /// Whether it has a piece that is in `wants`. The one it was known for is looked at first: one that lasts,
-    /// as `last_shared_with` finds, spares nearly every search.
+    /// Whether it has a piece that is in `wants`. The one it was known for is looked at first: one that
+    /// lasts, as `last_shared_with` finds, spares nearly every search.
     pub fn offers_any(&mut self, wants: &Bitfield, geometry: &Geometry) -> bool {
         if self.offer.is_none_or(|piece| !wants.has(piece)) {
             self.offer = self.holds.last_shared_with(wants, geometry);

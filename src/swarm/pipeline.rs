@@ -57,7 +57,8 @@ const FORGOTTEN: Duration = Duration::from_secs(120);
 /// no answer time is known.
 const OVERDUE: Duration = Duration::from_millis(50);
 const OVERDUE_FIRST: Duration = Duration::from_millis(500);
-/// A request that was asked back is answered or refused (BEP 6) so soon after what was under way has come, or it is taken back.
+/// A request that was asked back is answered or refused (BEP 6) so soon after what was under way has come, or
+/// it is taken back.
 const ANSWER: Duration = Duration::from_secs(1);
 /// Who has delivered nothing and is left for another after so long is not taken for fast any more.
 const SLOW: Duration = Duration::from_secs(3);
@@ -176,9 +177,9 @@ impl Pipeline {
         self.asked.len() - self.revoked + self.spares.iter().filter(|spare| !spare.held).count()
     }
 
-    /// When the block that has `before` others before it will be here, in seconds from now. If the peer has been
-    /// silent for t seconds, assume t seconds per block, at least. A peer that never delivered is otherwise
-    /// assumed to be fast, until a request older than `SLOW` is taken back from it.
+    /// When the block that has `before` others before it will be here, in seconds from now. If the peer has
+    /// been silent for t seconds, assume t seconds per block, at least. A peer that never delivered is
+    /// otherwise assumed to be fast, until a request older than `SLOW` is taken back from it.
     pub fn expected(&self, before: usize, now: Moment) -> f64 {
         let silent = if self.busy() > 0 {
             now.saturating_sub(self.heard).as_secs_f64()
@@ -195,10 +196,10 @@ impl Pipeline {
         line + (before + 1) as f64 * usual.max(silent)
     }
 
-    /// In how many seconds the answer to a request that has `before` others before it may be expected: however
-    /// long it has waited, as long as answers usually take. Who serves many in turn is silent most of the time,
-    /// and longest just before our turn. Only after more than twice the usual time is a peer believed to need
-    /// as long again.
+    /// In how many seconds the answer to a request that has `before` others before it may be expected:
+    /// however long it has waited, as long as answers usually take. Who serves many in turn is silent most of
+    /// the time, and longest just before our turn. Only after more than twice the usual time is a peer
+    /// believed to need as long again.
     pub fn remaining(&self, asked: &Asked, before: usize, now: Moment) -> f64 {
         let age = now.saturating_sub(asked.at);
         let over = match self.delay {
@@ -376,7 +377,8 @@ impl Pipeline {
         true
     }
 
-    /// A copy becomes the real thing, whether it has come or not: its slot is on the way to the peer's thread.
+    /// A copy becomes the real thing, whether it has come or not: its slot is on the way to the peer's
+    /// thread.
     pub fn settle(&mut self, block: Block, now: Moment) {
         let mut spares = self.spares.iter();
         let coming = spares.find(|spare| spare.block == block && !spare.held);
@@ -411,10 +413,10 @@ impl Pipeline {
         self.snubbed = false;
     }
 
-    /// The blocks that have been out for too long and should be asked elsewhere. `others`: whether
-    /// anybody else could be asked for a block. One that nobody else has is left where it is, unless the
-    /// peer has lost the request: peers drop what is beyond their queue, or what was queued when they
-    /// choked, without a word. Then the same peer is asked anew. Also those asked back that were not answered.
+    /// The blocks that have been out for too long and should be asked elsewhere. `others`: whether anybody
+    /// else could be asked for a block. One that nobody else has is left where it is, unless the peer has
+    /// lost the request: peers drop what is beyond their queue, or what was queued when they choked, without
+    /// a word. Then the same peer is asked anew. Also those asked back that were not answered.
     pub fn overdue(&mut self, now: Moment, others: impl Fn(Block) -> bool) -> Vec<Block> {
         if self.busy() == 0 {
             return Vec::new();

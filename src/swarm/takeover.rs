@@ -15,13 +15,13 @@
 //! ```
 //!
 //! Who speaks the fast extension answers a cancel (BEP 6): with the block, if it was on its way, or with a
-//! reject. Its slot stays where it is until then (a second at most, or `Revoke`), and hardly anything comes twice.
-//! Requests to peers without the fast extension, on slow lines, or that ignored a cancel are revoked at once,
-//! except the first four, whose answers may be on the way; of a peer that has given nothing since it ignored
-//! one, these too. The rest of a piece of which a peer has begun to send blocks stays with it.
+//! reject. Its slot stays where it is until then (a second at most, or `Revoke`), and hardly anything comes
+//! twice. Requests to peers without the fast extension, on slow lines, or that ignored a cancel are revoked
+//! at once, except the first four, whose answers may be on the way; of a peer that has given nothing since it
+//! ignored one, these too. The rest of a piece of which a peer has begun to send blocks stays with it.
 //!
-//! Whoever takes a block over begins to wait anew, and two peers may each look faster than the other. So a block
-//! stays twice as long each time.
+//! Whoever takes a block over begins to wait anew, and two peers may each look faster than the other. So a
+//! block stays twice as long each time.
 
 use super::Swarm;
 use super::endgame::may_help;
@@ -34,11 +34,12 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A request younger than this stays, one for a block that was moved before for twice as long each time, up to this often.
+/// A request younger than this stays, one for a block that was moved before for twice as long each time, up
+/// to this often.
 const MOVE_AGE: Duration = Duration::from_millis(50);
 const DOUBLINGS_MAX: u32 = 7;
-/// The first requests of a queue stay with a peer that does not say whether a cancel came in time: they may be on their
-/// way. With two of them instead of four, twice as many bytes came twice.
+/// The first requests of a queue stay with a peer that does not say whether a cancel came in time: they may
+/// be on their way. With two of them instead of four, twice as many bytes came twice.
 const LEFT_ALONE: usize = 4;
 /// On what terms somebody is asked for what is expected of another.
 pub(super) struct Terms {
@@ -274,8 +275,8 @@ impl Swarm {
             let here = peer.pipeline.expected(busy + before, now);
             here * terms.times + terms.seconds
         };
-        // With each block that it takes the bound rises, and what comes after in the list is expected sooner. Among
-        // 1,000 idle peers it is this that nearly all of the list is not looked at.
+        // With each block that it takes the bound rises, and what comes after in the list is expected sooner.
+        // Among 1,000 idle peers it is this that nearly all of the list is not looked at.
         let first = bound(coming);
         let worth = match coming < room {
             true => late.partition_point(|late| late.expected > first),
@@ -432,8 +433,8 @@ mod tests {
         }
     }
 
-    /// Answers a request after so many milliseconds, and refuses at once what is asked back; after so many blocks
-    /// it says nothing any more.
+    /// Answers a request after so many milliseconds, and refuses at once what is asked back; after so many
+    /// blocks it says nothing any more.
     type Manner = (u64, usize);
 
     /// When all blocks are here, if they are within a minute.

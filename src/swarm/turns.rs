@@ -40,7 +40,8 @@ const CROWD: usize = 8;
 /// beginning of a connection or after a loss; others may use the line meanwhile.
 const LULL_BLOCKS: u64 = 8;
 const LULL_MIN: Duration = Duration::from_millis(10);
-/// A peer to which nothing moves for so long keeps nobody waiting; on a slow line, while so many blocks leave.
+/// A peer to which nothing moves for so long keeps nobody waiting; on a slow line, while so many blocks
+/// leave.
 const STUCK: Duration = Duration::from_millis(300);
 /// Slower than this is not believed to be the line, but somebody who does not take what is sent.
 const STUCK_RATE: u64 = 16 * 1024;
@@ -52,8 +53,8 @@ pub fn patience(rate: u64) -> Duration {
     STUCK.max(Duration::from_millis(millis))
 }
 
-/// How long a thread from which no block leaves keeps the line to itself, where `rate` bytes a second leave. With
-/// a limit that is no sign: threads wait for grants.
+/// How long a thread from which no block leaves keeps the line to itself, where `rate` bytes a second leave.
+/// With a limit that is no sign: threads wait for grants.
 fn lull(rate: u64, limited: bool) -> Duration {
     if limited {
         return patience(rate);
@@ -74,8 +75,8 @@ fn line(rate: u64, limited: bool) -> u64 {
     }
 }
 
-/// A peer's turn: the piece it is sent, and how many bytes of it may still be handed over. Who asks for one piece
-/// again and again has no longer a turn than others.
+/// A peer's turn: the piece it is sent, and how many bytes of it may still be handed over. Who asks for one
+/// piece again and again has no longer a turn than others.
 #[derive(Debug)]
 struct Turn {
     peer: PeerKey,
@@ -90,7 +91,8 @@ pub struct Turns {
     piece_length: u32,
     /// Peers with requests, and perhaps some that have none just now; who began longest ago in front.
     line: VecDeque<PeerKey>,
-    /// Turns that have begun, the oldest in front: one, and more where connections stand still. One of a peer.
+    /// Turns that have begun, the oldest in front: one, and more where connections stand still. One of a
+    /// peer.
     begun: Vec<Turn>,
     /// Peers whose threads have blocks, and perhaps some whose have none any more.
     busy: BTreeSet<PeerKey>,
@@ -131,8 +133,8 @@ impl Turns {
         self.begun.iter().any(|turn| turn.peer == peer)
     }
 
-    /// When to look again though nothing has happened: as soon as somebody counts as still and another, who waits,
-    /// may take its place.
+    /// When to look again though nothing has happened: as soon as somebody counts as still and another, who
+    /// waits, may take its place.
     pub fn again<'a>(
         &self,
         rate: u64,
@@ -150,8 +152,8 @@ impl Turns {
         still.filter(|at| *at > now).min()
     }
 
-    /// Whether the peers in line but `me`, those who are served last not counted, have requests enough to fill
-    /// the line for a while.
+    /// Whether the peers in line but `me`, those who are served last not counted, have requests enough to
+    /// fill the line for a while.
     pub fn others_wait<'a>(
         &self,
         me: PeerKey,
@@ -375,7 +377,8 @@ mod tests {
             assert_eq!(uplink.hand_over(millis, false), NOBODY);
         }
         assert_eq!(uplink.again(299, false), Some(300));
-        // The first one is stuck, and counts no more: who began last has its last two blocks, then the next begins.
+        // The first one is stuck, and counts no more: who began last has its last two blocks, then the next
+        // begins.
         assert_eq!(
             uplink.hand_over(300, false),
             [[7, 7].as_slice(), &[8; 6]].concat()
@@ -406,7 +409,8 @@ mod tests {
                 blocks[peer as usize] += 1;
             }
             assert!(uplink.turns.begun.len() <= 2, "{:?}", uplink.turns.begun);
-            // Those who have something take turns at the line, but for the first one, which stands still for a while.
+            // Those who have something take turns at the line, but for the first one, which stands still for
+            // a while.
             let standing_still = |peer| millis < 100 && peer == 0;
             let turns = (0..3).map(|turn| (turn + millis / 4) as usize % 3);
             let mut free = turns.filter(|peer| !standing_still(*peer));

@@ -13,7 +13,8 @@ pub enum Value {
     List(Vec<Value>),
     /// `d…e`
     Dict(BTreeMap<Vec<u8>, Value>),
-    /// A value that is encoded already, by [`encode_string`] and [`encode_int`]: a long list, whose values would take much memory.
+    /// A value that is encoded already, by [`encode_string`] and [`encode_int`]: a long list, whose values
+    /// would take much memory.
     Encoded(Vec<u8>),
 }
 

@@ -1,9 +1,9 @@
 //! A limit in bytes a second, divided among peers: a token bucket for one direction of a whole client.
 //!
 //! Time fills the bucket; ten times a second what is in it is granted to those who want something, fairly
-//! between torrents and, inside of each, between peers. Who has nothing to send or to read asks for nothing and
-//! gets nothing; a grant that was not used comes back. What lies in the bucket and what is granted and not yet
-//! used are together never more than a fifth of a second's worth, so over any time `t` no more than
+//! between torrents and, inside of each, between peers. Who has nothing to send or to read asks for nothing
+//! and gets nothing; a grant that was not used comes back. What lies in the bucket and what is granted and
+//! not yet used are together never more than a fifth of a second's worth, so over any time `t` no more than
 //! `rate * (t + 0.2 s)` bytes can pass.
 //!
 //! ```
@@ -83,8 +83,8 @@ impl Bucket {
         self.worth(ROUND * BURST_ROUNDS).max(2 * CRUMB)
     }
 
-    /// A peer of this torrent has used up what it was granted and has more to send, or to read: `bytes` at least,
-    /// 0 where that is not known.
+    /// A peer of this torrent has used up what it was granted and has more to send, or to read: `bytes` at
+    /// least, 0 where that is not known.
     pub fn wants(&mut self, peer: PeerKey, torrent: usize, bytes: u64, now: Moment) {
         self.fill(now);
         let taste = self.taste();
@@ -183,8 +183,8 @@ impl Bucket {
         }
     }
 
-    /// Turns the time since the last filling into bytes, as far as they fit. Call this before changing `out`, so
-    /// that time during which a grant was out does not refill the room it occupied.
+    /// Turns the time since the last filling into bytes, as far as they fit. Call this before changing `out`,
+    /// so that time during which a grant was out does not refill the room it occupied.
     fn fill(&mut self, now: Moment) {
         let bytes = self.worth(now.saturating_sub(self.filled));
         let room = self.burst().saturating_sub(self.level + self.out);
@@ -239,8 +239,8 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Peers that use so many bytes a second each, or as much as they get, for `seconds`, with rounds that come up to
-    /// `late` ms late. Bytes used by each.
+    /// Peers that use so many bytes a second each, or as much as they get, for `seconds`, with rounds that
+    /// come up to `late` ms late. Bytes used by each.
     fn run(rate: u64, uses: &[Option<u64>], seconds: u64, late: u64) -> Vec<u64> {
         let mut bucket = Bucket::new(rate);
         let mut dice = fastrand::Rng::with_seed(rate);

@@ -39,11 +39,10 @@ impl Registry {
         });
     }
 
-    /// Lets a torrent go, so that another can be let in for `asker`: one of a host that is met in
-    /// several of those that are drawn, when one peer in each is asked who it is. In a swarm of many
-    /// hosts one of them is seldom met, so it is small swarms that go. Says whether there was one.
-    /// Refuses if no host was drawn more than twice as often as the asker's own; otherwise two equals would keep
-    /// evicting each other.
+    /// Lets a torrent go, so that another can be let in for `asker`: one of a host that is met in several of
+    /// those that are drawn, when one peer in each is asked who it is. In a swarm of many hosts one of them
+    /// is seldom met, so it is small swarms that go. Says whether there was one. Refuses if no host was drawn
+    /// more than twice as often as the asker's own; otherwise two equals would keep evicting each other.
     pub(super) fn give_up_a_torrent(&mut self, asker: Address) -> bool {
         let count = self.torrents.len();
         let draw = || self.dice.usize(..count.max(1));
