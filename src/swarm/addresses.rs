@@ -6,12 +6,16 @@
 //! ```
 
 use super::event::{Farewell, Moment, Origin};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Addresses remembered. A tracker that tells more, or a liar who invents some, costs no more.
 pub const ADDRESSES_MAX: usize = 1_000;
+/// Hosts remembered that lied. The next one takes the place of the first, which may lie once more.
+const BANNED_MAX: usize = 1_000;
+/// Addresses remembered that are our own. One that is forgotten is called once more, and found out again.
+const OURSELVES_MAX: usize = 100;
 /// Connections being made at a time.
 pub const DIALS_MAX: usize = 24;
 /// Failures in a row after which a tracker's address is not tried again.
@@ -46,8 +50,9 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct AddressBook {
     entries: BTreeMap<SocketAddr, Entry>,
-    banned: BTreeSet<IpAddr>,
-    ourselves: BTreeSet<SocketAddr>,
+    /// The latest last, as in `ourselves`.
+    banned: VecDeque<IpAddr>,
+    ourselves: VecDeque<SocketAddr>,
     dialling: usize,
     /// The earliest moment an entry waits for: kept, so that asking for it costs nothing.
     next: Option<Moment>,
@@ -86,18 +91,19 @@ impl AddressBook {
         true
     }
 
-    /// Forgets the address that failed most, of those not in use.
+    /// Forgets an address that is not in use: first one that is not to be called again, then the one that failed
+    /// most. Who must never come back is known by other lists.
     fn make_room(&mut self, origin: Origin) -> bool {
         let spare = |entry: &Entry| match entry.state {
             AddressState::Waiting(_) => origin == Origin::User || entry.failures > 0,
-            AddressState::Lost => true,
-            AddressState::Never | AddressState::Dialling | AddressState::Joined(_) => false,
+            AddressState::Never | AddressState::Lost => true,
+            AddressState::Dialling | AddressState::Joined(_) => false,
         };
         let worst = self
             .entries
             .iter()
             .filter(|(_, entry)| entry.origin != Origin::User && spare(entry))
-            .max_by_key(|(_, entry)| entry.failures)
+            .max_by_key(|(_, entry)| (entry.state == AddressState::Never, entry.failures))
             .map(|(address, _)| *address);
         if let Some(worst) = worst {
             self.entries.remove(&worst);
@@ -185,7 +191,7 @@ impl AddressBook {
     /// This address answered with our own id: it is us.
     pub fn is_us(&mut self, address: SocketAddr) {
         let address = canonical(address);
-        self.ourselves.insert(address);
+        keep_latest(&mut self.ourselves, address, OURSELVES_MAX);
         self.set(address, AddressState::Never);
         self.look_ahead();
     }
@@ -196,7 +202,7 @@ impl AddressBook {
         let address = canonical(address);
         self.set(address, AddressState::Never);
         if !address.ip().is_loopback() {
-            self.banned.insert(address.ip());
+            keep_latest(&mut self.banned, address.ip(), BANNED_MAX);
             let same: Vec<_> = self
                 .entries
                 .iter()
@@ -238,6 +244,16 @@ impl AddressBook {
     }
 }
 
+/// Adds to a list of which each member is there once, and the oldest goes when there is no room.
+fn keep_latest<T: PartialEq>(list: &mut VecDeque<T>, new: T, max: usize) {
+    if !list.contains(&new) {
+        list.push_back(new);
+        if list.len() > max {
+            list.pop_front();
+        }
+    }
+}
+
 /// One address in two notations is one address.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
@@ -272,6 +288,7 @@ fn next_try(origin: Origin, failures: u32, why: &Farewell, now: Moment) -> Addre
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     fn address(port: u16) -> SocketAddr {
         ([10, 0, 0, 1], port).into()
@@ -422,5 +439,34 @@ mod tests {
             }
         }
         assert_eq!(calls, [31, 7]);
+    }
+
+    #[test]
+    fn a_book_full_of_those_who_are_not_called_again_has_room_for_others() {
+        let (mut book, mut rng) = book();
+        for port in 1..=ADDRESSES_MAX as u16 {
+            book.joined(address(port), Origin::Tracker, seconds(0));
+            book.left(address(port), &Farewell::BothComplete, seconds(1));
+        }
+        assert!(book.found(address(2001), Origin::Tracker, seconds(2)));
+        assert!(book.found(address(2002), Origin::User, seconds(2)));
+        assert_eq!(book.entries.len(), ADDRESSES_MAX);
+        assert_eq!(
+            book.due(seconds(2), 9, &mut rng),
+            [address(2002), address(2001)]
+        );
+    }
+
+    #[test]
+    fn of_those_who_lied_and_of_our_own_addresses_the_latest_are_known_and_no_flood_of_them_grows()
+    {
+        let (mut book, _) = book();
+        let host = |number: u32| SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + number), 7));
+        for number in 0..20_000 {
+            book.ban(host(number));
+            book.is_us(address(number as u16 + 1));
+        }
+        assert!(book.is_banned(host(19_999)) && !book.is_banned(host(0)));
+        assert!(book.banned.len() <= BANNED_MAX && book.ourselves.len() <= OURSELVES_MAX);
     }
 }
