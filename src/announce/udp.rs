@@ -48,6 +48,9 @@ const PORT: u16 = 80;
 /// peers are taken.
 const BUFFER: usize = 16 << 10;
 
+/// The stack of a thread that asks over one family, in bytes: its buffer is not on it.
+const STACK: usize = 128 * 1024;
+
 /// A connection id and when it came.
 type DatedId = (u64, Instant);
 
@@ -117,7 +120,7 @@ impl UdpAsker {
             _ => None,
         };
         let answers = answers.into_iter().filter_map(read);
-        Ok(answers.reduce(merged).unwrap_or_default())
+        answers.reduce(merged).ok_or_else(silence)
     }
 
     /// Asks how many share each of `info_hashes`, at most 74. A shorter answer knows fewer of them.
@@ -156,7 +159,9 @@ impl UdpAsker {
         let addresses = fitting(found, limits.bind)?;
         let (exchanges, mut failure) = self.open(&addresses, deadline, limits);
         let mut answers = Vec::new();
-        for (exchange, outcome) in side_by_side(exchanges, ask, halted) {
+        let (outcomes, unasked) = side_by_side(exchanges, ask, halted);
+        failure = failure.or(unasked);
+        for (exchange, outcome) in outcomes {
             if let Some(connection) = exchange.connection {
                 self.connections.push((exchange.tracker, connection));
             }
@@ -168,10 +173,7 @@ impl UdpAsker {
                 Err(error) => failure = Some(error),
             }
         }
-        match failure {
-            Some(error) if answers.is_empty() => Err(error),
-            _ => Ok(answers),
-        }
+        heard(answers, failure)
     }
 
     /// An exchange with the first address of each family to which there is a way, and why one has none.
@@ -229,19 +231,34 @@ fn place(url: &str) -> Result<UdpUrl<'_>, AnnounceError> {
     }
 }
 
+/// What was heard, over one family at least: an announce that nobody made is no success.
+fn heard<T>(answers: Vec<T>, failure: Option<AnnounceError>) -> Result<Vec<T>, AnnounceError> {
+    if answers.is_empty() {
+        return Err(failure.unwrap_or_else(silence));
+    }
+    Ok(answers)
+}
+
+fn silence() -> AnnounceError {
+    AnnounceError::Unreachable("nothing was heard".into())
+}
+
+/// An exchange that is over, and what came of it.
+type Concluded = (Exchange, Result<Vec<u8>, AnnounceError>);
+
 /// Runs each exchange in a thread of its own, if there are two: a family that leads nowhere must not
-/// keep the other one's peers waiting.
+/// keep the other one's peers waiting. Says as well why there was no thread for one.
 fn side_by_side(
     mut exchanges: Vec<Exchange>,
     ask: &Ask,
     halted: &(dyn Fn() -> bool + Sync),
-) -> Vec<(Exchange, Result<Vec<u8>, AnnounceError>)> {
+) -> (Vec<Concluded>, Option<AnnounceError>) {
     if exchanges.len() < 2 {
         let run = |mut exchange: Exchange| {
             let outcome = exchange.run(ask, halted);
             (exchange, outcome)
         };
-        return exchanges.pop().map(run).into_iter().collect();
+        return (exchanges.pop().map(run).into_iter().collect(), None);
     }
     let enough = AtomicBool::new(false);
     let halted = || enough.load(Relaxed) || halted();
@@ -252,10 +269,14 @@ fn side_by_side(
         let _ = tell.send((exchange, outcome));
     };
     std::thread::scope(|scope| {
+        let mut unasked = None;
         for exchange in exchanges {
             let tell = tell.clone();
+            let thread = Builder::new().name("announce".into()).stack_size(STACK);
             // Without a thread this family is not asked; the socket is closed.
-            let _ = Builder::new().spawn_scoped(scope, || begin(exchange, tell));
+            if let Err(error) = thread.spawn_scoped(scope, || begin(exchange, tell)) {
+                unasked = Some(unreachable(error));
+            }
         }
         drop(tell);
         let mut done = Vec::new();
@@ -267,7 +288,7 @@ fn side_by_side(
                 enough.store(true, Relaxed);
             }
         }
-        done
+        (done, unasked)
     })
 }
 

@@ -364,6 +364,7 @@ fn both_families_are_asked_and_a_silent_one_keeps_nobody_waiting() {
         let ask = Ask::Scrape(vec![[1; 20]]);
         let outcomes = side_by_side(exchanges, &ask, &|| false);
         let answered: Vec<_> = outcomes
+            .0
             .iter()
             .map(|it| (it.0.tracker, it.1.is_ok()))
             .collect();
@@ -421,4 +422,15 @@ fn from_a_bound_address_the_tracker_hears_of_that_one() {
     });
     let other = UdpAsker::new().announce("udp://[::1]:1", &request(), &limits, &|| false);
     assert!(matches!(other, Err(AnnounceError::Address(why)) if why.contains("--bind")));
+}
+
+#[test]
+fn an_announce_that_nobody_made_is_a_failure() {
+    assert_eq!(heard::<()>(Vec::new(), None), Err(silence()));
+    let failure = AnnounceError::Interrupted;
+    assert_eq!(
+        heard::<()>(Vec::new(), Some(failure.clone())),
+        Err(failure.clone())
+    );
+    assert_eq!(heard(vec![1], Some(failure)), Ok(vec![1]));
 }
