@@ -22,6 +22,7 @@ use crate::protocol::tracker::http::{Answer, AnswerError, Occasion, Request};
 use crate::protocol::tracker::scrape::Counts;
 use crossbeam_channel::{Receiver, Sender};
 use http::{AnnounceError, CallLimits};
+use rustix::rand::{GetRandomFlags, getrandom};
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
@@ -90,6 +91,15 @@ impl TrackerAsker {
         let counts = counts.filter(Counts::are_possible);
         Ok(counts.reduce(Counts::most))
     }
+}
+
+/// A number that no stranger can guess.
+pub(crate) fn secret() -> io::Result<u32> {
+    let mut bytes = [0; 4];
+    if getrandom(&mut bytes, GetRandomFlags::empty())? < bytes.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(u32::from_ne_bytes(bytes))
 }
 
 /// What a tracker says over two families, of which each knows its own peers.

@@ -22,7 +22,7 @@
 use super::http::{AnnounceError, CallLimits};
 use super::lookup::{GLANCE, lookup};
 use super::road::{self, fitting};
-use super::{GRACE, merged};
+use super::{GRACE, merged, secret};
 use crate::protocol::InfoHash;
 use crate::protocol::tracker::http::{Answer, AnswerError, Request};
 use crate::protocol::tracker::scrape::Counts;
@@ -341,7 +341,8 @@ impl Exchange {
     /// Asks until there is an answer, and returns it.
     fn run(&mut self, ask: &Ask, halted: &dyn Fn() -> bool) -> Result<Vec<u8>, AnnounceError> {
         // The same numbers each time, so that a late answer counts. Each exchange has its own.
-        let (connecting, asking) = (fastrand::u32(..), fastrand::u32(..));
+        let number = || secret().map_err(unreachable);
+        let (connecting, asking) = (number()?, number()?);
         loop {
             let id = self.connection.filter(|it| is_young(*it, Instant::now()));
             let (question, transaction) = match id {

@@ -8,6 +8,7 @@ use super::noticeboard::Noticeboard;
 use super::switchboard::Switchboard;
 use super::torrent::Torrent;
 use super::{Client, Notice, Role, Settings, StartError, Task};
+use crate::announce::secret;
 use crate::announce::tiers::Tiers;
 use crate::net::listen::{self, CALLERS_MAX, Listener};
 use crate::net::peer_thread::{Deadlines, Surroundings};
@@ -231,7 +232,8 @@ fn begin(number: usize, task: Task, hands: &mut Hands, rng: &mut fastrand::Rng) 
         id,
         // Trackers refuse port 0; nobody who is told 1 will try it twice.
         port: hands.port.unwrap_or(1),
-        key: format!("{:08x}", rng.u32(..)),
+        // Who knows it can speak for us to trackers; what is drawn from the dice could be guessed.
+        key: format!("{:08x}", secret().unwrap_or_else(|_| rng.u32(..))),
         bind: hands.bind,
     };
     let mut announcing = Announcing::new(who, tiers, hands.answers.clone());

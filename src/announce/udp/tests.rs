@@ -425,6 +425,26 @@ fn from_a_bound_address_the_tracker_hears_of_that_one() {
 }
 
 #[test]
+fn the_numbers_of_questions_do_not_follow_from_what_was_drawn_before() {
+    let tracker = Tracker::start("127.0.0.1:0", |question, _| vec![honest(question, &[])]);
+    let mut numbers = BTreeSet::new();
+    for _ in 0..3 {
+        fastrand::seed(1);
+        announce(&mut UdpAsker::new(), &tracker).unwrap();
+        for _ in ["connect", "announce"] {
+            let question = tracker.heard.recv_timeout(PATIENCE).unwrap();
+            let number = match Question::decode(&question).unwrap() {
+                Question::Connect { transaction }
+                | Question::Announce { transaction, .. }
+                | Question::Scrape { transaction, .. } => transaction,
+            };
+            numbers.insert(number);
+        }
+    }
+    assert_eq!(numbers.len(), 6);
+}
+
+#[test]
 fn an_announce_that_nobody_made_is_a_failure() {
     assert_eq!(heard::<()>(Vec::new(), None), Err(silence()));
     let failure = AnnounceError::Interrupted;
