@@ -357,6 +357,7 @@ impl Swarm {
         };
         let wanted = self.wants(piece);
         if let Some(peer) = self.peers.get_mut(&key) {
+            peer.drop_gifts(self.picker.wants());
             remember(&mut peer.fast_from, piece, wanted);
             if peer.chokes_us {
                 self.fill(key, now, actions);

@@ -59,6 +59,9 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
+        if peer.chokes_us {
+            peer.drop_gifts(self.picker.wants());
+        }
         let room = peer.pipeline.room_beside(self.picker.out());
         if !peer.may_be_asked() || room == 0 {
             self.hungry.remove(&key);
@@ -751,5 +754,24 @@ mod tests {
         scene.event(Event::Served { peer, block });
         scene.lose(7, Farewell::Closed);
         checked(&mut scene, 0, Verdict::Bad, &[]);
+    }
+
+    #[test]
+    fn gifts_that_are_ours_by_now_wake_nobody_and_take_no_place() {
+        let mut scene = Scene::of(20, &[], |_| {});
+        scene.connect(1);
+        scene.say(1, Message::HaveAll);
+        for piece in 0..17 {
+            // More than are remembered at a time.
+            let asked = requests(&scene.say(1, Message::AllowedFast { piece }), 1);
+            assert_eq!(asked.len(), 2, "{piece}");
+            for block in asked {
+                scene.receive(1, block);
+            }
+            checked(&mut scene, piece, Verdict::Good, &[]);
+        }
+        // A look at what is late, one at who lost interest, and then nothing until trackers are due.
+        scene.wait(2 * SECOND);
+        assert_eq!(scene.swarm.wake_at(), Some(60 * SECOND));
     }
 }

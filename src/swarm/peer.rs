@@ -270,6 +270,11 @@ impl Peer {
         self.offer.is_some()
     }
 
+    /// Forgets gifts that are not wanted any more: who chokes us and has no others cannot be asked for anything.
+    pub fn drop_gifts(&mut self, wants: &Bitfield) {
+        self.fast_from.retain(|piece| wants.has(*piece));
+    }
+
     /// Whether it may be asked for anything at all.
     pub fn may_be_asked(&self) -> bool {
         let gives = !self.chokes_us || !self.fast_from.is_empty();
