@@ -8,6 +8,9 @@ use ureq::http::Uri;
 /// Parts of paths that are everybody's.
 const USUAL: [&str; 2] = ["announce", "announce.php"];
 
+/// The same, and what they call the question how many share a torrent.
+const THEIRS: [&str; 4] = ["announce", "announce.php", "scrape", "scrape.php"];
+
 /// `url` without what is secret in it: scheme, host, port, and the last part of the path where it is
 /// the usual `announce`. Private trackers put a passkey into the path or the query. Not escaped.
 pub fn shown(url: &str) -> String {
@@ -130,12 +133,12 @@ pub(super) fn join(base: &str, location: &str) -> Option<String> {
     })
 }
 
-/// Whether a part of the path is what trackers call theirs.
+/// Whether a part of the path is what trackers call theirs. A path that leads up again could end anywhere.
 pub(super) fn path_announces(url: &str) -> bool {
     let path = url.split(['?', '#']).next().unwrap_or_default();
-    path.split('/')
-        .skip(3)
-        .any(|part| part.starts_with("announce") || part.starts_with("scrape"))
+    let plain = percent_decode(path).unwrap_or_default();
+    let leads_up = plain.is_empty() || plain.windows(2).any(|two| two == b"..");
+    !leads_up && path.split('/').skip(3).any(|part| THEIRS.contains(&part))
 }
 
 #[cfg(test)]
@@ -205,5 +208,34 @@ mod tests {
             assert_eq!(join(base, location).unwrap(), expected);
         }
         assert_eq!(join("http://h", "y").unwrap(), "http://h/y");
+    }
+
+    #[test]
+    fn what_trackers_call_theirs_is_a_whole_part_of_the_path() {
+        for url in [
+            "http://h:1/announce",
+            "http://h/announce.php?key=1",
+            "http://h/PASSKEY/announce",
+            "http://h/announce/PASSKEY",
+            "http://h/x/scrape?info_hash=1",
+            "http://h/scrape.php#x",
+        ] {
+            assert!(path_announces(url), "{url}");
+        }
+        for url in [
+            "http://h/api/announcements?x=",
+            "http://h/announcer",
+            "http://h/announce.cgi",
+            "http://h/scrapers/1",
+            "http://h/announce/../api/delete",
+            "http://h/announce/%2e%2E%2fapi",
+            "http://h/announce/%",
+            "http://h/?announce",
+            "http://h/x?y=/announce",
+            "http://announce/x",
+            "http://announce",
+        ] {
+            assert!(!path_announces(url), "{url}");
+        }
     }
 }
