@@ -91,19 +91,24 @@ impl AddressBook {
         true
     }
 
-    /// Forgets an address that is not in use: first one that is not to be called again, then the one that failed
-    /// most. Who must never come back is known by other lists.
+    /// Forgets an address that is not in use: first one that is not to be called again, as who must never come
+    /// back is known by other lists; then what a caller said of itself; then the one that failed most. A caller's
+    /// claim takes the place of claims alone: it is free, and nobody can be called under most of them.
     fn make_room(&mut self, origin: Origin) -> bool {
         let spare = |entry: &Entry| match entry.state {
-            AddressState::Waiting(_) => origin == Origin::User || entry.failures > 0,
-            AddressState::Never | AddressState::Lost => true,
+            AddressState::Never => true,
+            AddressState::Lost => entry.origin >= origin,
+            AddressState::Waiting(_) => {
+                entry.origin > origin || entry.origin == origin && entry.failures > 0
+            }
             AddressState::Dialling | AddressState::Joined(_) => false,
         };
+        let never = |entry: &Entry| entry.state == AddressState::Never;
         let worst = self
             .entries
             .iter()
             .filter(|(_, entry)| entry.origin != Origin::User && spare(entry))
-            .max_by_key(|(_, entry)| (entry.state == AddressState::Never, entry.failures))
+            .max_by_key(|(_, entry)| (never(entry), entry.origin, entry.failures))
             .map(|(address, _)| *address);
         if let Some(worst) = worst {
             self.entries.remove(&worst);
@@ -149,9 +154,9 @@ impl AddressBook {
     }
 
     /// A peer at this address was there when it was called, or said that it listens there.
-    pub fn joined(&mut self, address: SocketAddr, origin: Origin, now: Moment) {
+    pub fn joined(&mut self, address: SocketAddr, now: Moment) {
         let address = canonical(address);
-        if !self.entries.contains_key(&address) && !self.found(address, origin, now) {
+        if !self.entries.contains_key(&address) && !self.found(address, Origin::Peer, now) {
             return;
         }
         self.set(address, AddressState::Joined(now));
@@ -266,22 +271,21 @@ fn next_try(origin: Origin, failures: u32, why: &Farewell, now: Moment) -> Addre
         (Farewell::BothComplete | Farewell::Leaving, _) => AddressState::Never,
         // The other connection to the same peer may end one day.
         (Farewell::Duplicate, _) => AddressState::Waiting(now + Duration::from_secs(300)),
-        (Farewell::Replaced | Farewell::Useless | Farewell::NoRoom, Origin::Tracker) => {
-            AddressState::Waiting(now + Duration::from_secs(300))
-        }
+        (
+            Farewell::Replaced | Farewell::Useless | Farewell::NoRoom,
+            Origin::Tracker | Origin::Peer,
+        ) => AddressState::Waiting(now + Duration::from_secs(300)),
         (why, _) if !why.may_retry() => AddressState::Never,
         // A person said there is a peer: it may be about to be started.
         (_, Origin::User) => {
             AddressState::Waiting(now + Duration::from_secs(u64::from(2 * doubling).min(30)))
         }
         // Somebody is there and has no room for us, now.
-        (Farewell::Closed, Origin::Tracker) if failures < TURNED_AWAY_MAX => {
+        (Farewell::Closed, _) if failures < TURNED_AWAY_MAX => {
             AddressState::Waiting(now + Duration::from_secs(u64::from(15 * doubling).min(60)))
         }
-        (_, Origin::Tracker) if failures >= FAILURES_MAX => AddressState::Lost,
-        (_, Origin::Tracker) => {
-            AddressState::Waiting(now + Duration::from_secs(u64::from(15 * doubling).min(1800)))
-        }
+        _ if failures >= FAILURES_MAX => AddressState::Lost,
+        _ => AddressState::Waiting(now + Duration::from_secs(u64::from(15 * doubling).min(1800))),
     }
 }
 
@@ -430,7 +434,7 @@ mod tests {
             }
             for address in book.due(now, 2, &mut rng) {
                 if address == full {
-                    book.joined(full, Origin::Tracker, now);
+                    book.joined(full, now);
                     book.left(full, &Farewell::Closed, now);
                 } else {
                     book.failed(lost, &refused(), now);
@@ -445,7 +449,8 @@ mod tests {
     fn a_book_full_of_those_who_are_not_called_again_has_room_for_others() {
         let (mut book, mut rng) = book();
         for port in 1..=ADDRESSES_MAX as u16 {
-            book.joined(address(port), Origin::Tracker, seconds(0));
+            book.found(address(port), Origin::Tracker, seconds(0));
+            book.joined(address(port), seconds(0));
             book.left(address(port), &Farewell::BothComplete, seconds(1));
         }
         assert!(book.found(address(2001), Origin::Tracker, seconds(2)));
@@ -468,5 +473,33 @@ mod tests {
         }
         assert!(book.is_banned(host(19_999)) && !book.is_banned(host(0)));
         assert!(book.banned.len() <= BANNED_MAX && book.ourselves.len() <= OURSELVES_MAX);
+    }
+
+    #[test]
+    fn what_callers_say_of_themselves_keeps_nobody_elses_address_out() {
+        let (mut book, mut rng) = book();
+        book.found(address(60_000), Origin::Tracker, seconds(0));
+        for port in 1..=2 * ADDRESSES_MAX as u16 {
+            book.joined(address(port), seconds(0));
+            book.left(address(port), &refused(), seconds(0));
+        }
+        assert!(book.found(address(60_001), Origin::Tracker, seconds(0)));
+        assert!(book.found(address(60_002), Origin::User, seconds(0)));
+        assert_eq!(book.entries.len(), ADDRESSES_MAX);
+        let first = book.due(seconds(3_600), 3, &mut rng);
+        assert_eq!(first[0], address(60_002));
+        assert!(first.contains(&address(60_000)) && first.contains(&address(60_001)));
+    }
+
+    #[test]
+    fn a_trackers_addresses_make_no_room_for_what_a_caller_says_of_itself() {
+        let (mut book, _) = book();
+        for port in 1..=ADDRESSES_MAX as u16 {
+            book.found(address(port), Origin::Tracker, seconds(0));
+            book.failed(address(port), &refused(), seconds(0));
+        }
+        book.joined(address(2001), seconds(1));
+        assert!(!book.entries.contains_key(&address(2001)));
+        assert!(book.found(address(2002), Origin::Tracker, seconds(1)));
     }
 }

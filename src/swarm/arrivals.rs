@@ -154,7 +154,7 @@ impl Swarm {
         }
         if dialled {
             peer.listens = Some(address);
-            self.addresses.joined(address, Origin::Tracker, now);
+            self.addresses.joined(address, now);
             if refusal == Some(Farewell::Ourselves) {
                 self.addresses.is_us(address);
             }
@@ -351,7 +351,7 @@ impl Swarm {
     fn keep_joined(&mut self, address: SocketAddr, now: Moment) {
         let mut here = self.peers.values().filter(|peer| !peer.leaving);
         if here.any(|peer| peer.listens == Some(address)) {
-            self.addresses.joined(address, Origin::Tracker, now);
+            self.addresses.joined(address, now);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::Swarm;
 use super::arrivals::ALLOWED_FAST;
-use super::event::{Action, Farewell, Moment, Origin, PeerKey, Way};
+use super::event::{Action, Farewell, Moment, PeerKey, Way};
 use super::peer::{FAST_PIECES_MAX, Holding};
 use super::uploads::Cancelled;
 use crate::protocol::bitfield::Bitfield;
@@ -387,7 +387,7 @@ impl Swarm {
         {
             let listens = SocketAddr::new(peer.greeting.address.ip(), port);
             peer.listens = Some(listens);
-            self.addresses.joined(listens, Origin::Tracker, now);
+            self.addresses.joined(listens, now);
         }
         if both_complete {
             self.hang_up(key, Farewell::BothComplete, actions);

@@ -50,6 +50,8 @@ pub enum Origin {
     User,
     /// A tracker's answer.
     Tracker,
+    /// The peer itself, which called us and said where it listens.
+    Peer,
 }
 
 /// What two handshakes told us about a new peer.
