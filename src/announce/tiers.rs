@@ -3,9 +3,10 @@
 //! A torrent names its trackers in tiers. Within a tier one tracker is enough: they stand in random
 //! order, one that fails hands over to the next, and one that answers moves to the front (BEP 12).
 //! A deviation from BEP 12: it goes to the next tier only when all of one have failed, here all tiers
-//! are asked side by side, because their trackers may know different peers (decision 54). Another, from
-//! BEP 3: while no peer is known a tracker is asked again before its interval is over, because in a swarm
-//! that begins everybody asks before anybody is known (decision 185); its `min interval` is kept. This is a schedule and nothing else: it is told the time and
+//! are asked side by side, because their trackers may know different peers (decision 54); but for
+//! private torrents (decision 181). Another, from BEP 3: while no peer is known a tracker is asked again
+//! before its interval is over, because in a swarm that begins everybody asks before anybody is known
+//! (decision 185); its `min interval` is kept. This is a schedule and nothing else: it is told the time and
 //! what came of each announce, and says which are due.
 //!
 //! ```
@@ -159,6 +160,17 @@ impl Tiers {
             hungry: true,
             stopped: false,
         }
+    }
+
+    /// A schedule that asks one tracker of all tiers at a time, and the next only when that one fails: what private
+    /// torrents demand (BEP 27).
+    pub fn one_by_one(trackers: &[Vec<String>], rng: fastrand::Rng) -> Tiers {
+        let mut tiers = Tiers::new(trackers, rng);
+        let all: Vec<Tracker> = tiers.tiers.drain(..).flat_map(|it| it.trackers).collect();
+        if !all.is_empty() {
+            tiers.tiers.push(Tier::new(all));
+        }
+        tiers
     }
 
     /// A sentence for each reason why trackers were left out.
@@ -455,6 +467,37 @@ mod tests {
         assert_eq!(due(&mut tiers, 102), [(0, second, None)]);
         tiers.answered(0, &dead(), at(103));
         assert_eq!(due(&mut tiers, 103), [(0, first, Some(Occasion::Started))]);
+    }
+
+    #[test]
+    fn of_a_private_torrents_trackers_one_is_asked_at_a_time_and_kept_until_it_fails() {
+        let urls = [&["http://a/"][..], &["http://b/"], &["http://c/"]];
+        let urls = urls.map(|tier| tier.iter().map(|url| url.to_string()).collect());
+        let mut tiers = Tiers::one_by_one(&urls, fastrand::Rng::with_seed(7));
+        let mut asked = Vec::new();
+        for (second, outcome) in [dead(), every(60), every(60), dead(), every(60)]
+            .into_iter()
+            .enumerate()
+        {
+            let now = 100 * second as u64;
+            let one = due(&mut tiers, now);
+            assert_eq!(one.len(), 1, "{one:?}");
+            assert_eq!(tiers.wake_at(), None);
+            tiers.answered(one[0].0, &outcome, at(now));
+            asked.push(one[0].1.clone());
+        }
+        assert_eq!(
+            asked,
+            [
+                "http://a/",
+                "http://b/",
+                "http://b/",
+                "http://b/",
+                "http://a/"
+            ]
+        );
+        assert_eq!(tiers.stop().len(), 2);
+        assert_eq!(Tiers::one_by_one(&[], fastrand::Rng::new()).count(), 0);
     }
 
     #[test]

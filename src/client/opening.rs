@@ -295,6 +295,7 @@ impl Torrent {
             wanted,
             sequential: self.task.sequential,
             laid,
+            private: self.task.metainfo.private,
             id: self.id,
             downloads: self.task.role == Role::Get,
             listen_port: hands.port,

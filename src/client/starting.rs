@@ -219,7 +219,11 @@ fn begin(number: usize, task: Task, hands: &mut Hands, rng: &mut fastrand::Rng) 
     } else {
         &[]
     };
-    let tiers = Tiers::new(trackers, rng.fork());
+    let schedule = match task.metainfo.private {
+        true => Tiers::one_by_one,
+        false => Tiers::new,
+    };
+    let tiers = schedule(trackers, rng.fork());
     for text in tiers.skipped() {
         hands.noticeboard.post(Notice::Warning {
             task: Some(number),

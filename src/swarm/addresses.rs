@@ -33,7 +33,7 @@ enum AddressState {
     Dialling,
     /// Is a peer since then, whoever called.
     Joined(Moment),
-    /// Could not be reached again and again: is not called unless it is told again.
+    /// Could not be reached again and again, or is not ours to call: is not called unless it is told again.
     Lost,
     /// Is not to be called again.
     Never,
@@ -47,8 +47,9 @@ struct Entry {
 }
 
 /// The address book of one torrent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct AddressBook {
+    private: bool,
     entries: BTreeMap<SocketAddr, Entry>,
     /// The latest last, as in `ourselves`.
     banned: VecDeque<IpAddr>,
@@ -59,6 +60,18 @@ pub struct AddressBook {
 }
 
 impl AddressBook {
+    /// An empty one. `private`: nobody is called only because it said where it listens (BEP 27).
+    pub fn new(private: bool) -> AddressBook {
+        AddressBook {
+            private,
+            entries: BTreeMap::new(),
+            banned: VecDeque::new(),
+            ourselves: VecDeque::new(),
+            dialling: 0,
+            next: None,
+        }
+    }
+
     /// An address was told; says whether it is new and of use.
     pub fn found(&mut self, address: SocketAddr, origin: Origin, now: Moment) -> bool {
         let address = canonical(address);
@@ -171,9 +184,7 @@ impl AddressBook {
         };
         // A lack of room, threads or descriptors is ours.
         entry.failures += u32::from(*why != Farewell::NoRoom);
-        let state = next_try(entry.origin, entry.failures, why, now);
-        self.set(address, state);
-        self.look_ahead();
+        self.is_over(address, why, now);
     }
 
     /// A peer left.
@@ -188,7 +199,19 @@ impl AddressBook {
             entry.failures = 0;
         }
         entry.failures += 1;
-        let state = next_try(entry.origin, entry.failures, why, now);
+        self.is_over(address, why, now);
+    }
+
+    /// A call or a visit is over. Of a private torrent nobody is called whom only itself named.
+    fn is_over(&mut self, address: SocketAddr, why: &Farewell, now: Moment) {
+        let Some(entry) = self.entries.get(&address) else {
+            return;
+        };
+        let rumour = self.private && entry.origin == Origin::Peer;
+        let state = match next_try(entry.origin, entry.failures, why, now) {
+            AddressState::Waiting(_) if rumour => AddressState::Lost,
+            state => state,
+        };
         self.set(address, state);
         self.look_ahead();
     }
@@ -303,7 +326,7 @@ mod tests {
     }
 
     fn book() -> (AddressBook, fastrand::Rng) {
-        (AddressBook::default(), fastrand::Rng::with_seed(1))
+        (AddressBook::new(false), fastrand::Rng::with_seed(1))
     }
 
     fn refused() -> Farewell {
@@ -422,7 +445,7 @@ mod tests {
 
     #[test]
     fn who_has_no_room_is_called_once_a_minute_and_who_was_lost_when_it_is_told_again() {
-        let mut book = AddressBook::default();
+        let mut book = AddressBook::new(false);
         let mut rng = fastrand::Rng::with_seed(1);
         let (full, lost) = (address(1), address(2));
         let mut calls = [0, 0];

@@ -430,7 +430,7 @@ fn is_fast(message: &Message) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::event::{Event, Farewell, Verdict};
+    use super::super::event::{Event, Farewell, Greeting, Origin, Verdict};
     use super::super::scene::*;
     use super::*;
     use std::time::Duration;
@@ -867,5 +867,29 @@ mod tests {
             .map(|piece| scene.say(2, Message::Have { piece }))
             .last();
         assert_eq!(farewell(&last.unwrap(), 2), Some(Farewell::BothComplete));
+    }
+
+    #[test]
+    fn who_calls_and_says_where_it_listens_is_called_back_but_for_private_torrents() {
+        for private in [false, true] {
+            let mut scene = Scene::of(10, &[], |setup| setup.private = private);
+            let greeting = Greeting {
+                extended: true,
+                ..greeting(1)
+            };
+            let listens = SocketAddr::new(greeting.address.ip(), 4_000);
+            let peer = PeerKey(1);
+            scene.event(Event::Connected { peer, greeting });
+            let payload = b"d1:pi4000ee".as_slice().into();
+            scene.say(1, Message::Extended { id: 0, payload });
+            scene.lose(1, Farewell::Closed);
+            let dial = Action::Dial { address: listens };
+            let called = scene.wait(Duration::from_secs(600)).contains(&dial);
+            assert_eq!(called, !private);
+            // A tracker may name it any time.
+            let (addresses, origin) = (vec![listens], Origin::Tracker);
+            let named = scene.event(Event::Found { addresses, origin });
+            assert_eq!(named.contains(&dial), private);
+        }
     }
 }

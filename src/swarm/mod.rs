@@ -111,6 +111,8 @@ pub struct SwarmSetup {
     pub sequential: bool,
     /// Blocks of unfinished pieces that a former run laid.
     pub laid: Vec<Block>,
+    /// Whether only trackers, and the user, may say whom to call (BEP 27).
+    pub private: bool,
     /// Our id.
     pub id: PeerId,
     /// Whether anything may be asked for (false: only serve).
@@ -253,7 +255,7 @@ impl Swarm {
             choker: Choker::new(setup.limits.upload_slots),
             turns: Turns::new(geometry.piece_length()),
             suspects: Suspects::default(),
-            addresses: AddressBook::default(),
+            addresses: AddressBook::new(setup.private),
             news: News::new(setup.limits.have_delay),
             ledger: Ledger::default(),
             rng,

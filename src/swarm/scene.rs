@@ -39,6 +39,7 @@ impl Scene {
             wanted: Bitfield::full(&geometry),
             sequential: false,
             laid: Vec::new(),
+            private: false,
             id: OUR_ID,
             downloads: true,
             listen_port: Some(6881),

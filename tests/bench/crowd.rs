@@ -92,6 +92,7 @@ impl Crowd {
             wanted: Bitfield::full(&geometry),
             sequential: false,
             laid: Vec::new(),
+            private: false,
             id: PeerId([1; 20]),
             downloads: true,
             listen_port: None,

@@ -197,6 +197,7 @@ impl Network {
             wanted: Bitfield::full(&self.geometry),
             sequential: false,
             laid: Vec::new(),
+            private: false,
             id: PeerId(id),
             downloads: plan.downloads,
             listen_port: Some(6881),
