@@ -18,8 +18,10 @@ use crate::storage::survey::{self, Flaw, Found};
 use crate::swarm::event::Verdict;
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io;
 use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
@@ -108,11 +110,18 @@ pub enum Elsewhere {
 /// Looks for the files of `metainfo` where people put them by mistake: for when none of them is below
 /// `folder`.
 pub fn elsewhere(metainfo: &Metainfo, folder: &Path) -> Option<Elsewhere> {
-    let files = || metainfo.files.iter().filter(|file| !file.padding);
     let here = folder.canonicalize().ok()?;
-    if here.file_name() == Some(metainfo.name.as_ref())
+    let is_its_name = |name: &OsStr| {
+        name == metainfo.name.as_str() || Some(name.as_bytes()) == metainfo.raw_name.as_deref()
+    };
+    let has_files = |folder: &Path| {
+        let layout = found_below(metainfo, folder);
+        let mut files = layout.files().iter();
+        files.any(|file| !file.padding && file.path.is_file())
+    };
+    if here.file_name().is_some_and(is_its_name)
         && let Some(above) = here.parent()
-        && files().any(|file| above.join(metainfo.disk_path(file)).is_file())
+        && has_files(above)
     {
         // As the user would write it: `..` and links in it mean other things than in the whole path.
         let named = folder.parent().filter(|_| folder.file_name().is_some());
@@ -122,8 +131,15 @@ pub fn elsewhere(metainfo: &Metainfo, folder: &Path) -> Option<Elsewhere> {
             _ => above.to_owned(),
         }));
     }
-    let within = !metainfo.single_file && files().any(|file| here.join(&file.path).is_file());
+    let mut files = metainfo.files.iter().filter(|file| !file.padding);
+    let within = !metainfo.single_file && files.any(|file| here.join(&file.path).is_file());
     within.then_some(Elsewhere::OtherName)
+}
+
+/// The files of `metainfo` where they are, below `folder`.
+fn found_below(metainfo: &Metainfo, folder: &Path) -> Layout {
+    let layout = Layout::new(metainfo, folder);
+    layout.with_raw_paths(metainfo).as_found()
 }
 
 impl VerifyReport {
@@ -167,7 +183,7 @@ impl Verification {
         folder: &Path,
         threads: NonZeroUsize,
     ) -> io::Result<Verification> {
-        let layout = Layout::new(metainfo, folder);
+        let layout = found_below(metainfo, folder);
         let room = threads.get() * AHEAD;
         // Bound: AHEAD pieces a thread; `next` fills it as far as it goes and never waits for room.
         let (jobs, queue) = crossbeam_channel::bounded(room);

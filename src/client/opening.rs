@@ -56,8 +56,11 @@ impl Torrent {
     ) -> Torrent {
         let wanted = task.wanted.clone();
         let mut layout = Layout::of(&task.metainfo, &task.folder, wanted);
-        if let (Some(hashed), Role::Seed) = (&task.hashed, task.role) {
-            layout = layout.of_hashed(hashed.clone());
+        if task.role == Role::Seed {
+            layout = match &task.hashed {
+                Some(hashed) => layout.of_hashed(hashed.clone()),
+                None => layout.with_raw_paths(&task.metainfo),
+            };
         }
         let layout = Arc::new(layout);
         let (size, wanted) = (layout.total(), layout.wanted_bytes());

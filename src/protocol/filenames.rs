@@ -18,6 +18,9 @@
 //! one a folder of another. The same torrent gives the same names on every run and machine. What is
 //! legal on Unix is kept, though another system may not like it: `:`, `?`, a space at the end, names
 //! that differ only by case.
+//!
+//! Who made the torrent has the files under other names, where these were not safe. [`raw_path`] tells under
+//! which, for who looks for files that are there already. Nothing is ever made under such a name.
 
 use super::digest::Digest;
 use super::plain;
@@ -84,6 +87,19 @@ pub fn root_name(raw: &[u8]) -> String {
     } else {
         name
     }
+}
+
+/// The path of these elements as they are, with `/` between them: `None` where a file system has no file of that path, or
+/// it is none below the folder from which it is looked for. What it would do to a terminal is no question here.
+pub fn raw_path(elements: &[&[u8]]) -> Option<Box<[u8]>> {
+    let plain = |raw: &&[u8]| {
+        let means_something = matches!(*raw, b"" | b"." | b"..");
+        let separates = |byte: &u8| matches!(byte, 0 | b'/');
+        !means_something && raw.len() <= NAME_BYTES_MAX && !raw.iter().any(separates)
+    };
+    let path = elements.join(&b'/');
+    let fits = !elements.is_empty() && path.len() <= PATH_BYTES_MAX;
+    (fits && elements.iter().all(plain)).then(|| path.into())
 }
 
 /// Splits `name.ext` before the dot of its extension, if it has one worth keeping.
@@ -287,6 +303,29 @@ mod tests {
         ] {
             assert_eq!(safe_name(raw), safe);
         }
+    }
+
+    #[test]
+    fn a_raw_path_is_one_that_an_author_can_have() {
+        let raw = |elements: &[&[u8]]| raw_path(elements).map(Vec::from);
+        for name in [
+            &b"by\\x2dlabel"[..],
+            b"line\nfeed\x1b[2J",
+            "rtl\u{202e}".as_bytes(),
+            b"latin \xe9",
+            b"...",
+            &[b'x'; 255],
+        ] {
+            assert_eq!(raw(&[name]).as_deref(), Some(name));
+            assert_eq!(raw(&[b"d", name]), Some([b"d/", name].concat()));
+        }
+        for name in [&b""[..], b".", b"..", b"a/b", b"/", b"nul\0", &[b'x'; 256]] {
+            assert_eq!(raw(&[name]), None);
+            assert_eq!(raw(&[b"d\\", name]), None);
+            assert_eq!(raw(&[name, b"f\\"]), None);
+        }
+        assert_eq!(raw(&[]), None);
+        assert_eq!(raw(&[&[b'x'; 255][..]; 13]), None);
     }
 
     #[test]

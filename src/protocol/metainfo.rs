@@ -21,7 +21,7 @@ pub use compose::Draft;
 
 use super::bencode::{self, DecodeError, DecodeLimits, Dict, Item};
 use super::digest::{self, Digest, InfoHash};
-use super::filenames::{self, PathError};
+use super::filenames::PathError;
 use super::geometry::{Geometry, GeometryError, PieceIndex};
 use super::magnet::Magnet;
 use std::path::PathBuf;
@@ -48,6 +48,8 @@ pub struct Metainfo {
     pub info: Arc<[u8]>,
     /// The name of the file or folder, safe to write.
     pub name: String,
+    /// The name as it stands in the torrent, where that is another and its author can have it so.
+    pub raw_name: Option<Box<[u8]>>,
     /// How the bytes are cut.
     pub geometry: Geometry,
     /// The SHA-1 of each piece, in order.
@@ -83,6 +85,8 @@ pub struct Metainfo {
 pub struct FileEntry {
     /// Path below the torrent's root, with `/` between the parts, safe to write. Of a single-file torrent: its name.
     pub path: String,
+    /// The path as it stands in the torrent, where that is another and its author can have it so.
+    pub raw_path: Option<Box<[u8]>>,
     /// Bytes.
     pub length: u64,
     /// Padding (BEP 47): counts in the run of bytes, is all zeros, is never written to disk.
@@ -96,6 +100,7 @@ impl FileEntry {
     pub fn plain(path: &str, length: u64) -> FileEntry {
         FileEntry {
             path: path.to_string(),
+            raw_path: None,
             length,
             padding: false,
             executable: false,
@@ -105,10 +110,8 @@ impl FileEntry {
     /// Padding of `length` bytes, under the name that is usual for it.
     pub fn padding(length: u64) -> FileEntry {
         FileEntry {
-            path: format!(".pad/{length}"),
-            length,
             padding: true,
-            executable: false,
+            ..FileEntry::plain(&format!(".pad/{length}"), length)
         }
     }
 }
@@ -240,8 +243,8 @@ impl Metainfo {
 
         let info_hash = InfoHash(Digest::of(info_item.raw()).0);
         let piece_length = piece_length(info, &mut oddities)?;
-        let name = torrent_name(info, info_hash, &mut oddities)?;
-        let content = files::read(info, &name, &mut oddities)?;
+        let name = files::torrent_name(info, info_hash, &mut oddities)?;
+        let content = files::read(info, &name.safe, &mut oddities)?;
         let geometry = Geometry::new(content.total, piece_length)?;
         let piece_digests = piece_digests(info, &geometry)?;
         let (trackers, unusable_trackers) = addresses::trackers(root, &mut oddities);
@@ -251,7 +254,8 @@ impl Metainfo {
             info_hash,
             info_hash_v2: is_hybrid.then(|| digest::sha256(info_item.raw())),
             info: info_item.raw().into(),
-            name,
+            name: name.safe,
+            raw_name: name.raw,
             geometry,
             piece_digests,
             single_file: content.single_file,
@@ -283,6 +287,18 @@ impl Metainfo {
         } else {
             root.join(&file.path)
         }
+    }
+
+    /// Where the torrent's author has `file`, if that is another place: for who only reads.
+    pub fn raw_disk_path(&self, file: &FileEntry) -> Option<Vec<u8>> {
+        self.raw_name.as_ref().or(file.raw_path.as_ref())?;
+        let name = self.raw_name.as_deref();
+        let mut path = name.unwrap_or(self.name.as_bytes()).to_vec();
+        if !self.single_file {
+            path.push(b'/');
+            path.extend(file.raw_path.as_deref().unwrap_or(file.path.as_bytes()));
+        }
+        Some(path)
     }
 
     /// The files and where each begins, in bytes from the start of the torrent.
@@ -405,29 +421,6 @@ fn piece_length(info: Dict<'_>, oddities: &mut Oddities) -> Result<u32, Metainfo
         Ok(length) if (1..=PIECE_LENGTH_MAX).contains(&length) => Ok(length),
         _ => Err(MetainfoError::PieceLength { at, length }),
     }
-}
-
-/// `name.utf-8`, which some programs write beside a `name` in an old encoding, or `name`.
-fn torrent_name(
-    info: Dict<'_>,
-    info_hash: InfoHash,
-    oddities: &mut Oddities,
-) -> Result<String, MetainfoError> {
-    let item = match info.get(b"name.utf-8") {
-        Some(item) if item.as_str().is_some_and(|name| !name.is_empty()) => item,
-        _ => required(info, "name")?,
-    };
-    let raw = item
-        .as_bytes()
-        .ok_or_else(|| wrong_kind(item, "name", "a string"))?;
-    let name = match raw {
-        b"" => info_hash.to_string(),
-        raw => filenames::root_name(raw),
-    };
-    if name.as_bytes() != raw {
-        oddities.add(|| format!("the name {} is written as \"{name}\"", excerpt(raw)));
-    }
-    Ok(name)
 }
 
 fn piece_digests(info: Dict<'_>, geometry: &Geometry) -> Result<Arc<[Digest]>, MetainfoError> {

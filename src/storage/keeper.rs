@@ -274,10 +274,11 @@ fn begin(layout: Arc<Layout>, rules: SurveyRules) -> Result<(Kept, Survey), Stor
     if let Some(part) = record.as_ref().and_then(|record| record.part.as_ref()) {
         layout = Arc::new(layout.as_recorded(part.open.clone(), &part.aside));
     }
-    let mut found = survey::look(&layout);
-    if !rules.writable {
-        layout = Arc::new(survey::for_reading(&layout, &mut found));
-    }
+    let found = if rules.writable {
+        survey::look(&layout)
+    } else {
+        survey::look_to_read(Arc::make_mut(&mut layout))
+    };
     let survey = survey::judge(&layout, &found, record, rules);
     let mut survey = match survey {
         Ok(survey) => survey,

@@ -13,6 +13,7 @@
 use super::hashed::{Hashed, HashedFile};
 use super::lazy_file::{Access, LazyFile, Modified};
 use super::part::PartFile;
+use super::raw_paths::RawPaths;
 use super::record;
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::metainfo::Metainfo;
@@ -35,6 +36,7 @@ pub struct Layout {
     wanted_pieces: Arc<Bitfield>,
     part: Option<PartFile>,
     hashed: Option<Arc<Hashed>>,
+    raw_paths: Arc<RawPaths>,
     seen: Option<Arc<[Option<Modified>]>>,
 }
 
@@ -96,6 +98,7 @@ impl Layout {
             folder: folder.into(),
             part: None,
             hashed: None,
+            raw_paths: Arc::default(),
             seen: None,
         }
     }
@@ -115,6 +118,25 @@ impl Layout {
             hashed: Some(hashed),
             ..self
         }
+    }
+
+    /// The same for reading alone, with the names that the torrent's author may have given the files. See
+    /// [`Layout::as_found`].
+    pub fn with_raw_paths(self, metainfo: &Metainfo) -> Layout {
+        let raw_paths = RawPaths::of(metainfo, &self.folder, &self.files);
+        Layout {
+            raw_paths: Arc::new(raw_paths),
+            ..self
+        }
+    }
+
+    /// The same where files that are not at their own paths, but at their raw ones, are read there.
+    pub fn as_found(&self) -> Layout {
+        let mut layout = self.clone();
+        for (number, path) in self.raw_paths.in_use(&self.files) {
+            layout.lies_at(number, path.to_owned());
+        }
+        layout
     }
 
     /// A file is not below the folder but here, for reading alone.

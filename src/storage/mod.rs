@@ -19,6 +19,7 @@
 //!
 //! - [`keeper`] is the thread that surveys, allocates, syncs and saves, a job at a time,
 //! - [`survey`] looks at what is there,
+//! - `raw_paths` finds what the torrent's author has under names that nobody else writes,
 //! - `allocate` makes room for what is missing,
 //! - `move_in` moves bytes out of the part file into files that are wanted now,
 //! - `sync` makes bytes safe before the record says that they are there,
@@ -40,6 +41,7 @@ mod move_in;
 pub mod open_files;
 pub mod part;
 mod positional;
+mod raw_paths;
 mod reach;
 pub mod record;
 mod record_file;

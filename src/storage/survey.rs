@@ -129,17 +129,19 @@ pub fn behind_link(found: &Found, file: &LaidFile) -> Option<PathBuf> {
     linked.then(|| file.path.canonicalize().ok()).flatten()
 }
 
-/// The same torrent to be read alone: behind the symbolic links that were found in place of its files, and only as long as
-/// nobody writes to them.
-pub(super) fn for_reading(layout: &Layout, found: &mut [Found]) -> Layout {
-    let mut behind = layout.clone();
-    for (number, (file, found)) in layout.files().iter().zip(&mut *found).enumerate() {
-        if let Some(path) = behind_link(found, file) {
+/// The same where files will be read alone. From here on they lie where they were found: under the names that the
+/// torrent's author gave them, and behind symbolic links; and only as long as nobody writes to them.
+pub(super) fn look_to_read(layout: &mut Layout) -> Vec<Found> {
+    let mut behind = layout.as_found();
+    let mut found = look(&behind);
+    for (number, found) in (0..behind.files().len()).zip(&mut found) {
+        if let Some(path) = behind_link(found, behind.place(number)) {
             behind.lies_at(number, path);
             *found = look_at(behind.place(number));
         }
     }
-    behind.as_seen(found.iter().map(|found| Some(found.facts()?.modified)))
+    *layout = behind.as_seen(found.iter().map(|found| Some(found.facts()?.modified)));
+    found
 }
 
 /// By what the file of this `stat` is known again.

@@ -39,12 +39,7 @@ impl Author {
 
     pub(crate) fn file(&mut self, path: &str, bytes: &[u8]) -> &mut FileEntry {
         self.bytes.extend(bytes);
-        self.files.push(FileEntry {
-            path: path.to_owned(),
-            length: bytes.len() as u64,
-            padding: false,
-            executable: false,
-        });
+        self.files.push(FileEntry::plain(path, bytes.len() as u64));
         self.files.last_mut().unwrap()
     }
 
@@ -61,6 +56,7 @@ impl Author {
             info_hash_v2: None,
             info: Arc::new([]),
             name: self.name.clone(),
+            raw_name: None,
             geometry: Geometry::new(self.bytes.len() as u64, self.piece_length).unwrap(),
             piece_digests: digests,
             single_file: self.single_file,

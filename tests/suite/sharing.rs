@@ -1,6 +1,6 @@
 //! When sharing ends: by ratio, by time, whichever is first; and what of it outlives a run.
 
-use crate::desk::{Desk, Running, noise, single};
+use crate::desk::{Desk, Running, is_calm, noise, single};
 use crossbeam_channel::Receiver;
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader, Write};
@@ -105,6 +105,49 @@ fn what_somebody_wrote_to_after_it_was_checked_is_not_sent_to_anybody() {
         assert!(text.contains("it was written to meanwhile"), "{stopped}");
         assert_eq!(seed.end().code(), Some(2));
     }
+}
+
+#[test]
+fn who_made_a_torrent_seeds_it_though_get_writes_its_names_otherwise() {
+    let desk = Desk::new();
+    // The folder, a folder in it and files, and two that differ by nothing but what is replaced; as `get` has them.
+    let files = [
+        ("a\\b/dev\\x2ddisk", "a_b/dev_x2ddisk"),
+        ("a\\b/line\nfeed", "a_b/line_feed"),
+        ("a\\b/deep\ttab/\u{202e}rtl", "a_b/deep_tab/_rtl"),
+        ("a\\b/deep\ttab/plain", "a_b/deep_tab/plain"),
+        ("a\\b/twin\u{1b}.txt", "a_b/twin_.txt"),
+        ("a\\b/twin_.txt", "a_b/twin_.1.txt"),
+    ];
+    let bytes = |number: usize| noise(number as u64, 20_000 + number);
+    for (number, (here, _)) in files.iter().enumerate() {
+        desk.write(format!("data/{here}"), &bytes(number));
+    }
+    let words = ["create", "--piece-length=16K", "-o", "t.torrent"];
+    desk.run(&[&words[..], &["data/a\\b"]].concat()).expect(0);
+    let verified = desk.run(&["verify", "t.torrent", "data"]).expect(0);
+    // A line is of the file that is there.
+    assert!(verified.out.contains("twin\\u{1b}.txt"), "{verified:?}");
+    assert!(is_calm(&verified.out));
+    let above = desk.run(&["verify", "t.torrent", "data/a\\b"]).expect(3);
+    assert!(above.err.ends_with(": data\n"), "{}", above.err);
+
+    // What `get` finds under such a name is none of its business.
+    for (raw, _) in files {
+        desk.write(format!("copy/{raw}"), b"mine");
+    }
+    let (mut seed, source) = start(&desk, &["seed", "--no-tracker", "t.torrent", "data"]);
+    seed.wait_for("complete");
+    let mut words = vec!["get", "-e", "--no-tracker", "-o", "copy", "--peer", &source];
+    words.extend(LOOPBACK);
+    words.push("t.torrent");
+    desk.run(&words).expect(0);
+    for (number, (raw, safe)) in files.iter().enumerate() {
+        let copy = std::fs::read(desk.path(format!("copy/{safe}")));
+        assert!(copy.unwrap() == bytes(number), "{safe}");
+        assert_eq!(desk.read(&format!("copy/{raw}")), b"mine");
+    }
+    desk.run(&["verify", "t.torrent", "copy"]).expect(0);
 }
 
 #[test]

@@ -1,15 +1,51 @@
-//! The files of a torrent: `length` of a single one, or the list `files` (BEP 3, 47).
+//! The name of a torrent, and its files: `length` of a single one, or the list `files` (BEP 3, 47).
 
 use super::{
     Dict, FILES_MAX, FileEntry, Item, MetainfoError, Oddities, dict, excerpt, required, wrong_kind,
 };
-use crate::protocol::filenames::{Names, PATH_ELEMENTS_MAX, PathError, safe_name};
+use crate::protocol::digest::InfoHash;
+use crate::protocol::filenames::{
+    Names, PATH_ELEMENTS_MAX, PathError, raw_path, root_name, safe_name,
+};
 
 /// What a torrent is made of.
 pub(super) struct Content {
     pub files: Vec<FileEntry>,
     pub total: u64,
     pub single_file: bool,
+}
+
+/// A torrent's name.
+pub(super) struct TorrentName {
+    /// Safe to write.
+    pub safe: String,
+    /// As it stands, where that is another and its author can have it so.
+    pub raw: Option<Box<[u8]>>,
+}
+
+/// Reads `name.utf-8`, which some programs write beside a `name` in an old encoding, or `name`.
+pub(super) fn torrent_name(
+    info: Dict<'_>,
+    info_hash: InfoHash,
+    oddities: &mut Oddities,
+) -> Result<TorrentName, MetainfoError> {
+    let item = match info.get(b"name.utf-8") {
+        Some(item) if item.as_str().is_some_and(|name| !name.is_empty()) => item,
+        _ => required(info, "name")?,
+    };
+    let raw = item
+        .as_bytes()
+        .ok_or_else(|| wrong_kind(item, "name", "a string"))?;
+    let safe = match raw {
+        b"" => info_hash.to_string(),
+        raw => root_name(raw),
+    };
+    if safe.as_bytes() == raw {
+        return Ok(TorrentName { safe, raw: None });
+    }
+    oddities.add(|| format!("the name {} is written as \"{safe}\"", excerpt(raw)));
+    let raw = raw_path(&[raw]);
+    Ok(TorrentName { safe, raw })
 }
 
 /// Reads the files of `info`. `name` is the torrent's, made safe.
@@ -103,6 +139,7 @@ fn file(
     }
     Ok(FileEntry {
         executable: has_attribute(entry, b'x'),
+        raw_path: placed.renamed.then(|| raw_path(&elements)).flatten(),
         ..FileEntry::plain(&placed.path, length)
     })
 }

@@ -370,6 +370,14 @@ fn paths_stay_inside_and_apart() {
         ]
     );
     assert_eq!(metainfo.oddities.len(), 7);
+    // What an author can have, where that is not the same.
+    let raw: Vec<_> = (metainfo.files.iter())
+        .filter_map(|file| String::from_utf8(metainfo.raw_disk_path(file)?).ok())
+        .collect();
+    assert_eq!(
+        raw,
+        ["album/a", "album/a/b", "album/c\\d", "album/e\u{202e}f\n"]
+    );
     for file in &metainfo.files {
         let path = metainfo.disk_path(file);
         assert!(
@@ -448,6 +456,40 @@ fn utf_8_names_win_where_they_are_utf_8() {
     let metainfo = Metainfo::from_bytes(&bytes).unwrap();
     assert_eq!(metainfo.name, "専輯");
     assert_eq!(paths(&metainfo), ["本.txt", "kept"]);
+}
+
+#[test]
+fn a_raw_name_is_kept_beside_the_safe_one() {
+    for (name, raw, paths) in [
+        ("a\\b", Some("a\\b"), [Some("a\\b/x"), Some("a\\b/y\n")]),
+        (
+            ".z.ropewalk",
+            Some(".z.ropewalk"),
+            [Some(".z.ropewalk/x"), Some(".z.ropewalk/y\n")],
+        ),
+        ("..", None, [None, Some("_/y\n")]),
+        ("plain", None, [None, Some("plain/y\n")]),
+    ] {
+        let metainfo = read(&Draft {
+            name: name.into(),
+            files: vec![FileEntry::plain("x", 1), FileEntry::plain("y\n", 1)],
+            piece_digests: digests(1),
+            ..folder()
+        });
+        assert_eq!(metainfo.raw_name.as_deref(), raw.map(str::as_bytes));
+        let found = metainfo
+            .files
+            .iter()
+            .map(|file| metainfo.raw_disk_path(file));
+        let paths = paths.map(|path| path.map(|path| path.as_bytes().to_vec()));
+        assert_eq!(found.collect::<Vec<_>>(), paths);
+    }
+    let metainfo = read(&Draft {
+        name: "a\\b".into(),
+        ..single()
+    });
+    let path = metainfo.raw_disk_path(&metainfo.files[0]);
+    assert_eq!(path.as_deref(), Some(&b"a\\b"[..]));
 }
 
 #[test]
