@@ -9,7 +9,7 @@ use super::signals;
 use super::status::ExitStatus;
 use super::{events, figures, output};
 use crate::create::saving::Target;
-use crate::create::{self, CreateError, Creation, LeftOut, TorrentFile, TorrentSettings};
+use crate::create::{self, CreateError, Creation, Identity, LeftOut, TorrentFile, TorrentSettings};
 use crate::protocol::metainfo::Metainfo;
 use crate::storage::check;
 use crossbeam_channel::Receiver;
@@ -111,6 +111,16 @@ fn in_the_way(path: &Path) -> Complaint {
 pub(super) fn start(options: &CreateArguments, place: &SaveTo) -> Result<Creation, Complaint> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seconds = now.ok().and_then(|now| i64::try_from(now.as_secs()).ok());
+    let target = match place {
+        SaveTo::File(target) => target.occupied(),
+        SaveTo::Output => None,
+    };
+    // Where the shell sends what we write: the .torrent itself, the page, the progress.
+    let streams = [
+        Identity::behind(std::io::stdout()),
+        Identity::behind(std::io::stderr()),
+    ];
+    let streams = streams.into_iter().flatten();
     let settings = TorrentSettings {
         name: options.name.clone(),
         piece_length: options.piece_length,
@@ -125,10 +135,7 @@ pub(super) fn start(options: &CreateArguments, place: &SaveTo) -> Result<Creatio
         creation_date: seconds.filter(|_| options.date),
         exclude: options.exclude.clone(),
         hidden: options.hidden,
-        output: match place {
-            SaveTo::File(target) => target.occupied(),
-            SaveTo::Output => None,
-        },
+        outputs: target.into_iter().chain(streams).collect(),
     };
     Creation::start(&options.path, settings, check::hashers())
         .map_err(|error| Complaint::create(&error))

@@ -73,8 +73,8 @@ pub struct TorrentSettings {
     pub exclude: Vec<Glob>,
     /// Files and folders whose name begins with a dot are taken in.
     pub hidden: bool,
-    /// A file that stays out wherever it is: the one that will be written.
-    pub output: Option<Identity>,
+    /// Files that stay out wherever they are: those that will be written, or are being.
+    pub outputs: Vec<Identity>,
 }
 
 /// A .torrent file that is ready to be written.

@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use std::fs::{FileType, Metadata};
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -40,6 +40,13 @@ impl Identity {
             device: metadata.dev(),
             inode: metadata.ino(),
         }
+    }
+
+    /// That of the file to which `stream` goes, if it is a regular one.
+    pub fn behind(stream: impl AsFd) -> Option<Identity> {
+        let found = rustix::fs::fstat(stream).ok()?;
+        let kind = rustix::fs::FileType::from_raw_mode(found.st_mode);
+        kind.is_file().then(|| Identity::of_stat(&found))
     }
 
     fn of_stat(found: &rustix::fs::Stat) -> Identity {
@@ -102,7 +109,7 @@ impl Tree {
     ) -> Result<Tree, CreateError> {
         let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, error))?;
         if metadata.is_file() {
-            if settings.output == Some(Identity::of(&metadata)) {
+            if settings.outputs.contains(&Identity::of(&metadata)) {
                 let path = path.to_owned();
                 return Err(CreateError::Itself { path });
             }
@@ -138,7 +145,7 @@ impl Tree {
         walk.folder(path, "")?;
         walk.found.sort_unstable();
         let mut files = ask_about(&walk.found, &folder, path, threads)?;
-        files.retain(|file| settings.output != Some(file.identity));
+        files.retain(|file| !settings.outputs.contains(&file.identity));
         let mut start = 0u64;
         for file in &mut files {
             file.start = start;

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::Stdio;
 
 fn album(desk: &Desk) {
     desk.write("album/one.bin", &noise(1, 40_000));
@@ -380,6 +381,44 @@ fn standard_output_gets_the_torrent_and_standard_error_the_facts() {
     assert!(output.stdout == desk.read("album.torrent"));
     let magnet = read(&desk, "album.torrent").magnet();
     assert!(String::from_utf8(output.stderr).unwrap().contains(&magnet));
+}
+
+#[test]
+fn a_file_that_standard_output_goes_to_is_not_part_of_the_torrent() {
+    let desk = Desk::new();
+    album(&desk);
+    let words = ["create", "--no-date", "--name=album", "-o", "-", "."];
+    let create = |appending: bool| {
+        let mut options = fs::OpenOptions::new();
+        options.create(true).append(appending).write(true);
+        let out = options.open(desk.path("album/in.torrent")).unwrap();
+        let mut command = desk.signalled();
+        let command = command.args(words).current_dir(desk.path("album"));
+        let made = command.stdout(out).stderr(Stdio::null()).status();
+        assert!(made.unwrap().success());
+    };
+    create(false);
+    desk.run(&["create", "--no-date", "--exclude=in.torrent", "album"])
+        .expect(0);
+    let alone = desk.read("album.torrent");
+    assert!(desk.read("album/in.torrent") == alone);
+    // Whatever it holds already.
+    create(true);
+    assert!(desk.read("album/in.torrent") == [&alone[..], &alone].concat());
+    fs::remove_file(desk.path("album/in.torrent")).unwrap();
+
+    // A page and a log are none of the author's files either.
+    let log = || fs::File::create(desk.path("album/log")).unwrap();
+    for (out, err) in [
+        (Stdio::from(log()), Stdio::null()),
+        (Stdio::null(), Stdio::from(log())),
+    ] {
+        let mut command = desk.signalled();
+        let command = command.args(["create", "--no-date", "--overwrite", "album"]);
+        let made = command.stdout(out).stderr(err).status();
+        assert!(made.unwrap().success());
+        assert!(desk.read("album.torrent") == alone);
+    }
 }
 
 #[test]
