@@ -6,10 +6,10 @@
 //!   hint: it is not a .torrent file, or it was cut short on its way
 //! ```
 
-use super::output;
 use super::shown::{shown, shown_path};
 use super::status::ExitStatus;
-use crate::client::{Ending, Snapshot, StartError};
+use super::{figures, output};
+use crate::client::{Ending, Role, Snapshot, StartError};
 use crate::create::CreateError;
 use crate::share::OpenError;
 use crate::storage::slot::{StorageError, StorageTrouble};
@@ -83,6 +83,10 @@ impl Reason {
         }
     }
 }
+
+/// What to try where files change while they are shared.
+const SEED_AGAIN: &str =
+    "another program changed it; run the same command again when nobody writes to it any more";
 
 /// Why a command could not do what it was asked to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,8 +197,8 @@ impl Complaint {
         )
     }
 
-    /// A disk made trouble.
-    pub fn storage(error: &StorageError) -> Complaint {
+    /// A disk made trouble while this was done.
+    pub fn storage(error: &StorageError, role: Role) -> Complaint {
         let (reason, hint) = match error.kind {
             StorageTrouble::Full => (
                 Reason::StorageFull,
@@ -208,6 +212,7 @@ impl Complaint {
                 Reason::Storage,
                 "choose another folder, or change who may read and write there",
             ),
+            StorageTrouble::InTheWay if role == Role::Seed => (Reason::InTheWay, SEED_AGAIN),
             StorageTrouble::InTheWay => (
                 Reason::InTheWay,
                 "choose another folder, or move it away; a file, but no folder and no link, is replaced by get --overwrite",
@@ -216,9 +221,10 @@ impl Complaint {
                 Reason::Busy,
                 "wait for it or stop it; two programs must not write the same files",
             ),
+            StorageTrouble::Vanished if role == Role::Seed => (Reason::Storage, SEED_AGAIN),
             StorageTrouble::Vanished => (
                 Reason::Storage,
-                "another program changed the file; ropewalk get fetches what is missing",
+                "another program changed it; run the same command again to fetch what is missing",
             ),
             StorageTrouble::Descriptors => (
                 Reason::Resources,
@@ -385,6 +391,7 @@ impl Complaint {
         name: &str,
         ending: &Ending,
         snapshot: &Snapshot,
+        role: Role,
         signal: Option<u8>,
     ) -> Option<Complaint> {
         let again = "run the same command again to go on from here";
@@ -415,7 +422,7 @@ impl Complaint {
                 "name a peer with --peer HOST:PORT; peers are not found without a tracker yet",
             ),
             Ending::Storage(error) => {
-                let complaint = Complaint::storage(error);
+                let complaint = Complaint::storage(error, role);
                 Complaint {
                     sentence: format!("{name}: {}", complaint.sentence),
                     ..complaint
@@ -435,7 +442,7 @@ impl Complaint {
                     Reason::Data,
                     format!(
                         "{name}: no peer sends these pieces as the torrent describes them: {}",
-                        list(pieces.iter().map(|piece| piece.get()))
+                        figures::list(pieces.iter().map(|piece| piece.get()))
                     ),
                     "wait for other peers and run the same command again, or look for another torrent",
                 )
@@ -475,24 +482,9 @@ fn there(snapshot: &Snapshot) -> String {
     }
     format!(
         " ({} of {} are here)",
-        super::figures::size(snapshot.wanted_have),
-        super::figures::size(snapshot.wanted)
+        figures::size(snapshot.wanted_have),
+        figures::size(snapshot.wanted)
     )
-}
-
-/// The first few numbers of a list that may be long.
-pub fn list(numbers: impl ExactSizeIterator<Item = u32>) -> String {
-    const SHOWN: usize = 8;
-    let more = numbers.len().saturating_sub(SHOWN);
-    let mut text = numbers
-        .take(SHOWN)
-        .map(|number| number.to_string())
-        .collect::<Vec<_>>()
-        .join(", ");
-    if more > 0 {
-        let _ = write!(text, " and {more} more");
-    }
-    text
 }
 
 #[cfg(test)]
@@ -508,8 +500,8 @@ mod tests {
             path: PathBuf::from("a\u{1b}[2Jb"),
             cause: "No space left on device".into(),
         };
-        let full = Complaint::storage(&error(StorageTrouble::Full));
-        let broken = Complaint::storage(&error(StorageTrouble::Broken));
+        let full = Complaint::storage(&error(StorageTrouble::Full), Role::Get);
+        let broken = Complaint::storage(&error(StorageTrouble::Broken), Role::Get);
         assert_eq!(
             (full.reason, full.status),
             (Reason::StorageFull, ExitStatus::Failed)
@@ -519,9 +511,40 @@ mod tests {
     }
 
     #[test]
+    fn what_helps_where_a_file_changed_depends_on_what_is_done_with_it() {
+        let hint = |kind, role| {
+            let error = StorageError {
+                kind,
+                doing: "read",
+                path: PathBuf::from("a"),
+                cause: "it was changed".into(),
+            };
+            Complaint::storage(&error, role).hint
+        };
+        // A seed fetches nothing and replaces nothing, nor does `share`.
+        for kind in [StorageTrouble::Vanished, StorageTrouble::InTheWay] {
+            let hint = hint(kind, Role::Seed);
+            assert!(hint.contains("run the same command again"), "{hint}");
+            assert!(!hint.contains("fetch") && !hint.contains("get"), "{hint}");
+        }
+        assert!(hint(StorageTrouble::Vanished, Role::Get).contains("fetch what is missing"));
+        assert!(hint(StorageTrouble::InTheWay, Role::Get).contains("get --overwrite"));
+    }
+
+    #[test]
+    fn a_folder_that_takes_no_files_is_no_file_that_changed() {
+        let absent = std::io::Error::from_raw_os_error(2);
+        let error = StorageError::from_io("create", Path::new("/proc/1/a"), &absent);
+        let hint = Complaint::storage(&error, Role::Get).hint;
+        assert!(hint.starts_with("choose another folder"), "{hint}");
+    }
+
+    #[test]
     fn a_stop_before_the_end_has_the_signals_status() {
         let status = |ending, signal| {
-            Complaint::ending("x", &ending, &Snapshot::default(), signal).map(|c| c.status.code())
+            let complaint =
+                Complaint::ending("x", &ending, &Snapshot::default(), Role::Get, signal);
+            complaint.map(|c| c.status.code())
         };
         assert_eq!(status(Ending::Interrupted, Some(15)), Some(143));
         assert_eq!(status(Ending::StoppedSharing, Some(15)), None);
@@ -537,20 +560,12 @@ mod tests {
                 wanted: 4096,
                 ..Snapshot::default()
             };
-            Complaint::ending("x", &Ending::Interrupted, &snapshot, Some(2)).map(|c| c.sentence)
+            Complaint::ending("x", &Ending::Interrupted, &snapshot, Role::Get, Some(2))
+                .map(|c| c.sentence)
         };
         let unknown = "x: stopped before it was complete (what is here was still being checked)";
         assert_eq!(sentence(false).as_deref(), Some(unknown));
         assert!(sentence(true).is_some_and(|it| it.ends_with("(0 B of 4.0 KiB are here)")));
-    }
-
-    #[test]
-    fn long_lists_are_cut() {
-        assert_eq!(list([1, 2].into_iter()), "1, 2");
-        assert_eq!(
-            list(vec![7; 10].into_iter()),
-            "7, 7, 7, 7, 7, 7, 7, 7 and 2 more"
-        );
     }
 
     #[test]

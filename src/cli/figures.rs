@@ -1,6 +1,7 @@
 //! Figures as people read them: sizes in powers of 1024, rates, durations, ratios. Every function
 //! takes any input: no total, no rate and no time left are ordinary.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 /// `1536` is `1.5 KiB`.
@@ -75,6 +76,21 @@ pub fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{ending}")
 }
 
+/// The first few numbers of a list that may be long.
+pub fn list(numbers: impl ExactSizeIterator<Item = u32>) -> String {
+    const SHOWN: usize = 8;
+    let more = numbers.len().saturating_sub(SHOWN);
+    let mut text = numbers
+        .take(SHOWN)
+        .map(|number| number.to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
+    if more > 0 {
+        let _ = write!(text, " and {more} more");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,5 +133,14 @@ mod tests {
         for (time, text) in table {
             assert_eq!(duration(time), text);
         }
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        assert_eq!(list([1, 2].into_iter()), "1, 2");
+        assert_eq!(
+            list(vec![7; 10].into_iter()),
+            "7, 7, 7, 7, 7, 7, 7, 7 and 2 more"
+        );
     }
 }

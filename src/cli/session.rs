@@ -60,8 +60,8 @@ impl Teller {
 /// A run of a client as it is told to the user.
 pub(super) struct Session<'a> {
     options: &'a Transfer,
-    /// Nothing is fetched: whoever serves wants to tell others where.
-    serves: bool,
+    /// What is done with all of them: a command does one thing.
+    role: Role,
     teller: &'a mut Teller,
     subjects: Vec<Subject>,
     /// The names again, safe to show.
@@ -96,7 +96,7 @@ impl<'a> Session<'a> {
         let traced = options.trace.as_deref() == Some(Path::new("-")) && !options.json;
         Session {
             options,
-            serves: tasks.iter().all(|task| task.role == Role::Seed),
+            role: tasks.first().map_or(Role::Get, |task| task.role),
             teller,
             subjects: subjects.collect(),
             progress: Progress::new(Style::fitting(options.quiet, traced), &names),
@@ -183,7 +183,7 @@ impl<'a> Session<'a> {
                 task,
                 snapshot,
                 ending,
-            } => Complaint::ending(self.name(*task), ending, snapshot, self.signal),
+            } => Complaint::ending(self.name(*task), ending, snapshot, self.role, self.signal),
             _ => None,
         };
         if self.options.json {
@@ -232,7 +232,8 @@ impl<'a> Session<'a> {
         match notice {
             Notice::Listening { port: Some(port) } => {
                 let text = format!("listening on port {port}");
-                if self.serves {
+                // Whoever serves wants to tell others where.
+                if self.role == Role::Seed {
                     self.say(&text);
                 } else {
                     self.detail(|| text);

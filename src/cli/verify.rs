@@ -1,6 +1,6 @@
 //! `verify`: a line for each file, exit status 3 where something is missing or wrong.
 
-use super::complaint::{Complaint, Reason, list, plain};
+use super::complaint::{Complaint, Reason, plain};
 use super::progress::{Progress, Style};
 use super::shown::{shown, shown_path};
 use super::status::ExitStatus;
@@ -114,7 +114,7 @@ fn words(state: &FileState) -> (&'static str, String) {
             format!(
                 "{} wrong: {}",
                 figures::count(bad.len() as u64, "piece"),
-                list(bad.iter().map(|piece| piece.get()))
+                figures::list(bad.iter().map(|piece| piece.get()))
             ),
         ),
         FileState::Untold { pieces } => (

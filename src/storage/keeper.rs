@@ -1410,22 +1410,24 @@ mod tests {
     #[test]
     fn a_file_deleted_or_replaced_while_we_work_fails_the_save() {
         let author = Author::single("one", 16_384, 50_000);
-        let changes: [&dyn Fn(&Path); 4] = [
-            &|path| std::fs::remove_file(path).unwrap(),
-            &|path| {
+        use StorageTrouble::{InTheWay, Vanished};
+        type Change = fn(&Path);
+        let changes: [(StorageTrouble, Change); 4] = [
+            (Vanished, |path| std::fs::remove_file(path).unwrap()),
+            (InTheWay, |path| {
                 let file = std::fs::File::options().write(true).open(path).unwrap();
                 file.set_len(50_001).unwrap();
-            },
-            &|path| {
+            }),
+            (Vanished, |path| {
                 std::fs::rename(path, path.with_extension("old")).unwrap();
                 std::fs::write(path, noise(50_000)).unwrap();
-            },
-            &|path| {
+            }),
+            (Vanished, |path| {
                 let file = std::fs::File::options().write(true).open(path).unwrap();
                 file.set_len(100).unwrap();
-            },
+            }),
         ];
-        for change in changes {
+        for (kind, change) in changes {
             let folder = tempfile::tempdir().unwrap();
             let mut desk = Desk::new(&author, folder.path());
             desk.survey(GET).unwrap();
@@ -1434,7 +1436,7 @@ mod tests {
             let before = std::fs::read(desk.record()).unwrap();
             change(desk.path(0));
             match desk.save(false) {
-                Saved::Failed(error) => assert_eq!(error.kind, StorageTrouble::Vanished),
+                Saved::Failed(error) => assert_eq!(error.kind, kind),
                 other => panic!("{other:?}"),
             }
             assert_eq!(std::fs::read(desk.record()).unwrap(), before);

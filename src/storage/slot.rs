@@ -153,6 +153,8 @@ impl StorageError {
             Some(Errno::EXIST | Errno::ISDIR | Errno::NOTDIR | Errno::LOOP) => {
                 StorageTrouble::InTheWay
             }
+            // A folder in which nothing can be made (/proc/1), or one that is gone: no file of ours was there yet.
+            Some(Errno::NOENT) if doing == "create" => StorageTrouble::Denied,
             Some(Errno::NOENT | Errno::STALE) => StorageTrouble::Vanished,
             Some(Errno::MFILE | Errno::NFILE) => StorageTrouble::Descriptors,
             None if error.kind() == io::ErrorKind::UnexpectedEof => StorageTrouble::Vanished,
@@ -179,7 +181,7 @@ pub enum StorageTrouble {
     Full,
     /// Larger than the file system or a limit of this process allows (EFBIG).
     TooLarge,
-    /// Not allowed, or mounted read-only (EACCES, EPERM, EROFS).
+    /// Not allowed, or mounted read-only (EACCES, EPERM, EROFS); no folder to make files in.
     Denied,
     /// Something else is there: a folder, a device, a symbolic link, a file that is too long, data that is
     /// not this torrent's.
@@ -430,5 +432,8 @@ mod tests {
         assert_eq!(kind(Errno::ROFS), StorageTrouble::Denied);
         assert_eq!(kind(Errno::MFILE), StorageTrouble::Descriptors);
         assert_eq!(kind(Errno::IO), StorageTrouble::Broken);
+        assert_eq!(kind(Errno::NOENT), StorageTrouble::Vanished);
+        let making = StorageError::from_io("create", Path::new("a"), &Errno::NOENT.into());
+        assert_eq!(making.kind, StorageTrouble::Denied);
     }
 }

@@ -5,7 +5,7 @@
 //! the last good sync must be hashed again from the medium.
 
 use super::layout::Layout;
-use super::reach::open_to_read;
+use super::reach::{in_the_way, open_to_read};
 use super::record::FileFacts;
 use super::record_file::sync_folder;
 use super::slot::{StorageError, StorageTrouble};
@@ -125,7 +125,8 @@ impl Sync<'_> {
             return Err(vanished("it was cut shorter"));
         }
         if now.length > file.length && known.is_some_and(|then| then.length <= file.length) {
-            return Err(vanished("it was made longer"));
+            // Nothing of ours is missing; whether the rest may go is for the user to say (`--overwrite`).
+            return Err(in_the_way("sync", &file.path, "it was made longer"));
         }
         *known = Some(now);
         Ok(())
