@@ -18,12 +18,21 @@ use std::time::Duration;
 /// How long peers and trackers are waited for.
 pub(super) const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
+/// How often the last save is tried that lacks descriptors, and what lies between: ours are free now, so
+/// others have them, and may have ended a moment later.
+const DESCRIPTORS_TRIES: u32 = 5;
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// What is still to be waited for while leaving.
 pub(super) struct Closing {
     ending: Ending,
     /// Later than this no peer and no tracker is waited for; `None` once it has passed.
     by: Option<Moment>,
     step: Step,
+    /// How often the last save has lacked descriptors.
+    tries: u32,
+    /// When it is tried again.
+    try_again: Option<Moment>,
 }
 
 /// The steps out, in order.
@@ -40,9 +49,23 @@ enum Step {
 }
 
 impl Closing {
-    /// When patience ends.
+    /// When patience ends, or the last save is tried again.
     pub(super) fn wake_at(&self) -> Option<Moment> {
-        self.by
+        self.by.into_iter().chain(self.try_again).min()
+    }
+
+    /// A save could not open a file: nothing is lost by it. The last save makes up for one before it,
+    /// and is itself tried again.
+    fn lacked_descriptors(&mut self, error: StorageError, now: Moment) {
+        if self.step != Step::LastSave {
+            return;
+        }
+        self.tries += 1;
+        if self.tries < DESCRIPTORS_TRIES {
+            self.try_again = Some(now + TRY_AGAIN_AFTER);
+        } else {
+            self.ending = Ending::Storage(error);
+        }
     }
 }
 
@@ -90,15 +113,8 @@ impl Torrent {
 
     /// The keeper has saved, or could not.
     pub(super) fn saved(&mut self, saved: Saved, hands: &mut Hands, now: Moment) {
-        if let Phase::Closing(closing) = &mut self.phase {
-            self.saving.done();
-            match saved {
-                Saved::Safe { .. } => {}
-                Saved::Doubtful { error, .. } | Saved::Failed(error) => {
-                    closing.ending = Ending::Storage(error)
-                }
-            }
-            return self.leave_on(hands, now);
+        if let Phase::Closing(_) = self.phase {
+            return self.saved_while_leaving(saved, hands, now);
         }
         match saved {
             Saved::Safe { warning } => {
@@ -117,6 +133,27 @@ impl Torrent {
                 self.close(Ending::Storage(error), hands, now);
             }
         }
+    }
+
+    /// The last save must not claim what a failed sync before it may have lost: a second sync finds the
+    /// pages clean and succeeds.
+    fn saved_while_leaving(&mut self, saved: Saved, hands: &mut Hands, now: Moment) {
+        self.saving.done();
+        let Phase::Closing(closing) = &mut self.phase else {
+            return;
+        };
+        match saved {
+            Saved::Safe { .. } => {}
+            Saved::Doubtful { error, .. } if error.kind == StorageTrouble::Descriptors => {
+                closing.lacked_descriptors(error, now);
+            }
+            Saved::Doubtful { error, check } => {
+                closing.ending = Ending::Storage(error);
+                self.distrust(check);
+            }
+            Saved::Failed(error) => closing.ending = Ending::Storage(error),
+        }
+        self.leave_on(hands, now);
     }
 
     /// The keeper has removed the record, or could not.
@@ -138,31 +175,39 @@ impl Torrent {
 
     /// A failed sync is not tried again and believed: the system reports a lost write once and then
     /// shows the pages as clean. The keeper has dropped them from the cache; verified pieces are read
-    /// back from the medium and hashed, blocks of unfinished ones are fetched again. What was written
-    /// between the claim and the failure may be lost as well. A second failure ends the work.
+    /// back from the medium and hashed, blocks of unfinished ones are fetched again. A second failure
+    /// ends the work.
     fn doubt(
         &mut self,
         error: StorageError,
-        mut check: Vec<PieceIndex>,
+        check: Vec<PieceIndex>,
         hands: &mut Hands,
         now: Moment,
     ) {
         self.saving.failed(now);
-        // For lack of descriptors nothing was lost, only nothing was synced.
-        if error.kind != StorageTrouble::Descriptors {
-            check.extend(std::mem::take(&mut self.unsaved));
-            self.shaky.extend(self.book.pieces());
+        // Nothing was lost, only nothing was synced, and it may be so again in a few seconds.
+        if error.kind == StorageTrouble::Descriptors {
+            return self.warn_once(&error.to_string(), hands);
         }
+        let check = self.distrust(check);
         let text = format!("{error}; {} pieces are read back", check.len());
         hands.noticeboard.post(Notice::Warning {
             task: Some(self.number),
             text,
         });
         for piece in check {
-            self.doubted.insert(piece);
             let job = self.check_job(piece, false, hands);
             hands.checker.ask(job);
         }
+    }
+
+    /// A sync has failed: from now on nothing is claimed of `check`, nor of what was written between the
+    /// claim and the failure, which may be lost as well. Returns all pieces that were verified.
+    fn distrust(&mut self, mut check: Vec<PieceIndex>) -> Vec<PieceIndex> {
+        check.extend(std::mem::take(&mut self.unsaved));
+        self.shaky.extend(self.book.pieces());
+        self.doubted.extend(&check);
+        check
     }
 
     /// A doubted piece was read back.
@@ -174,6 +219,7 @@ impl Torrent {
         now: Moment,
     ) {
         if verdict == Verdict::Good {
+            self.doubted.remove(&piece);
             return self.saving.touch(now);
         }
         let cause = format!("piece {piece} was verified and is lost since a sync failed");
@@ -219,6 +265,8 @@ impl Torrent {
             ending,
             by,
             step: Step::Goodbyes,
+            tries: 0,
+            try_again: None,
         });
         self.leave_on(hands, now);
     }
@@ -241,20 +289,31 @@ impl Torrent {
                 self.saving.begin();
                 hands.keeper.ask(self.number, Job::Remove);
             } else {
-                // Late goodbyes mean that a slot may still be out, and its file written to.
-                self.send_save(!late, hands, now);
+                self.save_last(hands, now);
             }
         }
         let Phase::Closing(closing) = &mut self.phase else {
             return;
         };
         if closing.step == Step::LastSave && !self.saving.is_under_way() {
+            if closing.try_again.is_some_and(|due| due > now) {
+                return;
+            }
+            if closing.try_again.take().is_some() {
+                return self.save_last(hands, now);
+            }
             closing.step = Step::LettingGo;
             hands.keeper.ask(self.number, Job::Close);
         }
         if closing.step == Step::Closed && (late || self.announcing.is_quiet()) {
             self.end(hands, now);
         }
+    }
+
+    fn save_last(&mut self, hands: &mut Hands, now: Moment) {
+        // Whoever has not hung up may still have a slot, and write to its file.
+        let clean = hands.switchboard.of_torrent(self.number).is_empty();
+        self.send_save(clean, hands, now);
     }
 
     /// The keeper has let go of the record.
@@ -290,5 +349,120 @@ impl Torrent {
             snapshot,
             ending: closing.ending,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::client::Role;
+    use crate::client::rig::{Rig, error};
+    use crate::storage::check::CheckDone;
+    use crate::storage::keeper::Outcome;
+    use crate::storage::test_torrent::Author;
+
+    /// Four pieces in a file, of which the last is wrong, and nobody to get it from.
+    fn three_of_four(folder: &tempfile::TempDir) -> Rig {
+        let author = Author::single("one", 32_768, 4 * 32_768);
+        author.publish(folder.path());
+        let path = author.layout(folder.path()).files()[0].path.clone();
+        let wrong = [&author.bytes[..3 * 32_768], &[0; 32_768]].concat();
+        std::fs::write(path, wrong).unwrap();
+        Rig::at_work(&author, folder.path(), Role::Get)
+    }
+
+    /// A save is under way while goodbyes are said; `saved` is what comes of it.
+    fn leave_with(rig: &mut Rig, saved: Saved) {
+        rig.torrent.save(&mut rig.hands, rig.now);
+        rig.keepers_answer();
+        rig.torrent
+            .close(Ending::Interrupted, &mut rig.hands, rig.now);
+        rig.torrent.saved(saved, &mut rig.hands, rig.now);
+    }
+
+    fn doubtful(kind: StorageTrouble, check: Vec<PieceIndex>) -> Saved {
+        let error = error(kind);
+        Saved::Doubtful { error, check }
+    }
+
+    #[test]
+    fn what_a_sync_lost_while_leaving_is_not_claimed_by_the_last_save() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rig = three_of_four(&folder);
+        let (lost, later) = (rig.piece(0), rig.piece(1));
+        let block = rig.block(3, 0);
+        rig.torrent.save(&mut rig.hands, rig.now);
+        rig.keep();
+        rig.torrent.book.mark_laid(block);
+        rig.torrent.save(&mut rig.hands, rig.now);
+        rig.keepers_answer();
+        rig.torrent.unsaved.insert(later);
+        rig.torrent
+            .close(Ending::Interrupted, &mut rig.hands, rig.now);
+        let saved = doubtful(StorageTrouble::Broken, vec![lost]);
+        rig.torrent.saved(saved, &mut rig.hands, rig.now);
+        assert_eq!(rig.left(), Ending::Storage(error(StorageTrouble::Broken)));
+        let survey = rig.next_survey();
+        assert!(!survey.trusted.has(lost) && !survey.trusted.has(later));
+        assert!(survey.trusted.has(rig.piece(2)));
+        assert!(survey.laid.is_empty());
+    }
+
+    #[test]
+    fn a_piece_that_was_read_back_wrong_is_not_claimed_by_the_last_save() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rig = three_of_four(&folder);
+        let lost = rig.piece(0);
+        let saved = doubtful(StorageTrouble::Broken, vec![lost]);
+        rig.torrent.save(&mut rig.hands, rig.now);
+        rig.keepers_answer();
+        rig.torrent.saved(saved, &mut rig.hands, rig.now);
+        let done = CheckDone {
+            verdict: Verdict::Bad,
+            ..rig.checkers_answer()
+        };
+        rig.torrent.checked(done, &mut rig.hands, rig.now);
+        assert!(matches!(rig.left(), Ending::Storage(_)));
+        let survey = rig.next_survey();
+        assert!(!survey.trusted.has(lost) && survey.trusted.has(rig.piece(1)));
+    }
+
+    #[test]
+    fn a_save_that_lacked_descriptors_is_done_again_by_the_last_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rig = three_of_four(&folder);
+        leave_with(&mut rig, doubtful(StorageTrouble::Descriptors, Vec::new()));
+        assert_eq!(rig.left(), Ending::Interrupted);
+        let trusted = rig.next_survey().trusted;
+        assert!((0..3).all(|number| trusted.has(rig.piece(number))));
+    }
+
+    #[test]
+    fn a_last_save_that_lacks_descriptors_is_tried_a_few_times_with_a_rest_between() {
+        for failures in 1..=DESCRIPTORS_TRIES {
+            let folder = tempfile::tempdir().unwrap();
+            let mut rig = three_of_four(&folder);
+            rig.torrent
+                .close(Ending::Interrupted, &mut rig.hands, rig.now);
+            for _ in 0..failures {
+                assert!(matches!(rig.keepers_answer(), Outcome::Saved(_)));
+                let saved = doubtful(StorageTrouble::Descriptors, Vec::new());
+                rig.torrent.saved(saved, &mut rig.hands, rig.now);
+                if let Some(due) = rig
+                    .torrent
+                    .wake_at()
+                    .filter(|due| *due < rig.now + LEAVE_WITHIN)
+                {
+                    rig.wake(due);
+                }
+            }
+            let given_up = failures == DESCRIPTORS_TRIES;
+            let expected = match given_up {
+                true => Ending::Storage(error(StorageTrouble::Descriptors)),
+                false => Ending::Interrupted,
+            };
+            assert_eq!(rig.left(), expected, "after {failures}");
+        }
     }
 }

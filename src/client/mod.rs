@@ -15,6 +15,8 @@ mod leaving;
 mod limiting;
 mod noticeboard;
 mod opening;
+#[cfg(test)]
+mod rig;
 mod saving;
 mod starting;
 mod switchboard;

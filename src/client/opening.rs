@@ -188,7 +188,7 @@ impl Torrent {
         }
         // What waits to be hashed has arrived, however long a slow processor takes.
         self.last_arrival = now;
-        if self.doubted.remove(&piece) {
+        if self.doubted.contains(&piece) {
             return self.read_back(piece, verdict, hands, now);
         }
         if let Some(error) = error {

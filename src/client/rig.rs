@@ -1,0 +1,236 @@
+//! For tests: one torrent on a stand, with a keeper and a checker of its own and no coordinator. A test
+//! hands the torrent what they answer, or something else in its place.
+
+#![allow(clippy::unwrap_used)]
+
+use super::announcing::{Announcer, Announcing};
+use super::hands::Hands;
+use super::noticeboard::Noticeboard;
+use super::switchboard::Switchboard;
+use super::torrent::{Phase, Torrent};
+use super::{Ending, Notice, Role, Sharing, Task};
+use crate::announce::tiers::Tiers;
+use crate::net::Report;
+use crate::net::meter::Metered;
+use crate::net::peer_thread::{Deadlines, Surroundings};
+use crate::protocol::peer::PeerId;
+use crate::protocol::selection::Selection;
+use crate::protocol::{Block, PieceIndex};
+use crate::storage::check::{CheckDone, Checker};
+use crate::storage::keeper::{Done, Job, Keeper, Outcome};
+use crate::storage::open_files::OpenFiles;
+use crate::storage::slot::{MapBudget, StorageError, StorageTrouble};
+use crate::storage::survey::{Survey, SurveyRules};
+use crate::storage::test_torrent::Author;
+use crate::swarm::event::Moment;
+use crossbeam_channel::{Receiver, unbounded};
+use std::path::Path;
+use std::time::Duration;
+
+/// An answer that takes longer will never come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The stand.
+pub(super) struct Rig {
+    pub(super) torrent: Torrent,
+    pub(super) hands: Hands,
+    pub(super) now: Moment,
+    notices: Receiver<Notice>,
+    kept: Receiver<Done>,
+    checked: Receiver<CheckDone>,
+    _reports: Receiver<Report>,
+}
+
+impl Rig {
+    /// The torrent is at work on what `author` has published in `folder`.
+    pub(super) fn at_work(author: &Author, folder: &Path, role: Role) -> Rig {
+        let mut rig = Rig::begun(author, folder, role, |_| {});
+        rig.get_to_work();
+        rig
+    }
+
+    /// The keeper was asked for a survey; `change` alters the task.
+    pub(super) fn begun(
+        author: &Author,
+        folder: &Path,
+        role: Role,
+        change: impl FnOnce(&mut Task),
+    ) -> Rig {
+        // Bound of all: the few messages of a test.
+        let (tell, kept) = unbounded();
+        let keeper = Keeper::start(move |done| tell.send(done).is_ok()).unwrap();
+        let (tell, checked) = unbounded();
+        let checker = Checker::start(move |done| tell.send(done).is_ok()).unwrap();
+        let (inbox, reports) = unbounded();
+        let (answers, _) = unbounded();
+        let (noticeboard, notices) = Noticeboard::new();
+        let mut hands = Hands {
+            switchboard: Switchboard::default(),
+            files: OpenFiles::new(4),
+            keeper,
+            checker,
+            answers: answers.clone(),
+            noticeboard,
+            surroundings: Surroundings {
+                inbox,
+                trace: None,
+                budget: MapBudget::default(),
+                deadlines: Deadlines::default(),
+                metered: Metered::default(),
+            },
+            bind: None,
+            peers_max: 10,
+            port: None,
+            unsynced_max: u64::MAX,
+            seed: 1,
+            caller: None,
+            actions: Vec::new(),
+        };
+        let mut task = Task {
+            metainfo: author.metainfo(),
+            folder: folder.to_owned(),
+            role,
+            hashed: None,
+            check: false,
+            overwrite: false,
+            peers: Vec::new(),
+            trackers: false,
+            wanted: Selection::all(&author.metainfo()),
+            sequential: false,
+            sharing: Sharing {
+                ratio: None,
+                time: None,
+            },
+            timeout: None,
+        };
+        change(&mut task);
+        let id = PeerId::new([b'x'; 12]);
+        let who = Announcer {
+            task: 0,
+            info_hash: task.metainfo.info_hash,
+            id,
+            port: 1,
+            key: String::new(),
+            bind: None,
+        };
+        let tiers = Tiers::new(&[], fastrand::Rng::with_seed(1));
+        let announcing = Announcing::new(who, tiers, answers);
+        let now = Moment::ZERO;
+        let torrent = Torrent::start(0, task, id, announcing, &mut hands, now);
+        Rig {
+            torrent,
+            hands,
+            now,
+            notices,
+            kept,
+            checked,
+            _reports: reports,
+        }
+    }
+
+    /// Brings it from the survey to work.
+    pub(super) fn get_to_work(&mut self) {
+        self.keep();
+        while let Phase::Checking(_) = self.torrent.phase {
+            self.check();
+        }
+        if self.torrent.task.role == Role::Get {
+            self.keep();
+        }
+        assert!(self.torrent.takes_callers() && self.torrent.prepared);
+    }
+
+    /// What the keeper answers next.
+    pub(super) fn keepers_answer(&self) -> Outcome {
+        self.kept.recv_timeout(PATIENCE).unwrap().outcome
+    }
+
+    /// Hands the torrent what the keeper answers next.
+    pub(super) fn keep(&mut self) {
+        let (torrent, hands, now) = (&mut self.torrent, &mut self.hands, self.now);
+        match self.kept.recv_timeout(PATIENCE).unwrap().outcome {
+            Outcome::Surveyed(survey) => torrent.surveyed(survey, hands, now),
+            Outcome::Prepared(outcome) => torrent.prepared(outcome, hands, now),
+            Outcome::Saved(saved) => torrent.saved(saved, hands, now),
+            Outcome::Removed(outcome) => torrent.removed(outcome, hands, now),
+            Outcome::Closed => torrent.let_go(hands, now),
+        }
+    }
+
+    /// What the checker answers next.
+    pub(super) fn checkers_answer(&self) -> CheckDone {
+        self.checked.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// Hands the torrent what the checker answers next.
+    pub(super) fn check(&mut self) {
+        let done = self.checkers_answer();
+        self.torrent.checked(done, &mut self.hands, self.now);
+    }
+
+    /// It is `now`: the torrent is woken if it is due, and will not be at once again.
+    pub(super) fn wake(&mut self, now: Duration) {
+        self.now = now;
+        self.torrent.wake(&mut self.hands, now);
+        let next = self.torrent.wake_at();
+        assert!(
+            next.is_none_or(|next| next > now),
+            "woken at {now:?}, and due again at {next:?}"
+        );
+    }
+
+    /// What it has told since the last call.
+    pub(super) fn notices(&self) -> Vec<Notice> {
+        self.notices.try_iter().collect()
+    }
+
+    /// Lets it leave, with the keeper's true answers, and says how it ended.
+    pub(super) fn left(&mut self) -> Ending {
+        while !self.torrent.has_ended() {
+            self.keep();
+        }
+        let told = self.notices().into_iter();
+        let mut endings = told.filter_map(|notice| match notice {
+            Notice::Stopped { ending, .. } => Some(ending),
+            _ => None,
+        });
+        endings.next().unwrap()
+    }
+
+    /// What the next run will find, once this one has left.
+    pub(super) fn next_survey(&self) -> Survey {
+        let rules = SurveyRules {
+            writable: true,
+            check: false,
+            overwrite: false,
+        };
+        let layout = self.torrent.layout.clone();
+        self.hands.keeper.ask(0, Job::Survey { layout, rules });
+        match self.keepers_answer() {
+            Outcome::Surveyed(survey) => *survey.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn piece(&self, number: u32) -> PieceIndex {
+        self.torrent.layout.geometry().piece(number).unwrap()
+    }
+
+    pub(super) fn block(&self, piece: u32, number: usize) -> Block {
+        self.torrent
+            .layout
+            .geometry()
+            .block(self.piece(piece), number)
+            .unwrap()
+    }
+}
+
+/// An error of this kind.
+pub(super) fn error(kind: StorageTrouble) -> StorageError {
+    StorageError {
+        kind,
+        doing: "sync",
+        path: "somewhere".into(),
+        cause: "for a test".to_owned(),
+    }
+}
