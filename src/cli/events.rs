@@ -92,6 +92,11 @@ pub enum JsonEvent {
         /// How many of its bytes cannot be served.
         bytes: u64,
     },
+    /// Events were left out here: we were not read fast enough.
+    Dropped {
+        /// How many.
+        events: u64,
+    },
     /// Something is odd and work goes on.
     Warning {
         /// One sentence.
@@ -245,6 +250,7 @@ impl JsonEvent {
                     bytes: *bytes,
                 },
             ),
+            Notice::Dropped { notices } => (None, JsonEvent::Dropped { events: *notices }),
             Notice::Warning { task, text } => (*task, JsonEvent::Warning { text: text.clone() }),
             Notice::Complete {
                 task,

@@ -269,6 +269,9 @@ impl<'a> Session<'a> {
                     shown(path)
                 ));
             }
+            Notice::Dropped { notices } => {
+                self.detail(|| format!("… {notices} events are not shown: the output is too slow"))
+            }
             Notice::Warning { task, text } => {
                 let text = shown(text);
                 match task {

@@ -184,6 +184,12 @@ pub enum Notice {
         /// How many of its bytes lie in pieces that are missing or wrong.
         bytes: u64,
     },
+    /// So many of `Checking`, `Progress`, `PeerJoined`, `PeerLeft` and `Piece` were left out here, since the
+    /// notices before this one were not read in time. Nothing else is ever left out.
+    Dropped {
+        /// How many.
+        notices: u64,
+    },
     /// Something is not as it should be and work goes on; one sentence, not escaped.
     Warning {
         /// Which task; `None` for the whole client.
