@@ -356,20 +356,12 @@ impl Torrent {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::client::Role;
     use crate::client::rig::{Rig, error};
     use crate::storage::check::CheckDone;
     use crate::storage::keeper::Outcome;
-    use crate::storage::test_torrent::Author;
 
-    /// Four pieces in a file, of which the last is wrong, and nobody to get it from.
     fn three_of_four(folder: &tempfile::TempDir) -> Rig {
-        let author = Author::single("one", 32_768, 4 * 32_768);
-        author.publish(folder.path());
-        let path = author.layout(folder.path()).files()[0].path.clone();
-        let wrong = [&author.bytes[..3 * 32_768], &[0; 32_768]].concat();
-        std::fs::write(path, wrong).unwrap();
-        Rig::at_work(&author, folder.path(), Role::Get)
+        Rig::lacking_the_last(folder.path(), |_| {})
     }
 
     /// A save is under way while goodbyes are said; `saved` is what comes of it.

@@ -28,7 +28,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// An answer that takes longer will never come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The stand.
 pub(super) struct Rig {
@@ -42,20 +42,38 @@ pub(super) struct Rig {
 }
 
 impl Rig {
-    /// The torrent is at work on what `author` has published in `folder`.
-    pub(super) fn at_work(author: &Author, folder: &Path, role: Role) -> Rig {
-        let mut rig = Rig::begun(author, folder, role, |_| {});
+    /// Four pieces of two blocks in a file, of which the last is wrong, and nobody to get it from.
+    pub(super) fn lacking_the_last(folder: &Path, change: impl FnOnce(&mut Task)) -> Rig {
+        let author = Author::single("one", 32_768, 4 * 32_768);
+        let path = author.layout(folder).files()[0].path.clone();
+        let wrong = [&author.bytes[..3 * 32_768], &[0; 32_768]].concat();
+        // Written once: what a run before has recorded stays true.
+        if !path.exists() {
+            std::fs::write(path, wrong).unwrap();
+        }
+        let mut rig = Rig::begun(&author, folder, Role::Get, change);
         rig.get_to_work();
         rig
     }
 
+    /// The same, after a run in which all blocks of the last piece came: they are being hashed.
+    pub(super) fn hashing_the_last(folder: &Path, change: impl FnOnce(&mut Task)) -> Rig {
+        let mut before = Rig::lacking_the_last(folder, |_| {});
+        for number in 0..2 {
+            before.torrent.book.mark_laid(before.block(3, number));
+        }
+        before
+            .torrent
+            .close(Ending::Interrupted, &mut before.hands, before.now);
+        before.left();
+        drop(before);
+        let rig = Rig::lacking_the_last(folder, change);
+        assert!(rig.torrent.book.is_laid(rig.piece(3)));
+        rig
+    }
+
     /// The keeper was asked for a survey; `change` alters the task.
-    pub(super) fn begun(
-        author: &Author,
-        folder: &Path,
-        role: Role,
-        change: impl FnOnce(&mut Task),
-    ) -> Rig {
+    fn begun(author: &Author, folder: &Path, role: Role, change: impl FnOnce(&mut Task)) -> Rig {
         // Bound of all: the few messages of a test.
         let (tell, kept) = unbounded();
         let keeper = Keeper::start(move |done| tell.send(done).is_ok()).unwrap();
@@ -129,7 +147,7 @@ impl Rig {
     }
 
     /// Brings it from the survey to work.
-    pub(super) fn get_to_work(&mut self) {
+    fn get_to_work(&mut self) {
         self.keep();
         while let Phase::Checking(_) = self.torrent.phase {
             self.check();

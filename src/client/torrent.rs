@@ -207,6 +207,8 @@ impl Torrent {
 
     /// Whether it is time to go, and why.
     fn reason_to_end(&mut self, now: Moment) -> Option<Ending> {
+        // Kept on the last way out alone: anywhere else nobody waits for callers, nor wakes up for it.
+        let lonely_since = self.lonely_since.take();
         let swarm = self.swarm.as_ref()?;
         if self.shares_since().is_some() {
             let shared_enough = self
@@ -229,7 +231,7 @@ impl Torrent {
         }
         // Until the ground is ready it has not been told whom to ask.
         let lonely = self.prepared && swarm.hopeless() && self.announcing.is_hopeless();
-        self.lonely_since = lonely.then(|| self.lonely_since.unwrap_or(now));
+        self.lonely_since = lonely.then(|| lonely_since.unwrap_or(now));
         self.lonely_since
             .filter(|since| *since + WAIT_FOR_CALLERS <= now)
             .map(|_| Ending::NobodyToAsk)
@@ -318,5 +320,79 @@ impl Torrent {
             path: self.task.folder.join(&self.task.metainfo.name),
             cause,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::client::rig::Rig;
+    use crate::storage::check::CheckDone;
+    use crate::swarm::event::Verdict;
+
+    /// Wakes it when it is due, and at each second, until then or until it leaves. The rig sees to it that
+    /// it is never due again at once.
+    fn live(rig: &mut Rig, until: Duration) {
+        while rig.now < until && rig.torrent.takes_callers() {
+            let second = rig.now + Duration::from_secs(1);
+            let due = rig.torrent.wake_at();
+            rig.wake(due.map_or(second, |due| due.min(second)));
+            if rig.torrent.saving.is_under_way() && rig.torrent.takes_callers() {
+                rig.keep();
+            }
+        }
+    }
+
+    #[test]
+    fn who_was_alone_while_the_last_piece_was_hashed_rests_once_it_is_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rig = Rig::hashing_the_last(folder.path(), |_| {});
+        rig.wake(Duration::from_secs(1));
+        assert!(rig.torrent.lonely_since.is_some());
+        let done = CheckDone {
+            verdict: Verdict::Good,
+            ..rig.checkers_answer()
+        };
+        rig.torrent.checked(done, &mut rig.hands, rig.now);
+        assert!(rig.torrent.completed.is_some());
+        live(&mut rig, Duration::from_secs(120));
+        assert!(rig.torrent.announced_complete && rig.torrent.takes_callers());
+    }
+
+    #[test]
+    fn who_stays_alone_is_never_due_twice_at_a_time_and_gives_up() {
+        for (timeout, sharing) in [(None, None), (Some(3), None), (None, Some(0))] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut rig = Rig::lacking_the_last(folder.path(), |task| {
+                task.timeout = timeout.map(Duration::from_secs);
+                task.sharing.time = sharing.map(Duration::from_secs);
+            });
+            live(&mut rig, Duration::from_secs(30));
+            let expected = match timeout {
+                Some(_) => Ending::TimedOut,
+                None => Ending::NobodyToAsk,
+            };
+            while rig.torrent.wake_at().is_some() {
+                let next = rig.torrent.wake_at().unwrap();
+                rig.wake(next);
+            }
+            assert_eq!(rig.left(), expected);
+        }
+    }
+
+    #[test]
+    fn who_shares_for_a_while_is_never_due_twice_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rig = Rig::hashing_the_last(folder.path(), |task| {
+            task.sharing.time = Some(Duration::from_secs(20));
+        });
+        let done = CheckDone {
+            verdict: Verdict::Good,
+            ..rig.checkers_answer()
+        };
+        rig.torrent.checked(done, &mut rig.hands, rig.now);
+        live(&mut rig, Duration::from_secs(40));
+        assert_eq!(rig.left(), Ending::Done);
     }
 }
