@@ -163,7 +163,7 @@ impl Torrent {
             Happened::Unserved(block) => Event::Unserved { peer, block },
             // Passes when others have closed theirs: the block is asked for again.
             Happened::Failed(error) if error.kind == StorageTrouble::Descriptors => {
-                return self.warn_once(&error.to_string(), hands);
+                return self.warn_of_descriptors(hands);
             }
             Happened::Failed(error) => return self.close(Ending::Storage(error), hands, now),
         };
@@ -176,6 +176,14 @@ impl Torrent {
             let (task, text) = (Some(self.number), text.to_owned());
             hands.noticeboard.post(Notice::Warning { task, text });
         }
+    }
+
+    /// A file could not be opened and will be, as soon as others have closed theirs: said once, not once a file.
+    pub(super) fn warn_of_descriptors(&mut self, hands: &Hands) {
+        self.warn_once(
+            "too many open files: what cannot be opened now is tried again",
+            hands,
+        );
     }
 
     /// A connection of this torrent has ended.

@@ -187,7 +187,7 @@ impl Torrent {
         self.saving.failed(now);
         // Nothing was lost, only nothing was synced, and it may be so again in a few seconds.
         if error.kind == StorageTrouble::Descriptors {
-            return self.warn_once(&error.to_string(), hands);
+            return self.warn_of_descriptors(hands);
         }
         let check = self.distrust(check);
         let text = format!("{error}; {} pieces are read back", check.len());

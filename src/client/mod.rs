@@ -15,6 +15,7 @@ mod leaving;
 mod limiting;
 mod noticeboard;
 mod opening;
+mod rechecks;
 #[cfg(test)]
 mod rig;
 mod saving;

@@ -10,6 +10,7 @@
 
 use super::announcing::Announcing;
 use super::hands::Hands;
+use super::rechecks::Rechecks;
 use super::saving::Saving;
 use super::torrent::{PROGRESS_EVERY, Phase, Torrent};
 use super::{Ending, Notice, Role, Task};
@@ -93,6 +94,7 @@ impl Torrent {
             swarm: None,
             announcing,
             saving: Saving::default(),
+            rechecks: Rechecks::default(),
             touched: BTreeSet::new(),
             peers: 0,
             doubted: BTreeSet::new(),
@@ -158,10 +160,18 @@ impl Torrent {
         let CheckDone {
             piece,
             verdict,
+            by_block,
             blocks,
             error,
             ..
         } = done;
+        let lacks_descriptors =
+            matches!(&error, Some(it) if it.kind == StorageTrouble::Descriptors);
+        if lacks_descriptors && matches!(self.phase, Phase::Checking(_) | Phase::Working) {
+            // As good as under way still.
+            self.warn_of_descriptors(hands);
+            return self.rechecks.add(piece, by_block, now);
+        }
         if let Phase::Checking(checking) = &mut self.phase {
             checking.in_flight -= 1;
             if verdict == Verdict::Good {

@@ -44,6 +44,19 @@ pub(super) struct Rig {
 impl Rig {
     /// Four pieces of two blocks in a file, of which the last is wrong, and nobody to get it from.
     pub(super) fn lacking_the_last(folder: &Path, change: impl FnOnce(&mut Task)) -> Rig {
+        let mut rig = Rig::looking_at_three_of_four(folder, change);
+        rig.get_to_work();
+        rig
+    }
+
+    /// The same, when the first pieces have gone to the checker.
+    pub(super) fn looking(folder: &Path) -> Rig {
+        let mut rig = Rig::looking_at_three_of_four(folder, |_| {});
+        rig.keep();
+        rig
+    }
+
+    fn looking_at_three_of_four(folder: &Path, change: impl FnOnce(&mut Task)) -> Rig {
         let author = Author::single("one", 32_768, 4 * 32_768);
         let path = author.layout(folder).files()[0].path.clone();
         let wrong = [&author.bytes[..3 * 32_768], &[0; 32_768]].concat();
@@ -51,9 +64,7 @@ impl Rig {
         if !path.exists() {
             std::fs::write(path, wrong).unwrap();
         }
-        let mut rig = Rig::begun(&author, folder, Role::Get, change);
-        rig.get_to_work();
-        rig
+        Rig::begun(&author, folder, Role::Get, change)
     }
 
     /// The same, after a run in which all blocks of the last piece came: they are being hashed.

@@ -13,7 +13,7 @@ use crate::announce::tiers::Tiers;
 use crate::net::listen::{self, CALLERS_MAX, Listener};
 use crate::net::peer_thread::{Deadlines, Surroundings};
 use crate::protocol::peer::PeerId;
-use crate::storage::check::Checker;
+use crate::storage::check::{self, Checker};
 use crate::storage::keeper::Keeper;
 use crate::storage::open_files::OpenFiles;
 use crate::storage::slot::MapBudget;
@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// Descriptors in use beside peers and data files: standard streams, listeners, record, trackers, and
-/// callers that wait or are let in above the limit. The pipes of threads that are just writing (`net::bundle`) have no
+/// callers that wait or are let in above the limit. The checker's files come to it. The pipes of threads that are just writing (`net::bundle`) have no
 /// share: one that cannot be had is done without.
 const DESCRIPTORS_BESIDE: u64 = 16 + (CALLERS_MAX + 2 * SPARE_CALLERS) as u64;
 
@@ -45,7 +45,7 @@ struct Descriptors {
 impl Descriptors {
     fn divide(allowed: u64, tasks: usize, peers_wanted: usize) -> Result<Descriptors, StartError> {
         // Each task's record is open as long as it is locked.
-        let beside = DESCRIPTORS_BESIDE + tasks as u64;
+        let beside = DESCRIPTORS_BESIDE + check::files_open(allowed) + tasks as u64;
         let needed = beside + 4 + 2 * DESCRIPTORS_PER_PEER;
         if allowed < needed {
             return Err(StartError::Descriptors { allowed, needed });
@@ -269,9 +269,12 @@ mod tests {
         ));
         let few = Descriptors::divide(64, 1, 50).unwrap();
         assert!(few.peers >= 8 && few.files >= 4);
-        assert!(
-            few.files as u64 + few.peers as u64 * DESCRIPTORS_PER_PEER + DESCRIPTORS_BESIDE <= 64
-        );
+        for allowed in [64, 100, 256, 1024] {
+            let divided = Descriptors::divide(allowed, 1, 1 << 20).unwrap();
+            let peers = divided.peers as u64 * DESCRIPTORS_PER_PEER;
+            let checker = check::files_open(allowed);
+            assert!(divided.files as u64 + peers + checker + DESCRIPTORS_BESIDE < allowed);
+        }
         assert_eq!(
             Descriptors::divide(1 << 20, 1, 50).unwrap(),
             Descriptors {

@@ -12,6 +12,7 @@
 use super::announcing::Announcing;
 use super::hands::Hands;
 use super::opening::Checking;
+use super::rechecks::Rechecks;
 use super::saving::Saving;
 use super::{Ending, Role, Snapshot, Task};
 use crate::client::Notice;
@@ -57,6 +58,7 @@ pub(super) struct Torrent {
     pub(super) book: SlotBook,
     pub(super) announcing: Announcing,
     pub(super) saving: Saving,
+    pub(super) rechecks: Rechecks,
     /// The numbers of the files written to since the last save.
     pub(super) touched: BTreeSet<usize>,
     /// Peers connected.
@@ -156,9 +158,10 @@ impl Torrent {
     /// Time has passed: whatever is due is done.
     pub(super) fn wake(&mut self, hands: &mut Hands, now: Moment) {
         match &self.phase {
+            Phase::Checking(_) => self.check_again(hands, now),
             Phase::Working => self.wake_at_work(hands, now),
             Phase::Closing(_) => self.leave_on(hands, now),
-            Phase::Surveying | Phase::Checking(_) | Phase::Ended => {}
+            Phase::Surveying | Phase::Ended => {}
         }
     }
 
@@ -171,6 +174,7 @@ impl Torrent {
         {
             self.decide(Event::Woken, hands, now);
         }
+        self.check_again(hands, now);
         self.pause_or_go_on(hands, now);
         self.report_complete(hands, now);
         if self.saving.is_due(now) {
@@ -190,6 +194,7 @@ impl Torrent {
         match &self.phase {
             Phase::Working => [
                 self.swarm.as_ref().and_then(Swarm::wake_at),
+                self.rechecks.wake_at(),
                 self.saving.wake_at(),
                 self.announcing.wake_at(),
                 self.progress_due,
@@ -201,7 +206,8 @@ impl Torrent {
             .flatten()
             .min(),
             Phase::Closing(closing) => closing.wake_at(),
-            Phase::Surveying | Phase::Checking(_) | Phase::Ended => None,
+            Phase::Checking(_) => self.rechecks.wake_at(),
+            Phase::Surveying | Phase::Ended => None,
         }
     }
 

@@ -59,6 +59,8 @@ pub struct CheckDone {
     pub task: usize,
     /// As in the job.
     pub piece: PieceIndex,
+    /// As in the job.
+    pub by_block: bool,
     /// The outcome.
     pub verdict: Verdict,
     /// The digests of its blocks on the 16 KiB grid: if asked for, or if it is bad and not `initial`.
@@ -104,7 +106,7 @@ impl Checker {
         // Bound: the sender's. The coordinator has at most one check out for each piece in work, and hands
         // out the initial ones a few at a time as they come back.
         let (jobs, queue) = crossbeam_channel::unbounded();
-        let at_once = at_once(descriptors() / 16);
+        let at_once = at_once(descriptors() / SHARE);
         let thread = thread::Builder::new()
             .name("checker".to_owned())
             .stack_size(STACK)
@@ -155,6 +157,17 @@ pub fn hashers() -> NonZeroUsize {
 
 /// Sixteen.
 const HASHERS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
+
+/// The files that a [`Checker`] has open at most beside those that others keep open, of so many descriptors.
+pub(crate) fn files_open(allowed: u64) -> u64 {
+    match at_once(allowed / SHARE) as u64 {
+        1 => 1,
+        each => 2 * each, // while the second thread helps
+    }
+}
+
+/// Each thread of a [`Checker`] takes so small a part of the descriptors.
+const SHARE: u64 = 16;
 
 /// How many pieces a [`Reader`] may hash side by side that may keep `descriptors` files open: one for
 /// each piece. 1 is one after the other.
@@ -356,6 +369,7 @@ impl Reader {
         CheckDone {
             task: job.task,
             piece: job.piece,
+            by_block: job.by_block,
             verdict,
             blocks,
             error,
