@@ -153,6 +153,10 @@ impl Torrent {
                 peer,
                 block: self.book.returned(slot),
             },
+            Happened::Arriving => {
+                self.last_arrival = now;
+                return;
+            }
             Happened::Held(block) => Event::Held { peer, block },
             Happened::Wasted { bytes, asked } => Event::Wasted { peer, bytes, asked },
             Happened::Served(block) => {

@@ -334,6 +334,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::client::rig::Rig;
+    use crate::net::Happened;
     use crate::storage::check::CheckDone;
     use crate::swarm::event::Verdict;
 
@@ -400,5 +401,22 @@ mod tests {
         rig.torrent.checked(done, &mut rig.hands, rig.now);
         live(&mut rig, Duration::from_secs(40));
         assert_eq!(rig.left(), Ending::Done);
+    }
+
+    #[test]
+    fn while_a_part_of_a_block_comes_now_and_then_nobody_has_waited_for_too_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rig = Rig::lacking_the_last(folder.path(), |task| {
+            task.timeout = Some(Duration::from_secs(3));
+        });
+        let peer = rig.hands.switchboard.mint();
+        for second in 0..8 {
+            live(&mut rig, Duration::from_secs(second));
+            let (hands, now) = (&mut rig.hands, rig.now);
+            rig.torrent.happened(peer, Happened::Arriving, hands, now);
+        }
+        assert!(rig.torrent.takes_callers());
+        live(&mut rig, Duration::from_secs(20));
+        assert_eq!(rig.now, Duration::from_secs(7 + 3));
     }
 }

@@ -23,6 +23,7 @@ pub mod meter;
 mod outbox;
 pub mod peer_thread;
 pub mod trace;
+mod trickle;
 
 use crate::protocol::InfoHash;
 use crate::protocol::peer::{Message, PeerId};
@@ -100,6 +101,8 @@ pub enum Happened {
     Laid(BlockSlot),
     /// The slot comes home unused: revoked, rejected, choked away, or the connection ended.
     Returned(BlockSlot),
+    /// A part of a block has come, and the whole one takes more than a second.
+    Arriving,
     /// A spare has arrived and waits in memory.
     Held(Block),
     /// Payload was thrown away.

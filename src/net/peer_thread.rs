@@ -21,6 +21,7 @@ use super::mailbox::{self, Mailbox};
 use super::meter::{Meter, Metered};
 use super::outbox::{Outbox, broken};
 use super::trace::{Told, Tracer};
+use super::trickle::Trickle;
 use super::{Command, Happened, Introduction, Report, dial as dialling};
 use crate::protocol::peer::decoder::WireRules;
 use crate::protocol::peer::{Message, WireBlock};
@@ -205,6 +206,7 @@ fn converse(
         outbox: Outbox::new(rules.fast),
         watch: Watch::new(surroundings.deadlines, Instant::now()),
         meter: Meter::new(surroundings.metered),
+        trickle: Trickle::new(Instant::now()),
         clogged: false,
         mailbox: &mut kit.mailbox,
         reports: &mut kit.reports,
@@ -229,6 +231,7 @@ struct Conversation<'a> {
     outbox: Outbox,
     watch: Watch,
     meter: Meter,
+    trickle: Trickle,
     /// The socket took less than was granted: nothing more is wanted before it takes more.
     clogged: bool,
     mailbox: &'a mut Mailbox,
@@ -377,6 +380,10 @@ impl Conversation<'_> {
         if heard.bytes > 0 {
             let unfinished = self.intake.unfinished();
             self.watch.heard(now, unfinished, heard.finished);
+            let part = self.intake.landing.is_arriving();
+            if self.trickle.came(heard.finished, part, now) {
+                self.reports.batch.push(Happened::Arriving);
+            }
         }
         if self.meter.room(Flow::Down) == 0 {
             self.meter.ask(Flow::Down, 0, &mut self.reports.batch);

@@ -183,6 +183,12 @@ impl Landing {
         Some(current.total - current.received)
     }
 
+    /// Whether the payload under way is of use.
+    pub fn is_arriving(&self) -> bool {
+        let current = self.current.as_ref();
+        current.is_some_and(|it| !matches!(it.destination, Destination::Nowhere { .. }))
+    }
+
     /// Takes what the socket has of the payload under way, and of the blocks expected after it as far as they
     /// come in the order in which their slots were given: one system call for all of them. What follows and
     /// is none of those is appended to `other`. Takes at most `most` bytes, or the payload under way and a
