@@ -85,13 +85,12 @@ impl Rig {
 
     /// The keeper was asked for a survey; `change` alters the task.
     fn begun(author: &Author, folder: &Path, role: Role, change: impl FnOnce(&mut Task)) -> Rig {
-        // Bound of all: the few messages of a test.
-        let (tell, kept) = unbounded();
+        let (tell, kept) = unbounded(); // Bound: the few messages of a test.
         let keeper = Keeper::start(move |done| tell.send(done).is_ok()).unwrap();
-        let (tell, checked) = unbounded();
+        let (tell, checked) = unbounded(); // Bound: the few messages of a test.
         let checker = Checker::start(move |done| tell.send(done).is_ok()).unwrap();
-        let (inbox, reports) = unbounded();
-        let (answers, _) = unbounded();
+        let (inbox, reports) = unbounded(); // Bound: the few messages of a test.
+        let (answers, _) = unbounded(); // Bound: the few messages of a test.
         let (noticeboard, notices) = Noticeboard::new();
         let mut hands = Hands {
             switchboard: Switchboard::default(),
