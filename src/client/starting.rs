@@ -96,6 +96,24 @@ fn open_listener(
 impl Client {
     /// Starts the threads and the work on every task.
     pub fn start(settings: Settings, tasks: Vec<Task>) -> Result<Client, StartError> {
+        Client::launch(None, settings, tasks)
+    }
+
+    /// The same on a port that is open already: who called it meanwhile is still waiting there. Of `settings` the
+    /// port does not count.
+    pub fn start_on(
+        listener: Listener,
+        settings: Settings,
+        tasks: Vec<Task>,
+    ) -> Result<Client, StartError> {
+        Client::launch(Some(listener), settings, tasks)
+    }
+
+    fn launch(
+        listener: Option<Listener>,
+        settings: Settings,
+        tasks: Vec<Task>,
+    ) -> Result<Client, StartError> {
         refuse_conflicts(&tasks)?;
         let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile)
             .current
@@ -123,7 +141,10 @@ impl Client {
         let keeper =
             Keeper::start(move |done| outcomes.send(done).is_ok()).map_err(thread("keeper"))?;
         let checker = Checker::start(move |it| done.send(it).is_ok()).map_err(thread("checker"))?;
-        let listener = open_listener(&settings, &noticeboard)?;
+        let listener = match listener {
+            Some(open) => Some(open),
+            None => open_listener(&settings, &noticeboard)?,
+        };
         let port = listener.as_ref().map(Listener::port);
         let listening = match listener.map(|listener| listener.start(callers)) {
             Some(Ok(listening)) => Some(listening),

@@ -213,12 +213,10 @@ impl Share {
     /// address of `settings` do not count.
     pub fn start(self, settings: Settings) -> Result<(Client, Counter), StartError> {
         let settings = Settings {
-            port: Some(self.stall.listener.port()),
             bind: self.stall.venue.bind,
             ..settings
         };
-        drop(self.stall.listener);
-        let client = Client::start(settings, self.tasks)?;
+        let client = Client::start_on(self.stall.listener, settings, self.tasks)?;
         Ok((client, Counter(self.stall.tracker)))
     }
 }
