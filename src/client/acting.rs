@@ -9,7 +9,7 @@ use super::torrent::Torrent;
 use super::{Ending, Notice};
 use crate::net::{Command, Happened, Introduction};
 use crate::protocol::Block;
-use crate::storage::lazy_file::Access;
+use crate::storage::lazy_file::{self, Access};
 use crate::storage::slot::{BlockSlot, StorageTrouble};
 use crate::swarm::event::{Action, Event, Farewell, Moment, PeerKey, Way};
 use std::collections::VecDeque;
@@ -67,6 +67,9 @@ impl Torrent {
             Action::Keep { piece } => {
                 let size = u64::from(self.task.metainfo.geometry.piece_size(piece));
                 self.unsaved.insert(piece);
+                let verified = lazy_file::now();
+                let runs = self.layout.runs_of_piece(piece);
+                self.verified.extend(runs.map(|run| (run.file, verified)));
                 self.saving.keep(size, now);
             }
             Action::Forget { piece } => self.book.forget(piece),

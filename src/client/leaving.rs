@@ -80,7 +80,7 @@ impl Torrent {
         self.saving.begin();
         self.unsaved.clear();
         let mut have = swarm.have().clone();
-        self.doubted.iter().for_each(|piece| {
+        self.doubted.keys().for_each(|piece| {
             have.clear(*piece);
         });
         let standing = swarm.standing(now);
@@ -91,8 +91,12 @@ impl Torrent {
             downloaded: self.totals_before.1 + standing.downloaded,
             clean,
         };
-        let touched = std::mem::take(&mut self.touched);
-        hands.keeper.ask(self.number, Job::Save { claim, touched });
+        let save = Job::Save {
+            claim,
+            touched: std::mem::take(&mut self.touched),
+            verified: std::mem::take(&mut self.verified),
+        };
+        hands.keeper.ask(self.number, save);
     }
 
     /// The blocks of unfinished pieces that lie in their files.
@@ -117,8 +121,11 @@ impl Torrent {
             return self.saved_while_leaving(saved, hands, now);
         }
         match saved {
-            Saved::Safe { warning } => {
+            Saved::Safe { warning, watched } => {
                 self.saving.done();
+                if let Some(layout) = watched {
+                    self.lies(layout, hands);
+                }
                 if let Some(text) = warning {
                     hands.noticeboard.post(Notice::Warning {
                         task: Some(self.number),
@@ -127,7 +134,14 @@ impl Torrent {
                 }
                 self.report_complete(hands, now);
             }
-            Saved::Doubtful { error, check } => self.doubt(error, check, hands, now),
+            Saved::Changed { error, check } => {
+                self.saving.done();
+                self.doubt(error, check, hands);
+            }
+            Saved::Doubtful { error, check } => {
+                self.saving.failed(now);
+                self.doubt(error, check, hands);
+            }
             Saved::Failed(error) => {
                 self.saving.done();
                 self.close(Ending::Storage(error), hands, now);
@@ -144,12 +158,17 @@ impl Torrent {
         };
         match saved {
             Saved::Safe { .. } => {}
+            // Nobody waits for them to be read back: the record does not speak of them, and the next run looks.
+            Saved::Changed { error, check } => {
+                self.distrust(error.kind, check);
+            }
             Saved::Doubtful { error, .. } if error.kind == StorageTrouble::Descriptors => {
                 closing.lacked_descriptors(error, now);
             }
             Saved::Doubtful { error, check } => {
+                let why = error.kind;
                 closing.ending = Ending::Storage(error);
-                self.distrust(check);
+                self.distrust(why, check);
             }
             Saved::Failed(error) => closing.ending = Ending::Storage(error),
         }
@@ -176,20 +195,13 @@ impl Torrent {
     /// A failed sync is not tried again and believed: the system reports a lost write once and then
     /// shows the pages as clean. The keeper has dropped them from the cache; verified pieces are read
     /// back from the medium and hashed, blocks of unfinished ones are fetched again. A second failure
-    /// ends the work.
-    fn doubt(
-        &mut self,
-        error: StorageError,
-        check: Vec<PieceIndex>,
-        hands: &mut Hands,
-        now: Moment,
-    ) {
-        self.saving.failed(now);
+    /// ends the work. What somebody else wrote to is hashed again as well.
+    fn doubt(&mut self, error: StorageError, check: Vec<PieceIndex>, hands: &mut Hands) {
         // Nothing was lost, only nothing was synced, and it may be so again in a few seconds.
         if error.kind == StorageTrouble::Descriptors {
             return self.warn_of_descriptors(hands);
         }
-        let check = self.distrust(check);
+        let check = self.distrust(error.kind, check);
         let text = format!("{error}; {} pieces are read back", check.len());
         hands.noticeboard.post(Notice::Warning {
             task: Some(self.number),
@@ -201,12 +213,14 @@ impl Torrent {
         }
     }
 
-    /// A sync has failed: from now on nothing is claimed of `check`, nor of what was written between the
+    /// From now on nothing is claimed of `check`. Where a sync has failed, nor of what was written between the
     /// claim and the failure, which may be lost as well. Returns all pieces that were verified.
-    fn distrust(&mut self, mut check: Vec<PieceIndex>) -> Vec<PieceIndex> {
-        check.extend(std::mem::take(&mut self.unsaved));
-        self.shaky.extend(self.book.pieces());
-        self.doubted.extend(&check);
+    fn distrust(&mut self, why: StorageTrouble, mut check: Vec<PieceIndex>) -> Vec<PieceIndex> {
+        if why == StorageTrouble::Broken {
+            check.extend(std::mem::take(&mut self.unsaved));
+            self.shaky.extend(self.book.pieces());
+        }
+        self.doubted.extend(check.iter().map(|piece| (*piece, why)));
         check
     }
 
@@ -214,16 +228,23 @@ impl Torrent {
     pub(super) fn read_back(
         &mut self,
         piece: PieceIndex,
+        why: StorageTrouble,
         verdict: Verdict,
         hands: &mut Hands,
         now: Moment,
     ) {
         if verdict == Verdict::Good {
             self.doubted.remove(&piece);
-            return self.saving.touch(now);
+            // It waits for the save that names it, as when it was verified for the first time.
+            let size = u64::from(self.task.metainfo.geometry.piece_size(piece));
+            return self.saving.keep(size, now);
         }
-        let cause = format!("piece {piece} was verified and is lost since a sync failed");
-        let error = self.trouble(StorageTrouble::Broken, "keep data in", cause);
+        let since = match why {
+            StorageTrouble::Vanished => "somebody else wrote to its file",
+            _ => "a sync failed",
+        };
+        let cause = format!("piece {piece} was verified and is lost since {since}");
+        let error = self.trouble(why, "keep data in", cause);
         self.close(Ending::Storage(error), hands, now);
     }
 

@@ -25,7 +25,7 @@ use crate::storage::slot::{SlotBook, StorageError, StorageTrouble};
 use crate::storage::survey::{Survey, SurveyRules};
 use crate::swarm::event::{Event, Moment, Origin, Verdict};
 use crate::swarm::{Limits, Swarm, SwarmSetup};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Pieces handed to the checker ahead of its answers: enough to keep it busy, few enough that an
@@ -96,8 +96,9 @@ impl Torrent {
             saving: Saving::default(),
             rechecks: Rechecks::default(),
             touched: BTreeSet::new(),
+            verified: BTreeMap::new(),
             peers: 0,
-            doubted: BTreeSet::new(),
+            doubted: BTreeMap::new(),
             unsaved: BTreeSet::new(),
             shaky: BTreeSet::new(),
             warned: BTreeSet::new(),
@@ -198,8 +199,8 @@ impl Torrent {
         }
         // What waits to be hashed has arrived, however long a slow processor takes.
         self.last_arrival = now;
-        if self.doubted.contains(&piece) {
-            return self.read_back(piece, verdict, hands, now);
+        if let Some(why) = self.doubted.get(&piece) {
+            return self.read_back(piece, *why, verdict, hands, now);
         }
         if let Some(error) = error {
             return self.close(Ending::Storage(error), hands, now);
@@ -396,7 +397,7 @@ impl Torrent {
         }
         match outcome {
             Ok(layout) => {
-                self.layout = layout;
+                self.lies(layout, hands);
                 self.prepared = true;
                 match self.phase {
                     Phase::Checking(_) => self.set_out(hands, now),
@@ -405,6 +406,12 @@ impl Torrent {
             }
             Err(error) => self.close(Ending::Storage(error), hands, now),
         }
+    }
+
+    /// Everything lies here from now on, and is opened anew.
+    pub(super) fn lies(&mut self, layout: Arc<Layout>, hands: &mut Hands) {
+        self.layout = layout;
+        hands.files.forget(self.info_hash());
     }
 
     /// The ground is ready: finds peers, or tells that everything is here already.

@@ -19,11 +19,12 @@ use crate::client::Notice;
 use crate::protocol::peer::PeerId;
 use crate::protocol::{InfoHash, PieceIndex};
 use crate::storage::layout::Layout;
+use crate::storage::lazy_file::Modified;
 use crate::storage::slot::{SlotBook, StorageError, StorageTrouble};
 use crate::swarm::allowance::{Allowance, Need};
 use crate::swarm::event::{Event, Moment};
 use crate::swarm::{Limits, Swarm};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,10 +62,14 @@ pub(super) struct Torrent {
     pub(super) rechecks: Rechecks,
     /// The numbers of the files written to since the last save.
     pub(super) touched: BTreeSet<usize>,
+    /// The files with pieces verified since the last save, and when the last of them was by the clock that files
+    /// have their times from.
+    pub(super) verified: BTreeMap<usize, Modified>,
     /// Peers connected.
     pub(super) peers: usize,
-    /// Pieces whose sync failed: verified once, to be read back before they count.
-    pub(super) doubted: BTreeSet<PieceIndex>,
+    /// Pieces that were verified once and are to be read back before they count, and why: their sync failed (`Broken`),
+    /// or somebody else wrote to their file (`Vanished`).
+    pub(super) doubted: BTreeMap<PieceIndex, StorageTrouble>,
     /// Pieces verified since the last save began: the record does not know of them, nor the keeper.
     pub(super) unsaved: BTreeSet<PieceIndex>,
     /// Unfinished pieces with blocks that may be lost since a sync failed: fetched again when complete.

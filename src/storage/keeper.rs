@@ -12,11 +12,15 @@
 //! Every job but `Close` may follow the one before only when that was answered. The record never claims
 //! more than what is on disk: data is synced first, the record is written after that.
 
+mod vouching;
+
 use super::allocate::{self, Allocation};
+use super::known::Known;
 use super::layout::Layout;
+use super::lazy_file::{Modified, written_to};
 use super::move_in::MoveIn;
 use super::reach;
-use super::record::{Claim, FileFacts, PartRecord, Record, RecordError};
+use super::record::Claim;
 use super::record_file::RecordFile;
 use super::slot::{StorageError, StorageTrouble};
 use super::survey::{self, Found, Survey, SurveyRules};
@@ -24,7 +28,7 @@ use super::sync::{Sync, Unsynced};
 use crate::protocol::PieceIndex;
 use crate::protocol::bitfield::Bitfield;
 use crossbeam_channel::Sender;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,6 +59,8 @@ pub enum Job {
         claim: Claim,
         /// The numbers of the files that were written to since the last `Save` was sent.
         touched: BTreeSet<usize>,
+        /// The files with pieces that were found good since then, and when the last of them was.
+        verified: BTreeMap<usize, Modified>,
     },
     /// Remove the record and let go of it.
     Remove,
@@ -95,6 +101,16 @@ pub enum Saved {
     Safe {
         /// One sentence.
         warning: Option<String>,
+        /// Nothing will be written any more: where everything lies, to be read as long as nobody else writes to it.
+        watched: Option<Arc<Layout>>,
+    },
+    /// All data is on the medium, but somebody else wrote to files that were whole. The record does not vouch for
+    /// them: hash these pieces again, and save then.
+    Changed {
+        /// One of the files.
+        error: StorageError,
+        /// All that was claimed of them.
+        check: Vec<PieceIndex>,
     },
     /// The medium did not take all data, for the first time, or a file could not be opened for lack of
     /// descriptors (then nothing is in doubt). The record on disk says what it said before; save again.
@@ -177,16 +193,15 @@ struct Kept {
     /// Files may be written and removed; else nothing but the record.
     writable: bool,
     record: Option<RecordFile>,
-    /// Of each place; the last one is the part file's, whether there is one or not.
-    facts: Vec<Option<FileFacts>>,
+    known: Known,
     /// There may be a part file.
     part_there: bool,
     /// What was on the medium at the last good sync, for certain.
     safe: Claim,
     /// Files that may hold unsynced data whatever the next save names: an earlier run wrote them, or a sync failed.
     unsynced: BTreeSet<usize>,
-    /// Files with missing pieces when work began.
-    open: BTreeSet<usize>,
+    /// All that is wanted is here, and all files are as we left them.
+    finished: bool,
     /// Folders whose new names are not synced.
     folders: BTreeSet<PathBuf>,
     /// Folders made for the record.
@@ -213,7 +228,17 @@ fn carry_out(
         (Job::Prepare { have, overwrite }, Some(kept)) => {
             Outcome::Prepared(kept.prepare(&have, overwrite, stop))
         }
-        (Job::Save { claim, touched }, Some(kept)) => Outcome::Saved(kept.save(claim, touched)),
+        (
+            Job::Save {
+                claim,
+                touched,
+                verified,
+            },
+            Some(kept),
+        ) => {
+            kept.known.verified(verified);
+            Outcome::Saved(kept.save(claim, touched))
+        }
         (Job::Remove, _) => Outcome::Removed(match tasks.remove(&task) {
             Some(kept) => kept.remove(),
             None => Ok(()),
@@ -250,26 +275,7 @@ fn begin(layout: Arc<Layout>, rules: SurveyRules) -> Result<(Kept, Survey), Stor
         }
     };
     let geometry = *layout.geometry();
-    let (info_hash, files) = (layout.info_hash(), layout.files().len());
-    let decoded = taken
-        .bytes
-        .take()
-        .map(|bytes| Record::decode(&bytes, info_hash, &geometry, files));
-    // A damaged record was ours; an empty one, or another torrent's, tells nothing about the data here.
-    let ours = !matches!(
-        decoded,
-        None | Some(Err(RecordError::Empty | RecordError::OtherTorrent(_)))
-    );
-    let record = match decoded {
-        None => layout.hashed().map(|hashed| hashed.record(&layout)),
-        Some(Ok(record)) => Some(record),
-        Some(Err(error)) => {
-            taken.warnings.push(format!(
-                "the record of work cannot be used ({error}): everything is hashed"
-            ));
-            None
-        }
-    };
+    let (record, ours) = taken.record(&layout);
     let mut layout = layout;
     if let Some(part) = record.as_ref().and_then(|record| record.part.as_ref()) {
         layout = Arc::new(layout.as_recorded(part.open.clone(), &part.aside));
@@ -297,10 +303,8 @@ fn begin(layout: Arc<Layout>, rules: SurveyRules) -> Result<(Kept, Survey), Stor
         }
     }
     unsynced.retain(|number| matches!(found[*number], Found::File(_)));
-    let mut facts: Vec<_> = found.iter().map(Found::facts).collect();
-    facts.resize(layout.files().len() + 1, None);
     let kept = Kept {
-        facts,
+        known: Known::new(&found, layout.files().len()),
         writable: rules.writable,
         safe: Claim {
             have: survey.trusted.clone(),
@@ -313,7 +317,7 @@ fn begin(layout: Arc<Layout>, rules: SurveyRules) -> Result<(Kept, Survey), Stor
         record: taken.file,
         layout,
         unsynced,
-        open: BTreeSet::new(),
+        finished: false,
         folders: BTreeSet::new(),
         made,
         has_failed: false,
@@ -331,7 +335,9 @@ impl Kept {
     ) -> Result<Arc<Layout>, StorageError> {
         let present = |number: usize| {
             let length = self.layout.files()[number].length;
-            self.facts[number].is_some_and(|facts| facts.length == length)
+            self.known
+                .of(number)
+                .is_some_and(|facts| facts.length == length)
         };
         let next = Arc::new(self.layout.at_work(present, have));
         let move_in = MoveIn::between(&self.layout, &next, |piece| {
@@ -348,12 +354,9 @@ impl Kept {
             overwrite,
             stop,
         })?;
-        for (known, now) in self.facts.iter_mut().zip(room.facts) {
-            *known = now.or(*known); // a file not come to before we had to leave is as it was
-        }
-        self.part_there |= self.facts.last().is_some_and(Option::is_some);
+        self.known.prepared(room.facts, room.open);
+        self.part_there |= self.known.part().is_some();
         self.folders.extend(room.folders);
-        self.open = room.open;
         let moved = !move_in.is_empty() && !stop.load(Ordering::Relaxed);
         if moved {
             let files = move_in.carry_out(&self.layout, &next)?;
@@ -363,11 +366,17 @@ impl Kept {
                 folders: &self.folders,
                 times: false,
             }
-            .carry_out(&mut self.facts)
+            .carry_out(&mut self.known)
             .map_err(|failed| failed.error)?;
         }
         if move_in.is_empty() || moved {
             self.layout = next;
+        }
+        if !stop.load(Ordering::Relaxed)
+            && let Some(number) = self.finish(have)?.first()
+        {
+            // While we looked at it.
+            return Err(written_to("use", &self.layout.place(*number).path));
         }
         if moved || !self.layout.wanted_pieces().is_within(have) {
             // From here on blocks are laid. If the record cannot be written, the next save says so.
@@ -384,7 +393,7 @@ impl Kept {
         files.extend(touched);
         if claim.clean {
             // Preparing a slot changes a file's time even if its block never came.
-            files.extend(&self.open);
+            files.extend(self.known.written());
         }
         // What is not claimed need not be safe: a seed must not fail over a file that it cannot read.
         let claimed = |file: &usize| self.is_claimed(*file, &claim);
@@ -395,15 +404,16 @@ impl Kept {
             folders: &self.folders,
             times: claim.clean,
         }
-        .carry_out(&mut self.facts);
+        .carry_out(&mut self.known);
         match synced {
             Ok(()) => {
                 self.folders.clear();
                 self.unsynced = unclaimed;
                 self.safe = claim;
-                Saved::Safe {
-                    warning: self.write_record(),
-                }
+                self.vouch().unwrap_or_else(|error| {
+                    self.given_up = Some(error.clone());
+                    Saved::Failed(error)
+                })
             }
             Err(failed) => {
                 self.unsynced = files.union(&unclaimed).copied().collect();
@@ -443,43 +453,6 @@ impl Kept {
         }
     }
 
-    /// Writes what is safe into the record; what went wrong, in a sentence.
-    fn write_record(&mut self) -> Option<String> {
-        let record = self.record.as_mut()?;
-        let bytes = Record {
-            info_hash: self.layout.info_hash(),
-            geometry: *self.layout.geometry(),
-            claim: self.safe.clone(),
-            files: self.facts[..self.layout.files().len()].to_vec(),
-            part: self.layout.part().map(|part| PartRecord {
-                facts: self.facts.last().copied().flatten(),
-                open: part.open().into(),
-                aside: part.aside().clone(),
-            }),
-        }
-        .encode();
-        let error = match record.write(&bytes) {
-            Err(error) => error,
-            // The record that spoke of it is gone; not a moment earlier.
-            Ok(()) if self.layout.part().is_none_or(|it| it.aside().is_empty()) => {
-                self.remove_part().err()?
-            }
-            Ok(()) => return None,
-        };
-        Some(format!("the record of work is out of date: {error}"))
-    }
-
-    /// Nothing lies aside any more.
-    fn remove_part(&mut self) -> Result<(), StorageError> {
-        if !self.writable || !std::mem::take(&mut self.part_there) {
-            return Ok(());
-        }
-        if let Some(facts) = self.facts.last_mut() {
-            *facts = None;
-        }
-        reach::remove(&self.layout.part_path())
-    }
-
     fn remove(mut self) -> Result<(), StorageError> {
         let aside = self.layout.part().is_some_and(|it| !it.aside().is_empty());
         if aside && !self.writable {
@@ -507,9 +480,10 @@ mod tests {
     use crate::protocol::glob::Glob;
     use crate::protocol::selection::Selection;
     use crate::storage::check::{CheckJob, Reader};
-    use crate::storage::lazy_file::Access;
+    use crate::storage::lazy_file::{self, Access};
     use crate::storage::open_files::OpenFiles;
     use crate::storage::record::LaidBlocks;
+    use crate::storage::slot::ReadableBlock;
     use crate::storage::survey::Flaw;
     use crate::storage::test_torrent::{Author, noise};
     use crate::swarm::event::Verdict;
@@ -533,6 +507,7 @@ mod tests {
         author_bytes: Vec<u8>,
         claim: Claim,
         touched: BTreeSet<usize>,
+        verified: BTreeMap<usize, Modified>,
     }
 
     impl Desk {
@@ -544,6 +519,7 @@ mod tests {
                 layout,
                 author_bytes: author.bytes.clone(),
                 touched: BTreeSet::new(),
+                verified: BTreeMap::new(),
             }
         }
 
@@ -663,6 +639,9 @@ mod tests {
             let piece = self.layout.geometry().piece(index).unwrap();
             self.lay(index);
             self.claim.have.set(piece);
+            let runs = self.layout.runs_of_piece(piece);
+            let now = lazy_file::now();
+            self.verified.extend(runs.map(|run| (run.file, now)));
         }
 
         fn lay(&mut self, index: u32) {
@@ -684,7 +663,12 @@ mod tests {
             self.claim.clean = clean;
             let claim = self.claim.clone();
             let touched = std::mem::take(&mut self.touched);
-            match self.ask(Job::Save { claim, touched }) {
+            let verified = std::mem::take(&mut self.verified);
+            match self.ask(Job::Save {
+                claim,
+                touched,
+                verified,
+            }) {
                 Outcome::Saved(saved) => saved,
                 other => panic!("{other:?}"),
             }
@@ -692,7 +676,7 @@ mod tests {
 
         fn save_well(&mut self, clean: bool) {
             match self.save(clean) {
-                Saved::Safe { warning: None } => {}
+                Saved::Safe { warning: None, .. } => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -1124,6 +1108,132 @@ mod tests {
             desk.prepare(false).unwrap();
             assert_eq!(desk.path(4).metadata().unwrap().len(), 100_000);
         }
+    }
+
+    /// Two files, a piece and two pieces long.
+    fn two() -> Author {
+        let mut author = Author::new("two", 16_384);
+        author.file("complete", &noise(16_384));
+        author.file("unfinished", &noise(32_768));
+        author
+    }
+
+    /// What another program does, later than the clock of the file system can show as the same time.
+    fn write_into(path: &Path) {
+        let open = std::fs::File::options().write(true).open(path).unwrap();
+        open.write_all_at(b"hello", 100).unwrap();
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
+        open.set_modified(later).unwrap();
+    }
+
+    #[test]
+    fn no_save_vouches_for_what_somebody_wrote_into_a_complete_file() {
+        for clean in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut desk = Desk::new(&two(), folder.path());
+            desk.begin();
+            desk.fetch(0);
+            desk.save_well(false);
+            write_into(desk.path(0));
+            desk.fetch(1);
+            desk.save_well(clean);
+            desk.close();
+            let mut next = Desk::new(&two(), folder.path());
+            assert_eq!(next.begin(), 1, "clean: {clean}");
+            assert_eq!(next.fetch_wanted(), [0, 2]);
+        }
+    }
+
+    #[test]
+    fn nor_for_what_somebody_wrote_into_it_before_the_first_save() {
+        for clean in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut desk = Desk::new(&two(), folder.path());
+            desk.begin();
+            desk.fetch(0);
+            desk.fetch(1);
+            write_into(desk.path(0));
+            assert_eq!(changed(desk.save(clean)), [0]);
+            desk.kill();
+            let mut next = Desk::new(&two(), folder.path());
+            assert_eq!(next.begin(), 1, "clean: {clean}");
+            assert_eq!(next.fetch_wanted(), [0, 2]);
+        }
+    }
+
+    #[test]
+    fn nothing_is_complete_before_what_somebody_wrote_to_was_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut desk = Desk::new(&two(), folder.path());
+        desk.begin();
+        desk.fetch(0);
+        desk.save_well(false);
+        let good = std::fs::read(desk.path(0)).unwrap();
+        write_into(desk.path(0));
+        desk.fetch(1);
+        desk.fetch(2);
+        assert_eq!(changed(desk.save(false)), [0]);
+        // Read again, found good, and written to meanwhile.
+        std::fs::write(desk.path(0), good).unwrap();
+        assert_eq!(changed(desk.save(false)), [0]);
+        match desk.save(false) {
+            Saved::Safe {
+                watched: Some(layout),
+                ..
+            } => desk.layout = layout,
+            other => panic!("{other:?}"),
+        }
+        // It was told once, and is watched from then on.
+        assert!(matches!(
+            desk.save(false),
+            Saved::Safe { watched: None, .. }
+        ));
+        let piece = |index| desk.layout.geometry().piece(index).unwrap();
+        let mut files = OpenFiles::new(8);
+        let mut read = |index| {
+            let block = desk.layout.geometry().block(piece(index), 0).unwrap();
+            let places = files.places(&desk.layout, block, Access::Read);
+            ReadableBlock { block, places }.read(&mut Vec::new())
+        };
+        read(0).unwrap();
+        write_into(desk.path(1));
+        read(0).unwrap();
+        assert_eq!(read(2).unwrap_err().kind, StorageTrouble::Vanished);
+    }
+
+    #[test]
+    fn nothing_is_complete_that_was_written_to_while_it_was_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        two().publish(folder.path());
+        let mut desk = Desk::new(&two(), folder.path());
+        let survey = desk.survey(GET).unwrap();
+        assert_eq!(desk.check(&survey), 3);
+        write_into(desk.path(1));
+        let error = desk.prepare(false).unwrap_err();
+        assert_eq!(
+            (error.kind, &*error.path),
+            (StorageTrouble::Vanished, desk.path(1))
+        );
+    }
+
+    fn changed(saved: Saved) -> Vec<u32> {
+        match saved {
+            Saved::Changed { check, .. } => check.into_iter().map(PieceIndex::get).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_seed_that_leaves_does_not_vouch_for_what_somebody_wrote_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        two().publish(folder.path());
+        let mut seed = Desk::new(&two(), folder.path());
+        let survey = seed.survey(SEED).unwrap();
+        assert_eq!(seed.check(&survey), 3);
+        write_into(seed.path(0));
+        seed.save_well(true);
+        seed.close();
+        assert_eq!(seed.survey(SEED).unwrap().unsure.count(), 1);
     }
 
     #[test]
@@ -1709,12 +1819,20 @@ mod tests {
         );
         let claim = Claim::nothing(layout.geometry());
         let touched = BTreeSet::new();
-        keeper.ask(7, Job::Save { claim, touched });
+        let verified = BTreeMap::new();
+        keeper.ask(
+            7,
+            Job::Save {
+                claim,
+                touched,
+                verified,
+            },
+        );
         let outcomes: Vec<Done> = told.iter().take(3).collect();
         assert!(outcomes.iter().all(|done| done.task == 7));
         assert!(matches!(
             outcomes[2].outcome,
-            Outcome::Saved(Saved::Safe { warning: None })
+            Outcome::Saved(Saved::Safe { warning: None, .. })
         ));
         drop(keeper);
         Desk::new(&author, folder.path()).survey(GET).unwrap();

@@ -145,7 +145,7 @@ impl Layout {
     }
 
     /// For reading alone, and for no file that was written to after these times, at which their bytes were
-    /// looked at.
+    /// good.
     pub fn as_seen(self, modified: impl Iterator<Item = Option<Modified>>) -> Layout {
         Layout {
             seen: Some(modified.collect()),

@@ -13,9 +13,28 @@ use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 /// When a file was last written to: seconds since 1970, and nanoseconds.
 pub type Modified = (i64, u32);
+
+/// What our clock says. A file that was written to before has no later time, unless its file system
+/// goes by another clock.
+pub fn now() -> Modified {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    // A clock that is wrong by so much tells nothing: no time is later than this.
+    since.map_or((i64::MAX, 0), |it| (it.as_secs() as i64, it.subsec_nanos()))
+}
+
+/// The error of a file that somebody else wrote to.
+pub(super) fn written_to(doing: &'static str, path: &Path) -> StorageError {
+    StorageError {
+        kind: StorageTrouble::Vanished,
+        doing,
+        path: path.to_owned(),
+        cause: "it was written to meanwhile, and may be another file now".to_owned(),
+    }
+}
 
 /// A file that is opened when it is first used, by whichever thread uses it first. It is closed when
 /// the last handle to it is dropped.
@@ -80,12 +99,7 @@ impl LazyFile {
         if self.seen.is_none_or(|seen| seen == now) {
             return Ok(());
         }
-        Err(StorageError {
-            kind: StorageTrouble::Vanished,
-            doing: "share",
-            path: self.path.clone(),
-            cause: "it was written to meanwhile, and may be another file now".to_owned(),
-        })
+        Err(written_to("share", &self.path))
     }
 
     /// The same for the `open` file, which is looked at only where that can tell anything.

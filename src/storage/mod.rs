@@ -23,6 +23,7 @@
 //! - `allocate` makes room for what is missing,
 //! - `move_in` moves bytes out of the part file into files that are wanted now,
 //! - `sync` makes bytes safe before the record says that they are there,
+//! - `known` is how the files were left, and tells when somebody else wrote to them,
 //! - [`record`] is the record of work, `record_file` its file,
 //! - [`hashed`] takes the record's place where the torrent was made a moment ago,
 //! - [`check`] hashes.
@@ -34,6 +35,7 @@ mod arriving;
 pub mod check;
 pub mod hashed;
 pub mod keeper;
+mod known;
 mod landing;
 pub mod layout;
 pub mod lazy_file;

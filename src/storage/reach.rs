@@ -13,6 +13,32 @@ use std::path::{Component, Path, PathBuf};
 /// statfs(2): files in memory.
 pub(super) const TMPFS: u32 = 0x0102_1994;
 
+/// File systems of this machine alone, whose shared maps are the page cache itself, and whose times of change are
+/// set by who writes and by nothing later: ext2/3/4, xfs, btrfs, tmpfs, ramfs, f2fs, overlay, bcachefs, jfs, nilfs, reiserfs. Not
+/// NFS, CIFS, FUSE, 9p and whatever is not known.
+pub(super) fn is_plain(magic: u32) -> bool {
+    const PLAIN: [u32; 11] = [
+        0x0000_ef53,
+        0x5846_5342,
+        0x9123_683e,
+        TMPFS,
+        0x8584_58f6,
+        0xf2f5_2010,
+        0x794c_7630,
+        0xca45_1a4e,
+        0x3153_464a,
+        0x0000_3434,
+        0x5265_4973,
+    ];
+    PLAIN.contains(&magic)
+}
+
+/// Whether the file system that `path` is on is one of these.
+pub(super) fn is_plain_at(path: &Path) -> bool {
+    let system = rustix::fs::statfs(path);
+    system.is_ok_and(|system| is_plain(system.f_type as u32))
+}
+
 /// Something that is not what we need is at `path`.
 pub(super) fn in_the_way(doing: &'static str, path: &Path, cause: &str) -> StorageError {
     StorageError {

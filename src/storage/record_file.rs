@@ -5,7 +5,7 @@
 
 use super::layout::Layout;
 use super::reach::{in_the_way, remove};
-use super::record;
+use super::record::{self, Record, RecordError};
 use super::slot::{StorageError, StorageTrouble};
 use crate::protocol::Digest;
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -35,6 +35,27 @@ pub(super) struct Taken {
     pub(super) file: Option<RecordFile>,
     pub(super) bytes: Option<Vec<u8>>,
     pub(super) warnings: Vec<String>,
+}
+
+impl Taken {
+    /// What the record says, and whether it was of this torrent. A damaged one was; an empty one, or another
+    /// torrent's, tells nothing about the data here.
+    pub(super) fn record(&mut self, layout: &Layout) -> (Option<Record>, bool) {
+        let Some(bytes) = self.bytes.take() else {
+            return (layout.hashed().map(|hashed| hashed.record(layout)), false);
+        };
+        let (info_hash, files) = (layout.info_hash(), layout.files().len());
+        match Record::decode(&bytes, info_hash, layout.geometry(), files) {
+            Ok(record) => (Some(record), true),
+            Err(error) => {
+                self.warnings.push(format!(
+                    "the record of work cannot be used ({error}): everything is hashed"
+                ));
+                let other = matches!(error, RecordError::Empty | RecordError::OtherTorrent(_));
+                (None, !other)
+            }
+        }
+    }
 }
 
 impl RecordFile {

@@ -8,7 +8,7 @@
 //! What a record is worth: its pieces were synced before it was written, and a piece is never written
 //! again after it was checked. So a program that was killed leaves a true record, if the files are still
 //! the same ones. Times of change tell less: they move while other pieces are written. They count where
-//! nothing was written any more: after a clean end, and in files that were complete.
+//! nothing was written any more: after a clean end, and in files that were complete (`known`).
 
 use super::layout::{LaidFile, Layout};
 use super::lazy_file::{Access, LazyFile};

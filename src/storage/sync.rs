@@ -4,9 +4,9 @@
 //! is never tried again and believed: the pages are dropped from the cache, and what was written since
 //! the last good sync must be hashed again from the medium.
 
+use super::known::Known;
 use super::layout::Layout;
-use super::reach::{in_the_way, open_to_read};
-use super::record::FileFacts;
+use super::reach::open_to_read;
 use super::record_file::sync_folder;
 use super::slot::{StorageError, StorageTrouble};
 use super::survey;
@@ -39,9 +39,9 @@ pub(super) struct Sync<'a> {
 }
 
 impl Sync<'_> {
-    /// Syncs the files and brings `facts` up to date. Afterwards everything that was written before the
+    /// Syncs the files and notes how they are. Afterwards everything that was written before the
     /// call is on the medium, or the error says of which files this is not sure.
-    pub(super) fn carry_out(&self, facts: &mut [Option<FileFacts>]) -> Result<(), Unsynced> {
+    pub(super) fn carry_out(&self, known: &mut Known) -> Result<(), Unsynced> {
         let mut failed: Option<Unsynced> = None;
         let mut fail = |files: BTreeSet<usize>, error: StorageError| match &mut failed {
             Some(failed) => {
@@ -70,9 +70,11 @@ impl Sync<'_> {
             }
         }
         for &number in self.files {
-            let known = &mut facts[number];
             // A folder below may be another file system's root, which that one call did not reach.
-            let done = together && known.is_some_and(|known| Some(known.device) == device);
+            let done = together
+                && known
+                    .of(number)
+                    .is_some_and(|facts| Some(facts.device) == device);
             if let Err(error) = self.sync_one(number, !done, known) {
                 fail(BTreeSet::from([number]), error);
             }
@@ -87,20 +89,9 @@ impl Sync<'_> {
         failed.map_or(Ok(()), Err)
     }
 
-    fn sync_one(
-        &self,
-        number: usize,
-        sync: bool,
-        known: &mut Option<FileFacts>,
-    ) -> Result<(), StorageError> {
+    fn sync_one(&self, number: usize, sync: bool, known: &mut Known) -> Result<(), StorageError> {
         let file = self.layout.place(number);
         let open = open_to_read(&file.path)?;
-        let vanished = |cause: &str| StorageError {
-            kind: StorageTrouble::Vanished,
-            doing: "sync",
-            path: file.path.clone(),
-            cause: cause.to_owned(),
-        };
         if sync {
             let synced = if self.times {
                 open.sync_all()
@@ -114,21 +105,8 @@ impl Sync<'_> {
             }
         }
         let stat = rustix::fs::fstat(&open);
-        let now =
+        let stat =
             stat.map_err(|errno| StorageError::from_io("look at", &file.path, &errno.into()))?;
-        let now = survey::facts(&now);
-        let same = |then: FileFacts| (then.device, then.inode) == (now.device, now.inode);
-        if !known.is_none_or(same) {
-            return Err(vanished("it was replaced by another file"));
-        }
-        if now.length < known.map_or(0, |then| then.length).min(file.length) {
-            return Err(vanished("it was cut shorter"));
-        }
-        if now.length > file.length && known.is_some_and(|then| then.length <= file.length) {
-            // Nothing of ours is missing; whether the rest may go is for the user to say (`--overwrite`).
-            return Err(in_the_way("sync", &file.path, "it was made longer"));
-        }
-        *known = Some(now);
-        Ok(())
+        known.note(file, number, survey::facts(&stat))
     }
 }

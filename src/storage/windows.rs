@@ -8,7 +8,7 @@
 use super::layout::Place;
 use super::lazy_file::LazyFile;
 use super::positional::{still_there, why_unbacked};
-use super::reach::TMPFS;
+use super::reach::{TMPFS, is_plain};
 use super::slot::{BlockSlot, StorageError};
 use super::window::{MapBudget, Touch, Unopened, WINDOW_LENGTH_MAX, Window};
 use rustix::io::Errno;
@@ -227,24 +227,10 @@ pub(super) fn in_one_file(slot: &BlockSlot) -> Option<(&Arc<LazyFile>, u64, u32)
     }
 }
 
-/// File systems whose shared maps are the page cache itself: ext2/3/4, xfs, btrfs, tmpfs, ramfs, f2fs,
-/// overlay, bcachefs, jfs, nilfs, reiserfs. Not NFS, CIFS, FUSE, 9p and whatever is not known.
+/// Where shared maps are the page cache itself.
 fn touch(magic: u32) -> Option<Touch> {
-    const PLAIN: [u32; 11] = [
-        0x0000_ef53,
-        0x5846_5342,
-        0x9123_683e,
-        TMPFS,
-        0x8584_58f6,
-        0xf2f5_2010,
-        0x794c_7630,
-        0xca45_1a4e,
-        0x3153_464a,
-        0x0000_3434,
-        0x5265_4973,
-    ];
     match magic {
         TMPFS => Some(Touch::Read),
-        _ => PLAIN.contains(&magic).then_some(Touch::Write),
+        _ => is_plain(magic).then_some(Touch::Write),
     }
 }

@@ -107,6 +107,76 @@ fn what_somebody_wrote_to_after_it_was_checked_is_not_sent_to_anybody() {
     }
 }
 
+/// Another program writes to the file, so much later that its time is another one by any clock.
+fn write_into(desk: &Desk, file: &str) {
+    let length = desk.read(file).len();
+    desk.write(file, &noise(99, length));
+    let written = std::fs::File::options().write(true).open(desk.path(file));
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
+    written.unwrap().set_modified(later).unwrap();
+}
+
+#[test]
+fn what_get_fetched_and_somebody_wrote_to_is_not_sent_to_anybody_either() {
+    let desk = Desk::new();
+    put_down(&desk);
+    let (_seed, source) = seed(&desk);
+    // One that fetches it, and one that finds it there.
+    for _ in 0..2 {
+        let words = ["get", "-o", "mine", "--no-tracker", "--peer", &source];
+        let (mut get, address) = start(&desk, &[&words[..], &["f.torrent"]].concat());
+        get.wait_for("complete");
+        let good = desk.read("mine/f.bin");
+        write_into(&desk, "mine/f.bin");
+        let words = ["get", "-o", "theirs", "--no-tracker", "--peer", &address];
+        let _other = start(&desk, &[&words[..], &["f.torrent"]].concat());
+        let stopped = get.wait_for("stopped");
+        let text = stopped["text"].as_str().unwrap();
+        assert!(text.contains("it was written to meanwhile"), "{stopped}");
+        assert_eq!(get.end().code(), Some(2));
+        desk.write("mine/f.bin", &good);
+    }
+}
+
+#[test]
+fn what_somebody_wrote_to_while_the_rest_was_fetched_is_neither_complete_nor_believed() {
+    let desk = Desk::new();
+    for (name, length) in [("1", 40_000), ("2", 400_000)] {
+        desk.write(format!("data/album/{name}"), &noise(7, length));
+    }
+    desk.run(&["create", "--piece-length=16K", "data/album"])
+        .expect(0);
+    let (_seed, source) = start(&desk, &["seed", "--no-tracker", "album.torrent", "data"]);
+    for stopped in [true, false] {
+        let to = if stopped { "stopped" } else { "finished" };
+        let words = ["get", "-e", "-o", to, "--no-tracker", "--peer", &source];
+        let slow = ["--sequential", "--down", "150K", "album.torrent"];
+        let (mut get, _) = start(&desk, &[&words[..], &slow].concat());
+        while get.wait_for("progress")["have"].as_u64() < Some(65_536) {}
+        write_into(&desk, &format!("{to}/album/1"));
+        if stopped {
+            get.signal(Signal::INT);
+            assert_eq!(get.end().code(), Some(130));
+        } else {
+            let warning = get.wait_for("warning")["text"].to_string();
+            assert!(warning.contains("it was written to meanwhile"), "{warning}");
+            let ended = get.wait_for("stopped");
+            let text = ended["text"].as_str().unwrap();
+            assert!(text.contains("somebody else wrote to its file"), "{ended}");
+            assert_eq!(get.end().code(), Some(2));
+        }
+        let again = [&words[..], &LOOPBACK, &["album.torrent"]].concat();
+        desk.run(&again).expect(0);
+        for name in ["1", "2"] {
+            let got = desk.read(&format!("{to}/album/{name}"));
+            assert!(
+                got == desk.read(&format!("data/album/{name}")),
+                "{to} {name}"
+            );
+        }
+    }
+}
+
 #[test]
 fn who_made_a_torrent_seeds_it_though_get_writes_its_names_otherwise() {
     let desk = Desk::new();

@@ -1,0 +1,88 @@
+//! What the keeper vouches for, and the record in which it says so.
+
+use super::{Kept, Saved};
+use crate::protocol::bitfield::Bitfield;
+use crate::storage::lazy_file::written_to;
+use crate::storage::reach;
+use crate::storage::record::{PartRecord, Record};
+use crate::storage::slot::StorageError;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+impl Kept {
+    /// Once nothing that is wanted is missing any more: looks whether all files are as we left them. The numbers of
+    /// those come back that are not, and of any others that somebody wrote to since they were whole: they are to be
+    /// hashed before anything is finished.
+    pub(super) fn finish(&mut self, have: &Bitfield) -> Result<Vec<usize>, StorageError> {
+        let mut changed = self.known.settle(&self.layout, &self.layout.settled(have));
+        let whole = self.layout.wanted_pieces().is_within(have) && self.known.is_settled();
+        if whole && self.writable && !self.finished {
+            changed.extend(self.known.look_again(&self.layout)?);
+            if changed.is_empty() {
+                self.finished = true;
+                self.layout = Arc::new(self.known.watched(&self.layout));
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Writes into the record what is safe, but for files that somebody else wrote to since they were whole.
+    pub(super) fn vouch(&mut self) -> Result<Saved, StorageError> {
+        let was_finished = self.finished;
+        let have = self.safe.have.clone();
+        let changed = self.finish(&have)?;
+        let mut check = BTreeSet::new();
+        for number in &changed {
+            for (piece, _) in self.layout.runs_in(*number) {
+                self.safe.have.clear(piece);
+                check.extend(have.has(piece).then_some(piece));
+            }
+        }
+        let warning = self.write_record();
+        Ok(match changed.first() {
+            Some(number) => Saved::Changed {
+                error: written_to("vouch for", &self.layout.place(*number).path),
+                check: check.into_iter().collect(),
+            },
+            None => Saved::Safe {
+                warning,
+                watched: (self.finished && !was_finished).then(|| self.layout.clone()),
+            },
+        })
+    }
+
+    /// Writes what is safe into the record; what went wrong, in a sentence.
+    pub(super) fn write_record(&mut self) -> Option<String> {
+        let record = self.record.as_mut()?;
+        let bytes = Record {
+            info_hash: self.layout.info_hash(),
+            geometry: *self.layout.geometry(),
+            claim: self.safe.clone(),
+            files: self.known.files().to_vec(),
+            part: self.layout.part().map(|part| PartRecord {
+                facts: self.known.part(),
+                open: part.open().into(),
+                aside: part.aside().clone(),
+            }),
+        }
+        .encode();
+        let error = match record.write(&bytes) {
+            Err(error) => error,
+            // The record that spoke of it is gone; not a moment earlier.
+            Ok(()) if self.layout.part().is_none_or(|it| it.aside().is_empty()) => {
+                self.remove_part().err()?
+            }
+            Ok(()) => return None,
+        };
+        Some(format!("the record of work is out of date: {error}"))
+    }
+
+    /// Nothing lies aside any more.
+    pub(super) fn remove_part(&mut self) -> Result<(), StorageError> {
+        if !self.writable || !std::mem::take(&mut self.part_there) {
+            return Ok(());
+        }
+        self.known.part_is_gone();
+        reach::remove(&self.layout.part_path())
+    }
+}
