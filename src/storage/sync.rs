@@ -54,7 +54,8 @@ impl Sync<'_> {
             None => failed = Some(Unsynced { error, files }),
         };
         let folder = self.layout.folder();
-        let together = self.files.len() > EACH_MAX;
+        let together = self.files.len() > EACH_MAX
+            && syncfs_tells(&rustix::system::uname().release().to_string_lossy());
         let mut device = None;
         if together {
             let synced = File::open(folder).and_then(|open| {
@@ -108,5 +109,26 @@ impl Sync<'_> {
         let stat =
             stat.map_err(|errno| StorageError::from_io("look at", &file.path, &errno.into()))?;
         known.note(file, number, survey::facts(&stat))
+    }
+}
+
+/// Whether a kernel of this release tells by `syncfs` of data that it could not write: since Linux 5.8 (syncfs(2)).
+/// Before, it said that all was well.
+fn syncfs_tells(release: &str) -> bool {
+    let mut numbers = release.split(|it: char| !it.is_ascii_digit());
+    let mut next = || numbers.next().and_then(|it| it.parse::<u32>().ok());
+    (next(), next()) >= (Some(5), Some(8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_kernels_that_tell_of_lost_data_are_asked_to_sync_all_at_once() {
+        let told = ["5.8.0", "5.15.137-openwrt", "6.1", "10.0.1-rc3"];
+        let untold = ["5.7.19", "4.19.0-18-amd64", "3.10.0", "", "strange"];
+        assert!(told.iter().all(|it| syncfs_tells(it)));
+        assert!(!untold.iter().any(|it| syncfs_tells(it)));
     }
 }
