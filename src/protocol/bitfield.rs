@@ -145,11 +145,29 @@ impl Bitfield {
             .any(|(ours, theirs)| ours & !theirs != 0)
     }
 
-    /// The last piece that both sets hold.
-    pub fn last_shared(&self, other: &Bitfield, geometry: &Geometry) -> Option<PieceIndex> {
-        let both = self.bytes.iter().zip(&other.bytes);
-        let both = both.map(|(ours, theirs)| ours & theirs);
-        let (at, byte) = both.enumerate().rfind(|(_, byte)| *byte != 0)?;
+    /// The last piece that both sets hold, of those up to `most`.
+    pub fn last_shared(
+        &self,
+        other: &Bitfield,
+        most: PieceIndex,
+        geometry: &Geometry,
+    ) -> Option<PieceIndex> {
+        let end = most.as_usize() / 8;
+        let counts = |at| {
+            if at == end {
+                0xff << (7 - most.get() % 8)
+            } else {
+                0xff
+            }
+        };
+        let both = self
+            .bytes
+            .iter()
+            .zip(&other.bytes)
+            .take(end + 1)
+            .enumerate();
+        let both = both.map(|(at, (ours, theirs))| (at, ours & theirs & counts(at)));
+        let (at, byte) = both.rev().find(|(_, byte)| *byte != 0)?;
         geometry.piece(at as u32 * 8 + 7 - byte.trailing_zeros())
     }
 }
@@ -167,15 +185,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_last_piece_of_both_is_the_last_of_the_pieces_that_both_have(pieces in 1u32..200, some in proptest::collection::btree_set(0u32..200, 0..40), others in proptest::collection::btree_set(0u32..200, 0..40)) {
+        fn the_last_piece_of_both_is_the_last_of_the_pieces_that_both_have(pieces in 1u32..200, some in proptest::collection::btree_set(0u32..200, 0..40), others in proptest::collection::btree_set(0u32..200, 0..40), most in 0u32..200) {
+            let most = most.min(pieces - 1);
             let geometry = Geometry::new(u64::from(pieces), 1).unwrap();
             let field = |of: &BTreeSet<u32>| {
                 let mut field = Bitfield::new(&geometry);
                 geometry.all_pieces().filter(|it| of.contains(&it.get())).for_each(|it| { field.set(it); });
                 field
             };
-            let expected = some.intersection(&others).copied().filter(|index| *index < pieces).last();
-            let last = field(&some).last_shared(&field(&others), &geometry);
+            let expected = some.intersection(&others).copied().filter(|index| *index <= most).last();
+            let last = field(&some).last_shared(&field(&others), geometry.piece(most).unwrap(), &geometry);
             prop_assert_eq!(last.map(|it| it.get()), expected);
         }
 

@@ -138,7 +138,7 @@ impl Swarm {
         }
         let full = peer.holds.is_full();
         if wanted {
-            peer.offer = Some(piece);
+            peer.offer = peer.offer.max(Some(piece));
         }
         if let Some(spread) = &mut self.spread {
             spread.gained(key, piece);
@@ -182,6 +182,7 @@ impl Swarm {
 
     /// The peer said all it has.
     fn holds(&mut self, key: PeerKey, holds: Holding, now: Moment, actions: &mut Vec<Action>) {
+        let geometry = self.facts.geometry;
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
@@ -190,10 +191,13 @@ impl Swarm {
         }
         let full = holds.is_full();
         if let Some(spread) = &mut self.spread {
-            let geometry = self.facts.geometry;
             let theirs = geometry.all_pieces().filter(|piece| holds.has(*piece));
             theirs.for_each(|piece| spread.gained(key, piece));
         }
+        let last = geometry.pieces().checked_sub(1);
+        let last = last.and_then(|last| geometry.piece(last));
+        let wants = self.picker.wants();
+        peer.offer = last.and_then(|last| holds.last_shared(wants, last, &geometry));
         peer.holds = holds;
         if full {
             self.part_with_the_complete(actions);

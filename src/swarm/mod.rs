@@ -473,11 +473,11 @@ impl Swarm {
                 );
             }
             peer.uploads.check_invariants();
-            let wants = self.picker.wants();
-            let shared = peer.holds.last_shared_with(wants, &self.facts.geometry);
-            if !peer.leaving && shared.is_some() {
+            let shared = self.picker.wants().pieces(&self.facts.geometry);
+            let last = shared.filter(|piece| peer.holds.has(*piece)).last();
+            if !peer.leaving && last.is_some() {
                 assert!(peer.wanted, "interest in {key:?}");
-                assert!(peer.offer.is_some(), "what {key:?} has that we want");
+                assert!(peer.offer >= last, "what {key:?} has that we want");
             }
             assert!(peer.offer.is_none_or(|piece| peer.holds.has(piece)));
         }

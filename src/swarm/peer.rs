@@ -77,12 +77,17 @@ impl Holding {
         }
     }
 
-    /// The last piece among them that `field` holds, too.
-    pub fn last_shared_with(&self, field: &Bitfield, geometry: &Geometry) -> Option<PieceIndex> {
+    /// The last piece among them that `field` holds, too, of those up to `most`.
+    pub fn last_shared(
+        &self,
+        field: &Bitfield,
+        most: PieceIndex,
+        geometry: &Geometry,
+    ) -> Option<PieceIndex> {
         match self {
             Holding::Nothing => None,
-            Holding::Everything => field.last_shared(field, geometry),
-            Holding::Some(own) => own.last_shared(field, geometry),
+            Holding::Everything => field.last_shared(field, most, geometry),
+            Holding::Some(own) => own.last_shared(field, most, geometry),
         }
     }
 
@@ -184,7 +189,7 @@ pub struct Peer {
     pub listens: Option<SocketAddr>,
     /// The pieces it has.
     pub holds: Holding,
-    /// One of them that we want, or wanted when we last looked; `None`: we want none.
+    /// The last of them that we want, or wanted when we last looked; `None`: we want none.
     pub offer: Option<PieceIndex>,
     /// The time for its bitfield is over.
     pub settled_in: bool,
@@ -261,11 +266,13 @@ impl Peer {
         }
     }
 
-    /// Whether it has a piece that is in `wants`. The one it was known for is looked at first: one that
-    /// lasts, as `last_shared_with` finds, spares nearly every search.
+    /// Whether it has a piece that is in `wants`. Only from the one it was known for on is another looked for, and
+    /// downwards: no search goes twice over the same pieces, as nothing is ever wanted again.
     pub fn offers_any(&mut self, wants: &Bitfield, geometry: &Geometry) -> bool {
-        if self.offer.is_none_or(|piece| !wants.has(piece)) {
-            self.offer = self.holds.last_shared_with(wants, geometry);
+        if let Some(piece) = self.offer
+            && !wants.has(piece)
+        {
+            self.offer = self.holds.last_shared(wants, piece, geometry);
         }
         self.offer.is_some()
     }
