@@ -152,23 +152,27 @@ impl Bitfield {
         most: PieceIndex,
         geometry: &Geometry,
     ) -> Option<PieceIndex> {
-        let end = most.as_usize() / 8;
-        let counts = |at| {
-            if at == end {
-                0xff << (7 - most.get() % 8)
+        let most = most.get().min(self.pieces.checked_sub(1)?);
+        let end = most / 64;
+        (0..=end).rev().find_map(|at| {
+            let both = self.word(at) & other.word(at);
+            let up_to_most = if at == end {
+                u64::MAX << (63 - most % 64)
             } else {
-                0xff
-            }
-        };
-        let both = self
-            .bytes
-            .iter()
-            .zip(&other.bytes)
-            .take(end + 1)
-            .enumerate();
-        let both = both.map(|(at, (ours, theirs))| (at, ours & theirs & counts(at)));
-        let (at, byte) = both.rev().find(|(_, byte)| *byte != 0)?;
-        geometry.piece(at as u32 * 8 + 7 - byte.trailing_zeros())
+                u64::MAX
+            };
+            let last = (both & up_to_most).trailing_zeros();
+            geometry.piece(at * 64 + 63u32.checked_sub(last)?)
+        })
+    }
+
+    /// The 64 pieces from number `64 * at` on, the first of them the highest bit.
+    fn word(&self, at: u32) -> u64 {
+        let bytes = self.bytes.get(at as usize * 8..).unwrap_or_default();
+        let mut word = [0; 8];
+        let length = bytes.len().min(8);
+        word[..length].copy_from_slice(&bytes[..length]);
+        u64::from_be_bytes(word)
     }
 }
 
