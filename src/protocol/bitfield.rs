@@ -152,6 +152,9 @@ impl Bitfield {
         most: PieceIndex,
         geometry: &Geometry,
     ) -> Option<PieceIndex> {
+        if self.is_empty() || other.is_empty() {
+            return None;
+        }
         let most = most.get().min(self.pieces.checked_sub(1)?);
         let end = most / 64;
         (0..=end).rev().find_map(|at| {
