@@ -219,6 +219,7 @@ impl Swarm {
         let gift =
             peer.fast_to.contains(&block.piece()) && peer.holds.count(pieces) < ALLOWED_FAST as u32;
         let ours = self.have.has(block.piece());
+        let doubted = self.doubts.has(block.piece());
         if peer.uploads.has(block) {
             // One answer is on its way, and is enough.
             if !peer.uploads.refuse() {
@@ -226,7 +227,13 @@ impl Swarm {
             }
             return;
         }
-        if ours && (!peer.choked || gift) && peer.uploads.request(block) {
+        if self.doubts.has_lost(block.piece()) {
+            return self.hang_up(key, Farewell::Outdated, actions);
+        }
+        if ours && doubted && (!peer.choked || gift) && peer.uploads.request_in_doubt(block) {
+            return;
+        }
+        if ours && !doubted && (!peer.choked || gift) && peer.uploads.request(block) {
             if let Some(spread) = &mut self.spread {
                 spread.requested(key, block, now);
             }
@@ -282,6 +289,11 @@ impl Swarm {
     ) {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.uploads.unserved(block);
+            // Who speaks the fast extension was told, and asks again.
+            let waits = !peer.greeting.fast && !peer.leaving && self.doubts.has(block.piece());
+            if waits && !peer.uploads.has(block) {
+                peer.uploads.request_in_doubt(block);
+            }
             self.pump(now, actions);
         }
     }

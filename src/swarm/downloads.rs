@@ -257,6 +257,9 @@ impl Swarm {
         now: Moment,
         actions: &mut Vec<Action>,
     ) {
+        if self.doubts.has(piece) {
+            return self.settle_doubt(piece, verdict == Verdict::Good, now, actions);
+        }
         // A verdict on a piece that is not waiting for one says nothing about what is under way now.
         if !self.picker.is_full(piece) {
             return;

@@ -155,6 +155,12 @@ pub enum Event {
         /// Which.
         block: Block,
     },
+    /// Somebody else may have changed these pieces of ours: each waits for `Checked`, and nothing of it is sent
+    /// before that.
+    Doubted {
+        /// Which.
+        pieces: Vec<PieceIndex>,
+    },
     /// A piece was hashed.
     Checked {
         /// Which.
@@ -319,6 +325,9 @@ pub enum Farewell {
     /// Made room for another peer.
     #[error("made room for another peer")]
     Replaced,
+    /// It asks for a piece that we had when it came and have no longer. On its next visit it is told so.
+    #[error("asks for what we have no longer")]
+    Outdated,
     /// It left too many batches of commands unread.
     #[error("stopped listening")]
     Stuck,
@@ -368,6 +377,7 @@ impl Farewell {
             Farewell::NoRoom
             | Farewell::Useless
             | Farewell::Replaced
+            | Farewell::Outdated
             | Farewell::Stuck
             | Farewell::Panicked => true,
             Farewell::NoHandshake

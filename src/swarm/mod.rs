@@ -11,7 +11,7 @@
 //! and [`uploads`] (what a peer asks for), [`turns`] (whom to serve), [`suspects`] (who lied), [`addresses`]
 //! (whom to call), [`ledger`] (how much). What joins them is told by topic: `arrivals` (who comes and goes),
 //! `conversation` (what a peer's message means), `downloads` (a block's way to a checked piece), `takeover`,
-//! `endgame`.
+//! `endgame`, `doubts` (what others wrote to).
 //!
 //! The same seed and the same events give the same actions: no clock, no dice, no map without an order.
 
@@ -22,6 +22,7 @@ mod arrivals;
 pub mod availability;
 pub mod choker;
 mod conversation;
+mod doubts;
 mod downloads;
 mod endgame;
 pub mod event;
@@ -46,6 +47,7 @@ use crate::protocol::{Block, Geometry, InfoHash, PieceIndex};
 use addresses::AddressBook;
 use ahead::Ahead;
 use choker::Choker;
+use doubts::Doubts;
 use endgame::Endgame;
 use event::{Action, Event, Moment, PeerKey};
 use ledger::Ledger;
@@ -188,6 +190,7 @@ struct Pace {
 pub struct Swarm {
     facts: Facts,
     have: Bitfield,
+    doubts: Doubts,
     peers: BTreeMap<PeerKey, Peer>,
     picker: Picker,
     endgame: Endgame,
@@ -246,6 +249,7 @@ impl Swarm {
                 limits: setup.limits,
             },
             have: setup.have,
+            doubts: Doubts::default(),
             peers: BTreeMap::new(),
             picker,
             endgame: Endgame::default(),
@@ -279,6 +283,7 @@ impl Swarm {
             Event::Wasted { peer, bytes, asked } => self.wasted(peer, bytes, asked, actions),
             Event::Served { peer, block } => self.served(peer, block, now, actions),
             Event::Unserved { peer, block } => self.unserved(peer, block, now, actions),
+            Event::Doubted { pieces } => self.doubt(&pieces),
             Event::Checked {
                 piece,
                 verdict,

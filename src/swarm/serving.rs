@@ -220,7 +220,7 @@ impl Swarm {
     }
 
     /// Shows a peer all that it was not shown yet.
-    fn show_rest(&self, key: PeerKey, shown: &Bitfield, actions: &mut Vec<Action>) {
+    pub(super) fn show_rest(&self, key: PeerKey, shown: &Bitfield, actions: &mut Vec<Action>) {
         let Some(peer) = self.peers.get(&key).filter(|peer| !peer.leaving) else {
             return;
         };

@@ -387,6 +387,14 @@ impl Spread {
         viewer.shown.take()
     }
 
+    /// Nothing is hidden any more: whoever is to be shown everything, with the pieces it was shown already.
+    pub fn end(self) -> Vec<(PeerKey, Bitfield)> {
+        let viewers = self.viewers.into_iter();
+        viewers
+            .filter_map(|(peer, viewer)| Some((peer, viewer.shown?)))
+            .collect()
+    }
+
     /// Whoever is to be shown everything from now on: all, once each piece was sent to somebody; the
     /// last one, when the others have left. With the pieces it was shown already.
     pub fn unveil(&mut self) -> Vec<(PeerKey, Bitfield)> {

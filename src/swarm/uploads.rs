@@ -36,7 +36,9 @@ const AHEAD_MAX: u64 = 8 * 1024 * 1024;
 pub struct Uploads {
     queue: VecDeque<Block>,
     ahead: VecDeque<Block>,
-    /// What is in either of the two: a fast peer has two thousand waiting, too many to look through for each
+    /// Requests for pieces in doubt: they wait for the verdict.
+    held: Vec<Block>,
+    /// What is in any of the three: a fast peer has two thousand waiting, too many to look through for each
     /// request (a tenth of a seed's processor time at 900 MiB/s).
     asked: BTreeSet<Block>,
     ahead_bytes: u64,
@@ -57,15 +59,53 @@ pub struct Uploads {
 impl Uploads {
     /// Queues a request that is not there yet; false where the queue is full.
     pub fn request(&mut self, block: Block) -> bool {
+        let taken = self.admit(block);
+        if taken {
+            self.queue.push_back(block);
+        }
+        taken
+    }
+
+    /// The same for a piece in doubt: it is kept until `release`.
+    pub fn request_in_doubt(&mut self, block: Block) -> bool {
+        let taken = self.admit(block);
+        if taken {
+            self.held.push(block);
+        }
+        taken
+    }
+
+    fn admit(&mut self, block: Block) -> bool {
         debug_assert!(!self.has(block), "{block:?} is asked for twice");
         self.cancels_left = self.cancels_left.saturating_add(1);
-        if self.queue.len() + self.ahead.len() >= QUEUE_MAX {
+        if self.queue.len() + self.ahead.len() + self.held.len() >= QUEUE_MAX {
             return false;
         }
-        self.queue.push_back(block);
         self.asked.insert(block);
         self.refused_in_a_row = 0;
         true
+    }
+
+    /// Keeps back what is queued of these pieces.
+    pub fn hold(&mut self, in_doubt: impl Fn(PieceIndex) -> bool) {
+        let queue = std::mem::take(&mut self.queue);
+        let (held, queue): (Vec<_>, _) =
+            queue.into_iter().partition(|block| in_doubt(block.piece()));
+        self.held.extend(held);
+        self.queue = queue.into();
+    }
+
+    /// Queues what was kept back of a piece; says whether there was any.
+    pub fn release(&mut self, piece: PieceIndex) -> bool {
+        let before = self.queue.len();
+        let freed = self.held.extract_if(.., |block| block.piece() == piece);
+        self.queue.extend(freed);
+        self.queue.len() > before
+    }
+
+    /// Whether anything of a piece is kept back.
+    pub fn holds(&self, piece: PieceIndex) -> bool {
+        self.held.iter().any(|block| block.piece() == piece)
     }
 
     /// Serves a piece after all others.
@@ -197,6 +237,11 @@ impl Uploads {
             self.asked.remove(&block);
             return Cancelled::Queued;
         }
+        if let Some(at) = self.held.iter().position(|other| *other == block) {
+            self.held.remove(at);
+            self.asked.remove(&block);
+            return Cancelled::Queued;
+        }
         if self.leave_ahead(block) {
             return Cancelled::Ahead;
         }
@@ -209,6 +254,8 @@ impl Uploads {
             self.queue.drain(..).partition(|block| keep(*block));
         let (kept_ahead, ahead): (VecDeque<_>, VecDeque<_>) =
             self.ahead.drain(..).partition(|block| keep(*block));
+        let held = self.held.extract_if(.., |block| !keep(*block));
+        let queued: Vec<_> = queued.into_iter().chain(held).collect();
         self.queue = kept;
         self.ahead = kept_ahead;
         self.asked.retain(|block| keep(*block));
@@ -217,19 +264,20 @@ impl Uploads {
             .iter()
             .map(|block| u64::from(block.length()))
             .sum();
-        (queued.into(), ahead.into())
+        (queued, ahead.into())
     }
 
     /// Panics where the set of what was asked for is not what waits: for tests and simulations.
     pub fn check_invariants(&self) {
-        let waiting: BTreeSet<_> = self.queue.iter().chain(&self.ahead).copied().collect();
+        let here = || self.queue.iter().chain(&self.ahead).chain(&self.held);
+        let waiting: BTreeSet<_> = here().copied().collect();
         assert_eq!(waiting, self.asked);
-        assert_eq!(waiting.len(), self.queue.len() + self.ahead.len());
+        assert_eq!(waiting.len(), here().count());
     }
 
     /// Whether the peer waits for anything.
     pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.ahead.is_empty()
+        self.asked.is_empty()
     }
 }
 
@@ -293,6 +341,34 @@ mod tests {
         let waiting = |block: &&Block| uploads.has(**block);
         assert_eq!(all.iter().filter(waiting).collect::<Vec<_>>(), [&all[0]]);
         assert!(!uploads.is_idle());
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_kept_back_and_sent_or_taken_back_later() {
+        let geometry = Geometry::new(3 * 32_768, 32_768).unwrap();
+        let all: Vec<_> = geometry
+            .all_pieces()
+            .flat_map(|piece| geometry.blocks(piece))
+            .collect();
+        let doubtful = all[2].piece();
+        let mut uploads = Uploads::default();
+        all[..3]
+            .iter()
+            .for_each(|block| assert!(uploads.request(*block)));
+        uploads.hold(|piece| piece == doubtful);
+        assert!(uploads.request_in_doubt(all[3]) && uploads.holds(doubtful));
+        uploads.check_invariants();
+        let ahead: Vec<_> = std::iter::from_fn(|| uploads.hand_over(Moment::ZERO)).collect();
+        assert_eq!(ahead, all[..2]);
+        assert!(uploads.has(all[2]) && !uploads.is_idle());
+        assert_eq!(uploads.cancel(all[2]), Cancelled::Queued);
+        assert!(uploads.release(doubtful) && !uploads.release(doubtful));
+        assert_eq!(uploads.hand_over(Moment::ZERO), Some(all[3]));
+        uploads.hold(|_| true);
+        uploads.check_invariants();
+        assert!(uploads.request_in_doubt(all[4]));
+        assert_eq!(uploads.clear(|_| false).0, [all[4]]);
+        assert!(uploads.is_idle());
     }
 
     #[test]
