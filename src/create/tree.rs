@@ -217,15 +217,16 @@ impl Tree {
         let TreeFile {
             stamp, identity, ..
         } = self.files[number];
-        let (seconds, rest) = (
-            stamp.modified.div_euclid(NANOSECONDS),
-            stamp.modified.rem_euclid(NANOSECONDS),
-        );
+        let time = |nanoseconds: i64| {
+            let rest = nanoseconds.rem_euclid(NANOSECONDS);
+            (nanoseconds.div_euclid(NANOSECONDS), rest as u32)
+        };
         let facts = FileFacts {
             length: stamp.length,
             device: identity.device,
             inode: identity.inode,
-            modified: (seconds, rest as u32),
+            modified: time(stamp.modified),
+            changed: Some(time(stamp.changed)),
         };
         Ok(HashedFile { path, facts })
     }

@@ -174,7 +174,7 @@ impl Known {
 
     /// The same torrent, to be read as long as nobody writes to its files.
     pub(super) fn watched(&self, layout: &Layout) -> Layout {
-        let times = self.facts.iter().map(|facts| Some((*facts)?.modified));
+        let times = self.facts.iter().map(|facts| Some((*facts)?.into()));
         layout.clone().as_seen(times)
     }
 }

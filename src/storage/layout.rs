@@ -11,7 +11,7 @@
 //! a wanted one lie in the part file, which counts as one more file behind the torrent's ([`PartFile`]).
 
 use super::hashed::{Hashed, HashedFile};
-use super::lazy_file::{Access, LazyFile, Modified};
+use super::lazy_file::{Access, LazyFile, Seen};
 use super::part::PartFile;
 use super::raw_paths::RawPaths;
 use super::record;
@@ -37,7 +37,7 @@ pub struct Layout {
     part: Option<PartFile>,
     hashed: Option<Arc<Hashed>>,
     raw_paths: Arc<RawPaths>,
-    seen: Option<Arc<[Option<Modified>]>>,
+    seen: Option<Arc<[Option<Seen>]>>,
 }
 
 /// One file of a [`Layout`].
@@ -146,11 +146,21 @@ impl Layout {
 
     /// For reading alone, and for no file that was written to after these times, at which their bytes were
     /// good.
-    pub fn as_seen(self, modified: impl Iterator<Item = Option<Modified>>) -> Layout {
+    pub fn as_seen(self, seen: impl Iterator<Item = Option<Seen>>) -> Layout {
         Layout {
-            seen: Some(modified.collect()),
+            seen: Some(seen.collect()),
             ..self
         }
+    }
+
+    /// The place with this path.
+    pub fn place_at(&self, path: &Path) -> Option<usize> {
+        (0..self.places()).find(|number| self.place(*number).path == path)
+    }
+
+    /// Whether files are read as long as nobody writes to them.
+    pub fn is_watched(&self) -> bool {
+        self.seen.is_some()
     }
 
     /// A handle to the file that a [`Run`] names. Nothing is opened yet.

@@ -7,6 +7,7 @@
 //! ```
 
 use super::reach;
+use super::record::FileFacts;
 use super::slot::{StorageError, StorageTrouble};
 use std::fs::{File, Metadata};
 use std::ops::Deref;
@@ -18,6 +19,23 @@ use std::time::SystemTime;
 /// When a file was last written to: seconds since 1970, and nanoseconds.
 pub type Modified = (i64, u32);
 
+/// The times of a file whose bytes were looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    modified: Modified,
+    /// Programs that write into a file may put its time of modification back, and this one they cannot.
+    changed: Option<Modified>,
+}
+
+impl From<FileFacts> for Seen {
+    fn from(facts: FileFacts) -> Seen {
+        Seen {
+            modified: facts.modified,
+            changed: facts.changed,
+        }
+    }
+}
+
 /// What our clock says. A file that was written to before has no later time, unless its file system
 /// goes by another clock.
 pub fn now() -> Modified {
@@ -27,7 +45,7 @@ pub fn now() -> Modified {
 }
 
 /// The error of a file that somebody else wrote to.
-pub(super) fn written_to(doing: &'static str, path: &Path) -> StorageError {
+pub(crate) fn written_to(doing: &'static str, path: &Path) -> StorageError {
     StorageError {
         kind: StorageTrouble::Vanished,
         doing,
@@ -43,7 +61,7 @@ pub struct LazyFile {
     root: Arc<Path>,
     path: PathBuf,
     access: Access,
-    seen: Option<Modified>,
+    seen: Option<Seen>,
     file: OnceLock<Result<File, StorageError>>,
 }
 
@@ -88,15 +106,19 @@ impl LazyFile {
         }
     }
 
-    /// The same, whose bytes were looked at when it had been written to at this time.
-    pub fn as_seen(self, seen: Option<Modified>) -> LazyFile {
+    /// The same, whose bytes were looked at when it had these times.
+    pub fn as_seen(self, seen: Option<Seen>) -> LazyFile {
         LazyFile { seen, ..self }
     }
 
     /// An error if the file, of which this was `found`, was written to after its bytes were looked at.
     pub fn is_as_seen(&self, found: &Metadata) -> Result<(), StorageError> {
-        let now = (found.mtime(), found.mtime_nsec() as u32);
-        if self.seen.is_none_or(|seen| seen == now) {
+        let modified = (found.mtime(), found.mtime_nsec() as u32);
+        let changed = (found.ctime(), found.ctime_nsec() as u32);
+        let same = |seen: Seen| {
+            seen.modified == modified && seen.changed.is_none_or(|then| then == changed)
+        };
+        if self.seen.is_none_or(same) {
             return Ok(());
         }
         Err(written_to("share", &self.path))
@@ -193,19 +215,37 @@ mod tests {
         let path = folder.path().join("here");
         std::fs::write(&path, "bytes").unwrap();
         let found = std::fs::metadata(&path).unwrap();
-        let seen = (found.mtime(), found.mtime_nsec() as u32);
+        let modified = (found.mtime(), found.mtime_nsec() as u32);
+        let changed = (found.ctime(), found.ctime_nsec() as u32);
         let handle = || LazyFile::new(folder.path().into(), path.clone(), Access::Read);
-        let (watched, other) = (handle().as_seen(Some(seen)), handle());
-        watched.look_again(watched.get().unwrap()).unwrap();
+        let seen = Seen {
+            modified,
+            changed: Some(changed),
+        };
+        let by_modified = Seen {
+            changed: None,
+            ..seen
+        };
+        let look = |seen| {
+            let file = handle().as_seen(seen);
+            file.look_again(file.get().unwrap())
+        };
+        look(Some(seen)).unwrap();
+        // The last change before that was in another tick of the clock.
+        let ago = Seen {
+            changed: Some((changed.0 - 1, changed.1)),
+            ..seen
+        };
+        look(Some(ago)).unwrap_err();
         let written = File::options().write(true).open(&path).unwrap();
         written
             .set_modified(std::time::SystemTime::UNIX_EPOCH)
             .unwrap();
-        let error = watched.look_again(watched.get().unwrap()).unwrap_err();
+        let error = look(Some(by_modified)).unwrap_err();
         assert_eq!(
             (error.kind, error.path),
             (StorageTrouble::Vanished, path.clone())
         );
-        other.look_again(other.get().unwrap()).unwrap();
+        look(None).unwrap();
     }
 }

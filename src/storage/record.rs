@@ -93,8 +93,11 @@ pub struct FileFacts {
     pub device: u64,
     /// Its number on that device.
     pub inode: u64,
-    /// When it was last changed: seconds since 1970, and nanoseconds.
+    /// When it was last written to: seconds since 1970, and nanoseconds. Anybody can set it to anything.
     pub modified: (i64, u32),
+    /// When anything of it last changed, its name and its times included. Nobody can set it. A record does not
+    /// say it.
+    pub changed: Option<(i64, u32)>,
 }
 
 /// Why bytes are no record of this torrent. Never an error for the user: everything is hashed then.
@@ -253,6 +256,7 @@ const NO_FILE: FileFacts = FileFacts {
     device: 0,
     inode: 0,
     modified: (0, 0),
+    changed: None,
 };
 
 impl FileFacts {
@@ -376,6 +380,7 @@ impl<'a> Fields<'a> {
             device: self.u64()?,
             inode: self.u64()?,
             modified: (i64::from_be_bytes(self.array()?), self.u32()?),
+            changed: None,
         })
     }
 }
@@ -420,6 +425,7 @@ mod tests {
             device,
             inode,
             modified,
+            changed: None,
         });
         (
             0u64..2_000_000,

@@ -140,7 +140,7 @@ pub(super) fn look_to_read(layout: &mut Layout) -> Vec<Found> {
             *found = look_at(behind.place(number));
         }
     }
-    *layout = behind.as_seen(found.iter().map(|found| Some(found.facts()?.modified)));
+    *layout = behind.as_seen(found.iter().map(|found| Some(found.facts()?.into())));
     found
 }
 
@@ -153,6 +153,7 @@ pub(super) fn facts(stat: &rustix::fs::Stat) -> FileFacts {
         device: stat.st_dev as u64,
         inode: stat.st_ino as u64,
         modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
+        changed: Some((stat.st_ctime as i64, stat.st_ctime_nsec as u32)),
     }
 }
 
@@ -362,7 +363,8 @@ fn is_same(
     if now.length != then.length {
         return false;
     }
-    if now.modified == then.modified {
+    let unchanged = then.changed.is_none_or(|then| now.changed == Some(then));
+    if now.modified == then.modified && unchanged {
         return true;
     }
     // We were killed while we wrote to it: its time moved on, its number did not. A file that was
