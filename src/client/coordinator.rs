@@ -250,6 +250,7 @@ impl Coordinator {
             Outcome::Surveyed(survey) => torrent.surveyed(survey, hands, now),
             Outcome::Prepared(outcome) => torrent.prepared(outcome, hands, now),
             Outcome::Saved(saved) => torrent.saved(saved, hands, now),
+            Outcome::LookedAnew(outcome) => torrent.looked_anew(outcome, hands, now),
             Outcome::Removed(outcome) => torrent.removed(outcome, hands, now),
             Outcome::Closed => torrent.let_go(hands, now),
         }

@@ -80,9 +80,9 @@ impl Torrent {
         self.saving.begin();
         self.unsaved.clear();
         let mut have = swarm.have().clone();
-        self.doubted.keys().for_each(|piece| {
-            have.clear(*piece);
-        });
+        for piece in self.doubted.keys().copied().chain(swarm.doubted()) {
+            have.clear(piece);
+        }
         let standing = swarm.standing(now);
         let claim = Claim {
             laid: self.laid_blocks(),

@@ -16,6 +16,7 @@ mod limiting;
 mod noticeboard;
 mod opening;
 mod rechecks;
+mod rehashes;
 #[cfg(test)]
 mod rig;
 mod saving;

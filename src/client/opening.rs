@@ -11,6 +11,7 @@
 use super::announcing::Announcing;
 use super::hands::Hands;
 use super::rechecks::Rechecks;
+use super::rehashes::Rehashes;
 use super::saving::Saving;
 use super::torrent::{PROGRESS_EVERY, Phase, Torrent};
 use super::{Ending, Notice, Role, Task};
@@ -30,7 +31,7 @@ use std::sync::Arc;
 
 /// Pieces handed to the checker ahead of its answers: enough to keep it busy, few enough that an
 /// interrupt is answered soon.
-const CHECKS_AHEAD: usize = 32;
+pub(super) const CHECKS_AHEAD: usize = 32;
 
 /// Data on disk that is hashed before work begins.
 pub(super) struct Checking {
@@ -95,6 +96,7 @@ impl Torrent {
             announcing,
             saving: Saving::default(),
             rechecks: Rechecks::default(),
+            rehashes: Rehashes::default(),
             touched: BTreeSet::new(),
             verified: BTreeMap::new(),
             peers: 0,
@@ -199,6 +201,9 @@ impl Torrent {
         }
         // What waits to be hashed has arrived, however long a slow processor takes.
         self.last_arrival = now;
+        if self.rehashes.awaits(piece) {
+            return self.hashed_again(piece, verdict, hands, now);
+        }
         if let Some(why) = self.doubted.get(&piece) {
             return self.read_back(piece, *why, verdict, hands, now);
         }

@@ -49,6 +49,13 @@ impl Rig {
         rig
     }
 
+    /// `author`'s files are in the folder and are seeded.
+    pub(super) fn seeding(author: &Author, folder: &Path) -> Rig {
+        let mut rig = Rig::begun(author, folder, Role::Seed, |_| {});
+        rig.get_to_work();
+        rig
+    }
+
     /// The same, when the first pieces have gone to the checker.
     pub(super) fn looking(folder: &Path) -> Rig {
         let mut rig = Rig::looking_at_three_of_four(folder, |_| {});
@@ -180,6 +187,7 @@ impl Rig {
             Outcome::Surveyed(survey) => torrent.surveyed(survey, hands, now),
             Outcome::Prepared(outcome) => torrent.prepared(outcome, hands, now),
             Outcome::Saved(saved) => torrent.saved(saved, hands, now),
+            Outcome::LookedAnew(outcome) => torrent.looked_anew(outcome, hands, now),
             Outcome::Removed(outcome) => torrent.removed(outcome, hands, now),
             Outcome::Closed => torrent.let_go(hands, now),
         }

@@ -13,6 +13,7 @@ use super::announcing::Announcing;
 use super::hands::Hands;
 use super::opening::Checking;
 use super::rechecks::Rechecks;
+use super::rehashes::Rehashes;
 use super::saving::Saving;
 use super::{Ending, Role, Snapshot, Task};
 use crate::client::Notice;
@@ -60,6 +61,7 @@ pub(super) struct Torrent {
     pub(super) announcing: Announcing,
     pub(super) saving: Saving,
     pub(super) rechecks: Rechecks,
+    pub(super) rehashes: Rehashes,
     /// The numbers of the files written to since the last save.
     pub(super) touched: BTreeSet<usize>,
     /// The files with pieces verified since the last save, and when the last of them was by the clock that files
@@ -180,6 +182,7 @@ impl Torrent {
             self.decide(Event::Woken, hands, now);
         }
         self.check_again(hands, now);
+        self.look_at_what_changed(hands, now);
         self.pause_or_go_on(hands, now);
         self.report_complete(hands, now);
         if self.saving.is_due(now) {
@@ -200,6 +203,7 @@ impl Torrent {
             Phase::Working => [
                 self.swarm.as_ref().and_then(Swarm::wake_at),
                 self.rechecks.wake_at(),
+                self.rehashes.wake_at(),
                 self.saving.wake_at(),
                 self.announcing.wake_at(),
                 self.progress_due,

@@ -151,8 +151,9 @@ impl Outbox {
                         self.sending = Some(sending);
                     }
                     Err((block, error)) => {
-                        told.push(Happened::Unserved(block));
+                        // The reason first: a request that was not refused waits for what becomes of it.
                         told.push(Happened::Failed(error));
+                        told.push(Happened::Unserved(block));
                         if self.fast {
                             self.say(&Message::Reject(WireBlock::from(block)))?;
                         }

@@ -5,11 +5,12 @@
 //! keeper.ask(task, Job::Survey { layout, rules });      // -> Surveyed: hash what is unsure, then
 //! keeper.ask(task, Job::Prepare { have, overwrite });   // -> Prepared: blocks may be laid
 //! keeper.ask(task, Job::Save { claim, touched });       // -> Saved, again and again
+//! keeper.ask(task, Job::LookAnew { files });            // -> LookedAnew: somebody else wrote to them
 //! keeper.ask(task, Job::Remove);                        // sharing has ended; or
 //! keeper.ask(task, Job::Close);                         // -> Closed: the record stays
 //! ```
 //!
-//! Every job but `Close` may follow the one before only when that was answered. The record never claims
+//! Every job but `Close` and `LookAnew` may follow the one before only when that was answered. The record never claims
 //! more than what is on disk: data is synced first, the record is written after that.
 
 mod vouching;
@@ -24,7 +25,7 @@ use super::record::Claim;
 use super::record_file::RecordFile;
 use super::slot::{StorageError, StorageTrouble};
 use super::survey::{self, Found, Survey, SurveyRules};
-use super::sync::{Sync, Unsynced};
+use super::sync::Sync;
 use crate::protocol::PieceIndex;
 use crate::protocol::bitfield::Bitfield;
 use crossbeam_channel::Sender;
@@ -62,6 +63,11 @@ pub enum Job {
         /// The files with pieces that were found good since then, and when the last of them was.
         verified: BTreeMap<usize, Modified>,
     },
+    /// Look how these files are, to which nothing is written, and read them as they are from now on.
+    LookAnew {
+        /// Their numbers.
+        files: BTreeSet<usize>,
+    },
     /// Remove the record and let go of it.
     Remove,
     /// Let go of the record. One that never came to say anything is removed, and so is a folder that
@@ -87,10 +93,21 @@ pub enum Outcome {
     Prepared(Result<Arc<Layout>, StorageError>),
     /// Of `Save`.
     Saved(Saved),
+    /// Of `LookAnew`.
+    LookedAnew(Result<LookedAnew, StorageError>),
     /// Of `Remove`: the record is gone, or why not.
     Removed(Result<(), StorageError>),
     /// Of `Close`.
     Closed,
+}
+
+/// How files are that others wrote to.
+#[derive(Debug)]
+pub struct LookedAnew {
+    /// The numbers of those that are not as they were, or not there.
+    pub changed: BTreeSet<usize>,
+    /// Where everything lies, to be read as long as nobody writes to it from now on.
+    pub layout: Arc<Layout>,
 }
 
 /// What came of a save.
@@ -137,7 +154,7 @@ pub struct Keeper {
 impl Keeper {
     /// Starts the thread. `tell` gets each outcome; it may wait, and ends the thread by returning false.
     pub fn start(mut tell: impl FnMut(Done) -> bool + Send + 'static) -> io::Result<Keeper> {
-        // Bound: a task has one job out, and a `Close`.
+        // Bound: a task has one job out, a `LookAnew` and a `Close`.
         let (jobs, queue) = crossbeam_channel::unbounded::<(usize, Job)>();
         let stop = Arc::new(AtomicBool::new(false));
         let seen = stop.clone();
@@ -239,6 +256,7 @@ fn carry_out(
             kept.known.verified(verified);
             Outcome::Saved(kept.save(claim, touched))
         }
+        (Job::LookAnew { files }, Some(kept)) => Outcome::LookedAnew(Ok(kept.look_anew(&files))),
         (Job::Remove, _) => Outcome::Removed(match tasks.remove(&task) {
             Some(kept) => kept.remove(),
             None => Ok(()),
@@ -248,6 +266,7 @@ fn carry_out(
             Outcome::Closed
         }
         (Job::Prepare { .. }, None) => Outcome::Prepared(Err(not_surveyed())),
+        (Job::LookAnew { .. }, None) => Outcome::LookedAnew(Err(not_surveyed())),
         (Job::Save { .. }, None) => Outcome::Saved(Saved::Failed(not_surveyed())),
     }
 }
@@ -415,6 +434,15 @@ impl Kept {
                     Saved::Failed(error)
                 })
             }
+            // The record has these as they were, so whoever reads it sees that they are others; whoever sends
+            // something of them sees it sooner.
+            Err(failed)
+                if !self.writable && vouching::says_nothing_of_the_medium(&failed.error) =>
+            {
+                let others = files.difference(&failed.files).chain(&unclaimed);
+                self.unsynced = others.copied().collect();
+                self.save(claim, BTreeSet::new())
+            }
             Err(failed) => {
                 self.unsynced = files.union(&unclaimed).copied().collect();
                 self.doubt(&claim, failed)
@@ -426,31 +454,6 @@ impl Kept {
     fn is_claimed(&self, file: usize, claim: &Claim) -> bool {
         let mut pieces = self.layout.runs_in(file).map(|(piece, _)| piece);
         pieces.any(|piece| claim.speaks_of(piece))
-    }
-
-    fn doubt(&mut self, claim: &Claim, failed: Unsynced) -> Saved {
-        if failed.error.kind == StorageTrouble::Descriptors {
-            return Saved::Doubtful {
-                error: failed.error,
-                check: Vec::new(),
-            };
-        }
-        let hopeless = !matches!(failed.error.kind, StorageTrouble::Broken);
-        if hopeless || std::mem::replace(&mut self.has_failed, true) {
-            self.given_up = Some(failed.error.clone());
-            return Saved::Failed(failed.error);
-        }
-        let touches = |piece: &PieceIndex| {
-            let mut runs = self.layout.runs_of_piece(*piece);
-            runs.any(|run| failed.files.contains(&run.file))
-        };
-        let new = |piece: &PieceIndex| claim.have.has(*piece) && !self.safe.have.has(*piece);
-        let pieces = self.layout.geometry().all_pieces();
-        let check = pieces.filter(new).filter(touches).collect();
-        Saved::Doubtful {
-            check,
-            error: failed.error,
-        }
     }
 
     fn remove(mut self) -> Result<(), StorageError> {
@@ -485,6 +488,7 @@ mod tests {
     use crate::storage::record::LaidBlocks;
     use crate::storage::slot::ReadableBlock;
     use crate::storage::survey::Flaw;
+    use crate::storage::sync::Unsynced;
     use crate::storage::test_torrent::{Author, noise};
     use crate::swarm::event::Verdict;
     use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -1234,6 +1238,32 @@ mod tests {
         seed.save_well(true);
         seed.close();
         assert_eq!(seed.survey(SEED).unwrap().unsure.count(), 1);
+    }
+
+    #[test]
+    fn a_seed_goes_on_saving_without_files_that_others_took_away_and_does_not_vouch_for_them() {
+        let delete = |path: &Path| std::fs::remove_file(path).unwrap();
+        let replace = |path: &Path| {
+            std::fs::write(path.with_extension("new"), noise(16_384)).unwrap();
+            std::fs::rename(path.with_extension("new"), path).unwrap();
+        };
+        let cut = |path: &Path| {
+            let file = std::fs::File::options().write(true).open(path).unwrap();
+            file.set_len(7).unwrap();
+        };
+        let lengthen = |path: &Path| std::fs::write(path, noise(20_000)).unwrap();
+        for change in [&delete as &dyn Fn(&Path), &replace, &cut, &lengthen] {
+            let folder = tempfile::tempdir().unwrap();
+            two().publish(folder.path());
+            let mut seed = Desk::new(&two(), folder.path());
+            let survey = seed.survey(SEED).unwrap();
+            assert_eq!(seed.check(&survey), 3);
+            change(seed.path(0));
+            seed.save_well(false);
+            seed.save_well(true);
+            seed.close();
+            assert_eq!(seed.survey(SEED).unwrap().trusted.count(), 2);
+        }
     }
 
     #[test]

@@ -157,12 +157,7 @@ impl Known {
                 continue;
             };
             let file = layout.place(number);
-            let now = match survey::look_at(file) {
-                Found::File(now) => now,
-                Found::Unknown(error) => return Err(error),
-                Found::Other(what) => return Err(vanished(file, what)),
-                Found::Nothing | Found::Padding => return Err(vanished(file, "it was deleted")),
-            };
+            let now = look_at(file)?;
             is_ours(file, Some(then), now)?;
             if now.modified != then.modified && file.length > 0 {
                 self.facts[number] = Some(now);
@@ -172,10 +167,39 @@ impl Known {
         Ok(changed)
     }
 
+    /// Looks again at `files`, which are only read: whatever is there now is to be read. Those come back that are
+    /// not as they were, or not there.
+    pub(super) fn look_anew(
+        &mut self,
+        layout: &Layout,
+        files: &BTreeSet<usize>,
+    ) -> BTreeSet<usize> {
+        let mut changed = BTreeSet::new();
+        for number in files {
+            let now = look_at(layout.place(*number)).ok();
+            if now.is_none() || now != self.facts[*number] {
+                changed.insert(*number);
+            }
+            // Of one that is not there the old times stand: should it come back, it is looked at once more.
+            self.facts[*number] = now.or(self.facts[*number]);
+        }
+        changed
+    }
+
     /// The same torrent, to be read as long as nobody writes to its files.
     pub(super) fn watched(&self, layout: &Layout) -> Layout {
         let times = self.facts.iter().map(|facts| Some((*facts)?.into()));
         layout.clone().as_seen(times)
+    }
+}
+
+/// How the file is now. An error if there is none.
+fn look_at(file: &LaidFile) -> Result<FileFacts, StorageError> {
+    match survey::look_at(file) {
+        Found::File(now) => Ok(now),
+        Found::Unknown(error) => Err(error),
+        Found::Other(what) => Err(vanished(file, what)),
+        Found::Nothing | Found::Padding => Err(vanished(file, "it was deleted")),
     }
 }
 

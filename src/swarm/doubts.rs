@@ -68,10 +68,7 @@ impl Swarm {
         }
         self.have.clear(piece);
         self.doubts.lost.insert(piece);
-        let waiting = self
-            .peers
-            .iter()
-            .filter(|(_, it)| it.uploads.holds(piece));
+        let waiting = self.peers.iter().filter(|(_, it)| it.uploads.holds(piece));
         for key in waiting.map(|(key, _)| *key).collect::<Vec<PeerKey>>() {
             self.hang_up(key, Farewell::Outdated, actions);
         }

@@ -69,41 +69,95 @@ fn get_leaves_when_as_much_was_given_as_was_asked_for() {
     assert!(!desk.path("copy/.f.bin.ropewalk").exists());
 }
 
-#[test]
-fn what_somebody_wrote_to_after_it_was_checked_is_not_sent_to_anybody() {
-    let desk = Desk::new();
+/// An album of three files in pieces of 16 KiB: the second one's bytes lie in the pieces 1 and 2 of four.
+fn put_down_album(desk: &Desk) {
     for number in [1, 2, 3] {
         desk.write(format!("data/album/{number}"), &noise(number, 20_000));
     }
     desk.run(&["create", "--piece-length=16K", "data/album"])
         .expect(0);
+}
+
+/// A seed of the torrent, which somebody `changes` once it is complete, and who fetches it then.
+fn change_while_seeding(desk: &Desk, torrent: &str, change: impl FnOnce()) -> (Running, Running) {
+    let (mut seed, source) = start(desk, &["seed", "--no-tracker", torrent, "data"]);
+    seed.wait_for("complete");
+    change();
+    let words = ["get", "-e", "-o", "copy", "--no-tracker", "--peer", &source];
+    let (get, _) = start(desk, &[&words[..], &[torrent]].concat());
+    (seed, get)
+}
+
+#[test]
+fn what_somebody_wrote_to_after_it_was_checked_is_not_sent_to_anybody() {
+    let desk = Desk::new();
     put_down(&desk);
-    // A block in one file, and one over two files.
-    for (torrent, file) in [
-        ("f.torrent", "data/f.bin"),
-        ("album.torrent", "data/album/2"),
-    ] {
-        let (mut seed, source) = start(&desk, &["seed", "--no-tracker", torrent, "data"]);
-        seed.wait_for("complete");
-        let length = desk.read(file).len();
-        desk.write(file, &noise(99, length));
-        let written = std::fs::File::options().write(true).open(desk.path(file));
-        let another_time = std::time::SystemTime::UNIX_EPOCH;
-        written.unwrap().set_modified(another_time).unwrap();
-        let words = [
-            "get",
-            "-o",
-            "copy",
-            "--no-tracker",
-            "--peer",
-            &source,
-            torrent,
-        ];
-        let _get = start(&desk, &words);
-        let stopped = seed.wait_for("stopped");
-        let text = stopped["text"].as_str().unwrap();
-        assert!(text.contains("it was written to meanwhile"), "{stopped}");
-        assert_eq!(seed.end().code(), Some(2));
+    let overwrite = || write_into(&desk, "data/f.bin");
+    let (mut seed, _get) = change_while_seeding(&desk, "f.torrent", overwrite);
+    let warning = seed.wait_for("warning")["text"].to_string();
+    assert!(warning.contains("it was written to meanwhile"), "{warning}");
+    let stopped = seed.wait_for("stopped");
+    let text = stopped["text"].as_str().unwrap();
+    assert!(text.contains("it was written to meanwhile"), "{stopped}");
+    assert_eq!(seed.end().code(), Some(2));
+}
+
+#[test]
+fn a_file_that_was_only_touched_is_hashed_again_and_shared() {
+    let desk = Desk::new();
+    put_down(&desk);
+    put_down_album(&desk);
+    for (torrent, file) in [("f.torrent", "f.bin"), ("album.torrent", "album/2")] {
+        let touch = || {
+            let bytes = desk.read(&format!("data/{file}"));
+            desk.write(format!("data/{file}"), &bytes);
+        };
+        let (mut seed, mut get) = change_while_seeding(&desk, torrent, touch);
+        assert_eq!(get.end().code(), Some(0), "{torrent}");
+        assert!(desk.read(&format!("copy/{file}")) == desk.read(&format!("data/{file}")));
+        let warnings = [seed.wait_for("warning"), seed.wait_for("warning")];
+        let text = warnings[1]["text"].as_str().unwrap();
+        assert!(
+            text.ends_with("it is still what the torrent says"),
+            "{text}"
+        );
+        seed.signal(Signal::INT);
+        assert_eq!(seed.end().code(), Some(0));
+    }
+}
+
+#[test]
+fn of_a_file_that_was_overwritten_or_deleted_nothing_wrong_is_sent_and_the_rest_is() {
+    for delete in [false, true] {
+        let desk = Desk::new();
+        put_down_album(&desk);
+        let change = || match delete {
+            true => std::fs::remove_file(desk.path("data/album/2")).unwrap(),
+            false => {
+                let time = |path| std::fs::metadata(path).unwrap().modified().unwrap();
+                let before = time(desk.path("data/album/2"));
+                write_into(&desk, "data/album/2");
+                // Some programs put a file's time back.
+                let file = std::fs::File::options()
+                    .write(true)
+                    .open(desk.path("data/album/2"));
+                file.unwrap().set_modified(before).unwrap();
+            }
+        };
+        let (mut seed, mut get) = change_while_seeding(&desk, "album.torrent", change);
+        seed.wait_for("warning");
+        let text = seed.wait_for("warning")["text"].to_string();
+        assert!(text.contains("2 of 2 pieces are no longer what"), "{text}");
+        // It is hung up when it asks for what is lost, and finds out what is left when it calls again.
+        let left = 60_000 - 2 * 16_384;
+        while get.wait_for("progress")["have"].as_u64() < Some(left) {}
+        get.signal(Signal::INT);
+        assert_eq!(get.end().code(), Some(130));
+        let got = desk.read("copy/album/2");
+        assert!(got.iter().all(|byte| *byte == 0), "nothing of it came");
+        assert!(desk.read("copy/album/1")[..16_384] == desk.read("data/album/1")[..16_384]);
+        seed.signal(Signal::INT);
+        assert_eq!(seed.end().code(), Some(0));
     }
 }
 

@@ -768,8 +768,8 @@ fn a_file_cut_short_among_many_blocks_costs_those_behind_the_cut() {
     served(&mut table, blocks[0]);
     served(&mut table, blocks[1]);
     for block in &blocks[2..] {
-        assert!(matches!(table.next(), Happened::Unserved(unserved) if unserved == *block));
         assert!(matches!(table.next(), Happened::Failed(_)));
+        assert!(matches!(table.next(), Happened::Unserved(unserved) if unserved == *block));
         table.other.expect(Message::Reject(WireBlock::from(*block)));
     }
     for block in more {
@@ -832,11 +832,11 @@ fn a_file_too_short_to_serve_from_is_our_fault_and_nothing_is_made_up() {
     table.scratch.truncate(1000);
     let block = table.block(0);
     table.tell(Command::Serve(table.scratch.source(block)));
-    assert!(matches!(table.next(), Happened::Unserved(unserved) if unserved == block));
     match table.next() {
         Happened::Failed(error) => assert_eq!(error.kind, StorageTrouble::Vanished),
         other => panic!("{other:?} instead of Failed"),
     }
+    assert!(matches!(table.next(), Happened::Unserved(unserved) if unserved == block));
     table.other.expect(Message::Reject(WireBlock::from(block)));
     table.leave();
 }

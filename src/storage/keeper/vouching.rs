@@ -1,11 +1,13 @@
 //! What the keeper vouches for, and the record in which it says so.
 
-use super::{Kept, Saved};
+use super::{Kept, LookedAnew, Saved};
+use crate::protocol::PieceIndex;
 use crate::protocol::bitfield::Bitfield;
 use crate::storage::lazy_file::written_to;
 use crate::storage::reach;
-use crate::storage::record::{PartRecord, Record};
-use crate::storage::slot::StorageError;
+use crate::storage::record::{Claim, PartRecord, Record};
+use crate::storage::slot::{StorageError, StorageTrouble};
+use crate::storage::sync::Unsynced;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -51,6 +53,42 @@ impl Kept {
         })
     }
 
+    /// Others wrote to these files, which we only read.
+    pub(super) fn look_anew(&mut self, files: &BTreeSet<usize>) -> LookedAnew {
+        let changed = self.known.look_anew(&self.layout, files);
+        self.layout = Arc::new(self.known.watched(&self.layout));
+        LookedAnew {
+            changed,
+            layout: self.layout.clone(),
+        }
+    }
+
+    /// A sync failed: what is not sure to be on the medium any more.
+    pub(super) fn doubt(&mut self, claim: &Claim, failed: Unsynced) -> Saved {
+        if failed.error.kind == StorageTrouble::Descriptors {
+            return Saved::Doubtful {
+                error: failed.error,
+                check: Vec::new(),
+            };
+        }
+        let hopeless = !matches!(failed.error.kind, StorageTrouble::Broken);
+        if hopeless || std::mem::replace(&mut self.has_failed, true) {
+            self.given_up = Some(failed.error.clone());
+            return Saved::Failed(failed.error);
+        }
+        let touches = |piece: &PieceIndex| {
+            let mut runs = self.layout.runs_of_piece(*piece);
+            runs.any(|run| failed.files.contains(&run.file))
+        };
+        let new = |piece: &PieceIndex| claim.have.has(*piece) && !self.safe.have.has(*piece);
+        let pieces = self.layout.geometry().all_pieces();
+        let check = pieces.filter(new).filter(touches).collect();
+        Saved::Doubtful {
+            check,
+            error: failed.error,
+        }
+    }
+
     /// Writes what is safe into the record; what went wrong, in a sentence.
     pub(super) fn write_record(&mut self) -> Option<String> {
         let record = self.record.as_mut()?;
@@ -85,4 +123,10 @@ impl Kept {
         self.known.part_is_gone();
         reach::remove(&self.layout.part_path())
     }
+}
+
+/// Whether an error is about a file that is not there, or not for us.
+pub(super) fn says_nothing_of_the_medium(error: &StorageError) -> bool {
+    use StorageTrouble::{Denied, InTheWay, Vanished};
+    matches!(error.kind, Denied | InTheWay | Vanished)
 }

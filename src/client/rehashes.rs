@@ -1,0 +1,492 @@
+//! Files that somebody else wrote to while they are shared: what they hold is hashed again before more of it is
+//! sent.
+//!
+//! ```text
+//! noticed ── a rest ──► looked at anew ──► hashed … hashed ──► told
+//! ```
+//!
+//! A peer's thread notices, which looks at a file's times before it sends anything of it. From then on the brain
+//! keeps back what is asked of the file's pieces. Whoever writes may not be done: so there is a rest, which becomes
+//! longer for a file that is written to again and again. All files that have rested go through one round together:
+//! a piece may lie in several of them.
+
+use super::hands::Hands;
+use super::opening::CHECKS_AHEAD;
+use super::torrent::{Phase, Torrent};
+use super::{Ending, Notice, Role};
+use crate::protocol::PieceIndex;
+use crate::storage::check::CheckJob;
+use crate::storage::keeper::{Job, LookedAnew};
+use crate::storage::slot::{StorageError, StorageTrouble};
+use crate::swarm::event::{Event, Moment, Verdict};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+/// Whoever writes has time to finish. Longer than a tick of the clock that files have their times from, FAT's two
+/// seconds excepted.
+const REST: Duration = Duration::from_secs(1);
+
+/// A file that is written to all the time is hashed once a minute.
+const DOUBLINGS_MAX: u32 = 6;
+
+/// The files of a torrent that others wrote to.
+#[derive(Debug, Default)]
+pub(super) struct Rehashes {
+    // Bound: the torrent's files.
+    waiting: BTreeMap<usize, Waiting>,
+    round: Option<Round>,
+    /// How often each file was noticed.
+    noticed: BTreeMap<usize, u32>,
+}
+
+/// A file that was noticed.
+#[derive(Debug)]
+struct Waiting {
+    error: StorageError,
+    due: Moment,
+}
+
+/// Files that are being dealt with.
+#[derive(Debug)]
+struct Round {
+    files: BTreeMap<usize, StorageError>,
+    /// The keeper has looked at them.
+    looked: bool,
+    queue: VecDeque<PieceIndex>,
+    // Bound: `CHECKS_AHEAD`.
+    in_flight: BTreeSet<PieceIndex>,
+    bad: BTreeSet<PieceIndex>,
+}
+
+impl Rehashes {
+    /// A file is not as it was when its bytes were looked at. True if that was not known.
+    fn notice(&mut self, file: usize, error: StorageError, now: Moment) -> bool {
+        let about_to_be_looked_at =
+            |round: &Round| !round.looked && round.files.contains_key(&file);
+        if self.waiting.contains_key(&file)
+            || self.round.as_ref().is_some_and(about_to_be_looked_at)
+        {
+            return false;
+        }
+        let times = self.noticed.entry(file).or_default();
+        let due = now + REST * (1 << (*times).min(DOUBLINGS_MAX));
+        *times += 1;
+        self.waiting.insert(file, Waiting { error, due });
+        true
+    }
+
+    /// Whether a file was noticed for the first time.
+    fn is_first(&self, file: usize) -> bool {
+        self.noticed.get(&file) == Some(&1)
+    }
+
+    /// When a round begins.
+    pub(super) fn wake_at(&self) -> Option<Moment> {
+        let due = self.waiting.values().map(|waiting| waiting.due).min();
+        due.filter(|_| self.round.is_none())
+    }
+
+    /// Begins a round with the files that have rested, if there are any.
+    fn begin(&mut self, now: Moment) -> Option<BTreeSet<usize>> {
+        self.wake_at().filter(|due| *due <= now)?;
+        let waiting = std::mem::take(&mut self.waiting);
+        let (rested, waiting): (BTreeMap<_, _>, _) =
+            waiting.into_iter().partition(|(_, it)| it.due <= now);
+        self.waiting = waiting;
+        let rested = rested.into_iter();
+        let files: BTreeMap<_, _> = rested.map(|(file, it)| (file, it.error)).collect();
+        let numbers = files.keys().copied().collect();
+        self.round = Some(Round {
+            files,
+            looked: false,
+            queue: VecDeque::new(),
+            in_flight: BTreeSet::new(),
+            bad: BTreeSet::new(),
+        });
+        Some(numbers)
+    }
+
+    /// Whether a verdict on this piece is for us.
+    pub(super) fn awaits(&self, piece: PieceIndex) -> bool {
+        let round = self.round.as_ref();
+        round.is_some_and(|round| round.in_flight.contains(&piece))
+    }
+}
+
+impl Torrent {
+    /// A peer's thread could not send a block of a file that is only read.
+    pub(super) fn was_written_to(&mut self, error: StorageError, hands: &mut Hands, now: Moment) {
+        if !self.takes_callers() {
+            return;
+        }
+        let Some(file) = self.layout.place_at(&error.path) else {
+            return self.close(Ending::Storage(error), hands, now);
+        };
+        let text = format!("{error}; what it holds is hashed again before it is shared");
+        if !self.rehashes.notice(file, error, now) {
+            return;
+        }
+        if self.rehashes.is_first(file) {
+            self.warn(text, hands);
+        }
+        let pieces = self.layout.runs_in(file).map(|(piece, _)| piece);
+        let doubted = Event::Doubted {
+            pieces: pieces.collect(),
+        };
+        self.decide(doubted, hands, now);
+    }
+
+    /// Has the keeper look at the files that have rested.
+    pub(super) fn look_at_what_changed(&mut self, hands: &mut Hands, now: Moment) {
+        if let Some(files) = self.rehashes.begin(now) {
+            hands.keeper.ask(self.number, Job::LookAnew { files });
+        }
+    }
+
+    /// The keeper has looked. What is as it was after all is good; the rest goes to the checker.
+    pub(super) fn looked_anew(
+        &mut self,
+        outcome: Result<LookedAnew, StorageError>,
+        hands: &mut Hands,
+        now: Moment,
+    ) {
+        if !matches!(self.phase, Phase::Working) {
+            return;
+        }
+        let LookedAnew { changed, layout } = match outcome {
+            Ok(looked) => looked,
+            Err(error) => return self.close(Ending::Storage(error), hands, now),
+        };
+        self.lies(layout, hands);
+        let (Some(round), Some(swarm)) = (&mut self.rehashes.round, &self.swarm) else {
+            return;
+        };
+        round.looked = true;
+        let doubted: BTreeSet<PieceIndex> = swarm.doubted().collect();
+        let (mut suspect, mut known) = (BTreeSet::new(), BTreeSet::new());
+        for (file, error) in &round.files {
+            let pieces = self.layout.runs_in(*file).map(|(piece, _)| piece);
+            let pieces = pieces.filter(|piece| doubted.contains(piece));
+            // What could not be read may be wrong in a file that nobody wrote to.
+            match changed.contains(file) || error.kind != StorageTrouble::Vanished {
+                true => suspect.extend(pieces),
+                false => known.extend(pieces),
+            }
+        }
+        round.queue = suspect.iter().copied().collect();
+        for piece in known.difference(&suspect) {
+            self.settle_doubt(*piece, Verdict::Good, hands, now);
+        }
+        self.hash_on(hands, now);
+    }
+
+    /// The checker has hashed a piece of a round.
+    pub(super) fn hashed_again(
+        &mut self,
+        piece: PieceIndex,
+        verdict: Verdict,
+        hands: &mut Hands,
+        now: Moment,
+    ) {
+        let Some(round) = &mut self.rehashes.round else {
+            return;
+        };
+        round.in_flight.remove(&piece);
+        if verdict != Verdict::Good {
+            round.bad.insert(piece);
+        }
+        self.settle_doubt(piece, verdict, hands, now);
+        self.hash_on(hands, now);
+    }
+
+    /// Tells the brain, unless the piece also lies in a file that waits for the next round.
+    fn settle_doubt(
+        &mut self,
+        piece: PieceIndex,
+        verdict: Verdict,
+        hands: &mut Hands,
+        now: Moment,
+    ) {
+        let waits = |file| self.rehashes.waiting.contains_key(&file);
+        if !self.layout.runs_of_piece(piece).any(|run| waits(run.file)) {
+            let blocks = Vec::new();
+            let checked = Event::Checked {
+                piece,
+                verdict,
+                blocks,
+            };
+            self.decide(checked, hands, now);
+        }
+    }
+
+    /// Hands the next pieces to the checker; ends the round when there are no more.
+    fn hash_on(&mut self, hands: &mut Hands, now: Moment) {
+        while self.takes_callers()
+            && let Some(round) = &mut self.rehashes.round
+            && round.in_flight.len() < CHECKS_AHEAD
+            && let Some(piece) = round.queue.pop_front()
+        {
+            round.in_flight.insert(piece);
+            let may_wait = !round.queue.is_empty();
+            let job = CheckJob {
+                initial: true,
+                may_wait,
+                ..self.check_job(piece, false, hands)
+            };
+            hands.checker.ask(job);
+        }
+        let is_over = |round: &mut Round| round.in_flight.is_empty() && round.queue.is_empty();
+        if let Some(round) = self.rehashes.round.take_if(is_over) {
+            self.tell_what_came(round, hands, now);
+        }
+    }
+
+    /// Says of each file how it is. `get` ends if a piece is lost, as the next run fetches it; a seed shares what is
+    /// left, if anything.
+    fn tell_what_came(&mut self, round: Round, hands: &mut Hands, now: Moment) {
+        let mut lost = None;
+        for (file, error) in round.files {
+            let pieces = self.layout.runs_in(file).map(|(piece, _)| piece);
+            let (all, bad) = pieces.fold((0, 0), |(all, bad), piece| {
+                (all + 1, bad + usize::from(round.bad.contains(&piece)))
+            });
+            let path = self.layout.place(file).path.display().to_string();
+            if bad > 0 {
+                self.warn(
+                    format!("{path}: {bad} of {all} pieces are no longer what the torrent says, and are not shared any more"),
+                    hands,
+                );
+                lost.get_or_insert(error);
+            } else if self.rehashes.is_first(file) {
+                self.warn(format!("{path}: it is still what the torrent says"), hands);
+            }
+        }
+        self.note_progress(now);
+        // The record has the files as they were.
+        self.saving.touch(now);
+        let nothing_left = self.swarm.as_ref().is_none_or(|it| it.have().is_empty());
+        if let Some(error) = lost.filter(|_| nothing_left || self.task.role == Role::Get) {
+            self.close(Ending::Storage(error), hands, now);
+        }
+    }
+
+    fn warn(&self, text: String, hands: &Hands) {
+        let task = Some(self.number);
+        hands.noticeboard.post(Notice::Warning { task, text });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::client::rig::Rig;
+    use crate::storage::test_torrent::Author;
+    use std::path::{Path, PathBuf};
+
+    const PIECE: usize = 16 * 1024;
+
+    /// A seed of two files of three pieces, of which the middle one of six lies in both.
+    struct Stand {
+        rig: Rig,
+        files: [PathBuf; 2],
+        _folder: tempfile::TempDir,
+    }
+
+    fn seeding() -> Stand {
+        let folder = tempfile::tempdir().unwrap();
+        let mut author = Author::new("album", PIECE as u32);
+        author.file("a", &[1; 5 * PIECE / 2]);
+        author.file("b", &[2; 5 * PIECE / 2]);
+        let files = ["a", "b"].map(|name| folder.path().join("album").join(name));
+        author.publish(folder.path());
+        let rig = Rig::seeding(&author, folder.path());
+        let mut stand = Stand {
+            rig,
+            files,
+            _folder: folder,
+        };
+        stand.told();
+        stand
+    }
+
+    fn overwrite(path: &Path, at: usize, bytes: &[u8]) {
+        use std::os::unix::fs::FileExt;
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.write_all_at(bytes, at as u64).unwrap();
+        touch(path);
+    }
+
+    fn touch(path: &Path) {
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+            .unwrap();
+    }
+
+    impl Stand {
+        fn notice(&mut self, file: usize) {
+            let error = crate::storage::lazy_file::written_to("share", &self.files[file]);
+            let (hands, now) = (&mut self.rig.hands, self.rig.now);
+            self.rig.torrent.was_written_to(error, hands, now);
+        }
+
+        fn in_doubt(&self) -> Vec<u32> {
+            let swarm = self.rig.torrent.swarm.as_ref().unwrap();
+            swarm.doubted().map(|piece| piece.get()).collect()
+        }
+
+        fn have(&self) -> Vec<u32> {
+            let torrent = &self.rig.torrent;
+            let have = torrent.swarm.as_ref().unwrap().have();
+            let pieces = have.pieces(torrent.layout.geometry());
+            pieces.map(|piece| piece.get()).collect()
+        }
+
+        /// The files rest, and the keeper looks at them.
+        fn look(&mut self) {
+            let due = self.rig.torrent.rehashes.wake_at().unwrap();
+            self.rig.wake(due);
+            let is_looking = |rig: &Rig| {
+                let round = rig.torrent.rehashes.round.as_ref();
+                round.is_some_and(|round| !round.looked)
+            };
+            while is_looking(&self.rig) {
+                self.rig.keep();
+            }
+        }
+
+        /// The warnings since the last call, without the folder.
+        fn told(&mut self) -> Vec<String> {
+            let warnings = self.rig.notices().into_iter().filter_map(|it| match it {
+                Notice::Warning { text, .. } => Some(text),
+                _ => None,
+            });
+            warnings.collect()
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_only_touched_is_hashed_once_and_told_of_twice() {
+        let mut stand = seeding();
+        touch(&stand.files[0]);
+        for _ in 0..3 {
+            stand.notice(0);
+        }
+        assert_eq!(stand.in_doubt(), [0, 1, 2]);
+        let told = stand.told();
+        assert!(
+            told.len() == 1 && told[0].contains("it was written to meanwhile"),
+            "{told:?}"
+        );
+        stand.look();
+        for _ in 0..3 {
+            stand.rig.check();
+        }
+        assert!(stand.in_doubt().is_empty());
+        assert_eq!(stand.have(), [0, 1, 2, 3, 4]);
+        let told = stand.told();
+        assert!(
+            told.len() == 1 && told[0].ends_with("/a: it is still what the torrent says"),
+            "{told:?}"
+        );
+        assert!(stand.rig.torrent.rehashes.round.is_none() && stand.rig.torrent.takes_callers());
+    }
+
+    #[test]
+    fn what_nobody_wrote_to_since_it_was_hashed_is_not_hashed_again() {
+        let mut stand = seeding();
+        stand.notice(0);
+        stand.look();
+        assert!(stand.in_doubt().is_empty());
+        assert!(stand.rig.torrent.rehashes.round.is_none());
+    }
+
+    #[test]
+    fn of_a_file_that_was_overwritten_the_pieces_that_are_still_right_are_shared() {
+        let mut stand = seeding();
+        overwrite(&stand.files[0], PIECE + 7, b"others");
+        stand.notice(0);
+        stand.told();
+        stand.look();
+        (0..3).for_each(|_| stand.rig.check());
+        assert_eq!(stand.have(), [0, 2, 3, 4]);
+        let told = stand.told();
+        assert!(
+            told[0].contains("/a: 1 of 3 pieces are no longer what the torrent says"),
+            "{told:?}"
+        );
+        assert!(stand.rig.torrent.takes_callers());
+    }
+
+    #[test]
+    fn a_file_that_was_deleted_costs_its_pieces_and_nothing_left_ends_the_seed() {
+        let mut stand = seeding();
+        std::fs::remove_file(&stand.files[0]).unwrap();
+        stand.notice(0);
+        stand.look();
+        (0..3).for_each(|_| stand.rig.check());
+        assert_eq!(stand.have(), [3, 4]);
+        overwrite(&stand.files[1], 0, &[9; 5 * PIECE / 2]);
+        stand.notice(1);
+        stand.look();
+        (0..2).for_each(|_| stand.rig.check());
+        let ending = stand.rig.left();
+        let Ending::Storage(error) = ending else {
+            panic!("{ending:?}");
+        };
+        assert_eq!(error.path, stand.files[1]);
+    }
+
+    #[test]
+    fn a_piece_of_two_files_waits_until_both_were_looked_at() {
+        let mut stand = seeding();
+        touch(&stand.files[0]);
+        stand.notice(0);
+        stand.look();
+        overwrite(&stand.files[1], 0, b"others");
+        stand.notice(1);
+        (0..3).for_each(|_| stand.rig.check());
+        assert_eq!(stand.in_doubt(), [2, 3, 4]);
+        stand.look();
+        (0..3).for_each(|_| stand.rig.check());
+        assert_eq!(stand.have(), [0, 1, 3, 4]);
+    }
+
+    #[test]
+    fn a_file_that_is_written_to_again_and_again_rests_longer_each_time_and_is_told_of_once() {
+        let mut stand = seeding();
+        let mut rests = Vec::new();
+        for _ in 0..9 {
+            stand.notice(0);
+            let due = stand.rig.torrent.rehashes.wake_at().unwrap();
+            rests.push((due - stand.rig.now).as_secs());
+            stand.look();
+        }
+        assert_eq!(rests, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+        assert_eq!(stand.told().len(), 2);
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_not_in_the_record_and_what_was_hashed_again_is() {
+        for hashed in [false, true] {
+            let mut stand = seeding();
+            touch(&stand.files[0]);
+            stand.notice(0);
+            if hashed {
+                stand.look();
+                (0..3).for_each(|_| stand.rig.check());
+            }
+            let Rig {
+                torrent,
+                hands,
+                now,
+                ..
+            } = &mut stand.rig;
+            torrent.close(Ending::StoppedSharing, hands, *now);
+            stand.rig.left();
+            let trusted = stand.rig.next_survey().trusted;
+            let expected = if hashed { 5 } else { 2 };
+            assert_eq!(trusted.count(), expected);
+        }
+    }
+}
