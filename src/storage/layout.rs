@@ -134,7 +134,7 @@ impl Layout {
     pub fn as_found(&self) -> Layout {
         let mut layout = self.clone();
         for (number, path) in self.raw_paths.in_use(&self.files) {
-            layout.lies_at(number, path.to_owned());
+            layout.lies_at(number, path);
         }
         layout
     }

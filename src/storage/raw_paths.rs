@@ -9,10 +9,13 @@
 //! The safe path comes first, and each file is judged by itself. Names that differ in nothing but what is made safe need
 //! more: of `a\b` and `a_b`, `get` writes `a_b` and `a_b.1`. So `a_b` is the first one's where `a\b` is missing, and the
 //! second one's where it is not.
+//!
+//! Who got some folders or files from one and some from the other, or renamed one, has paths of which some names are
+//! raw and others safe. Such a path counts where a file is at neither of its own, and no other file could be meant.
 
 use super::layout::LaidFile;
 use crate::protocol::metainfo::{FileEntry, Metainfo};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -67,8 +70,9 @@ impl RawPaths {
     }
 
     /// Which of `files` are at their raw paths, and these. Looks at both paths of each.
-    pub(super) fn in_use(&self, files: &[LaidFile]) -> Vec<(usize, &Path)> {
-        let mut in_use: Vec<(usize, &Path)> = Vec::new();
+    pub(super) fn in_use(&self, files: &[LaidFile]) -> Vec<(usize, PathBuf)> {
+        let mut in_use: Vec<(usize, PathBuf)> = Vec::new();
+        let mut missing = Vec::new();
         for (&number, raw) in &self.0 {
             let sought = raw.contested || !is_there(&files[number].path);
             // What is there may be the other file, unless that is at its own raw path.
@@ -77,11 +81,65 @@ impl RawPaths {
                 known.is_ok()
             });
             if sought && free && is_there(&raw.path) {
-                in_use.push((number, &raw.path));
+                in_use.push((number, raw.path.clone()));
+            } else if !raw.contested && raw.rival.is_none() && sought {
+                missing.push((number, &raw.path));
+            }
+        }
+        let mixed: Vec<_> = missing
+            .into_iter()
+            .map(|(number, raw)| (number, mixtures(&files[number].path, raw)))
+            .collect();
+        let ambiguous = self.ambiguous(files, &mixed);
+        for (number, paths) in mixed {
+            let mut there = paths
+                .into_iter()
+                .filter(|path| !ambiguous.contains(path) && is_there(path));
+            if let (Some(path), None) = (there.next(), there.next()) {
+                in_use.push((number, path));
             }
         }
         in_use
     }
+
+    /// Those of the `mixed` paths that other files may have as well.
+    fn ambiguous(&self, files: &[LaidFile], mixed: &[(usize, Vec<PathBuf>)]) -> HashSet<PathBuf> {
+        if mixed.iter().all(|(_, paths)| paths.is_empty()) {
+            return HashSet::new();
+        }
+        let safe = files.iter().map(|file| file.path.as_path());
+        let raw = self.0.values().map(|raw| raw.path.as_path());
+        let mut taken: HashSet<&Path> = safe.chain(raw).collect();
+        let mixed = mixed.iter().flat_map(|(_, paths)| paths);
+        let twice = mixed.filter(|path| !taken.insert(path.as_path()));
+        twice.cloned().collect()
+    }
+}
+
+/// Names of a path that may be raw or safe, each by itself: so many, or the paths would be too many.
+const MIXED_MAX: usize = 3;
+
+/// The paths between `safe` and `raw`: some names of the one, some of the other.
+fn mixtures(safe: &Path, raw: &Path) -> Vec<PathBuf> {
+    let (safe, raw): (Vec<_>, Vec<_>) = (safe.iter().collect(), raw.iter().collect());
+    let differ: Vec<usize> = (0..safe.len().min(raw.len()))
+        .filter(|at| safe[*at] != raw[*at])
+        .collect();
+    if safe.len() != raw.len() || differ.len() > MIXED_MAX {
+        return Vec::new();
+    }
+    // All safe and all raw are no mixtures.
+    let choices = 1..(1usize << differ.len()).saturating_sub(1);
+    let mixture = |choice: usize| {
+        let mut names = safe.clone();
+        for (bit, at) in differ.iter().enumerate() {
+            if choice & (1 << bit) != 0 {
+                names[*at] = raw[*at];
+            }
+        }
+        names.iter().collect()
+    };
+    choices.map(mixture).collect()
 }
 
 /// Whether there is something to read, were it behind a link.
@@ -185,6 +243,27 @@ mod tests {
         // One name twice: no author has both.
         let metainfo = torrent("t", &["same", "same"]);
         assert_eq!(read_from(&metainfo, &["t/same"]), ["t/same", "t/same.1"]);
+    }
+
+    #[test]
+    fn a_file_whose_path_has_names_of_both_kinds_is_found_where_no_other_can_be_meant() {
+        let metainfo = torrent("t\\t", &["c\nc/a\\b", "c\nc/plain", "x\\y"]);
+        // The folder renamed alone; a file of the author's in a folder that `get` made; and so on.
+        for there in [
+            ["t_t/c\nc/a\\b", "t_t/c\nc/plain", "t_t/x\\y"],
+            ["t\\t/c_c/a_b", "t\\t/c_c/plain", "t\\t/x_y"],
+            ["t_t/c_c/a\\b", "t_t/c_c/plain", "t\\t/x_y"],
+            ["t\\t/c\nc/a_b", "t\\t/c\nc/plain", "t_t/x_y"],
+        ] {
+            assert_eq!(read_from(&metainfo, &there), there);
+        }
+        // Two mixtures are there, and nobody knows which one it is.
+        let two = ["t_t/c\nc/a\\b", "t\\t/c_c/a_b"];
+        assert_eq!(read_from(&metainfo, &two)[0], "t_t/c_c/a_b");
+        // A mixture that may be either file.
+        let metainfo = torrent("t", &["c\\c/a\\b", "c\nc/a\\b"]);
+        let safe = read_from(&metainfo, &[]);
+        assert_eq!(read_from(&metainfo, &["t/c_c/a\\b"]), safe);
     }
 
     #[test]
