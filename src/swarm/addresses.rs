@@ -4,6 +4,9 @@
 //! book.found(address, origin) ; book.due(now, room) -> addresses to dial
 //! book.failed(address, ..) / book.joined(address) / book.left(address, ..) ; book.wake_at()
 //! ```
+//!
+//! Where a caller says it listens is a claim: somebody else may listen there, at the same router. So what becomes of
+//! a caller costs an address that others told us of a pause at most.
 
 use super::event::{Farewell, Moment, Origin};
 use std::collections::{BTreeMap, VecDeque};
@@ -22,6 +25,11 @@ pub const DIALS_MAX: usize = 24;
 const FAILURES_MAX: u32 = 6;
 /// The same where somebody is there and hangs up each time: half an hour, and a tracker tells of it again by then.
 const TURNED_AWAY_MAX: u32 = 30;
+/// How long an address is left alone of which a caller said that it is its own, and then behaved so that it would not
+/// be called again.
+const DOUBTFUL_PAUSE: Duration = Duration::from_secs(300);
+/// The same where the user named it.
+const DOUBTFUL_PAUSE_USER: Duration = Duration::from_secs(30);
 /// How long a connection has to last for its address to start with a clean slate.
 const GOOD_VISIT: Duration = Duration::from_secs(60);
 
@@ -200,6 +208,35 @@ impl AddressBook {
         }
         entry.failures += 1;
         self.is_over(address, why, now);
+    }
+
+    /// A caller left that had said it listens at this address. Only calls tell whether that is true, so it is its own
+    /// failure alone, and no reason never to call.
+    pub fn claimant_left(&mut self, address: SocketAddr, why: &Farewell, now: Moment) {
+        let address = canonical(address);
+        let banned = self.is_banned(address);
+        let entry = self.entries.get_mut(&address);
+        let Some((entry, since)) = entry.and_then(|entry| match entry.state {
+            AddressState::Joined(since) => Some((entry, since)),
+            _ => None,
+        }) else {
+            return;
+        };
+        if now >= since + GOOD_VISIT {
+            entry.failures = 0;
+        }
+        entry.failures += u32::from(entry.origin == Origin::Peer);
+        let state = next_try(entry.origin, entry.failures.max(1), why, now);
+        let state = match (state, entry.origin) {
+            _ if banned => AddressState::Never,
+            (AddressState::Never, Origin::User) => AddressState::Waiting(now + DOUBTFUL_PAUSE_USER),
+            (AddressState::Never, Origin::Tracker) => AddressState::Waiting(now + DOUBTFUL_PAUSE),
+            (AddressState::Never, Origin::Peer) => AddressState::Lost,
+            (AddressState::Waiting(_), Origin::Peer) if self.private => AddressState::Lost,
+            (state, _) => state,
+        };
+        self.set(address, state);
+        self.look_ahead();
     }
 
     /// A call or a visit is over. Of a private torrent nobody is called whom only itself named.

@@ -341,7 +341,10 @@ impl Swarm {
             // It was quicker to hang up than we.
             let over = peer.holds.is_full() && (!self.facts.downloads || self.is_complete());
             let why = if over { &Farewell::BothComplete } else { why };
-            self.addresses.left(address, why, now);
+            match peer.greeting.way {
+                Way::Dialled => self.addresses.left(address, why, now),
+                Way::Accepted => self.addresses.claimant_left(address, why, now),
+            }
             self.keep_joined(address, now);
         }
         self.feed_the_hungry(now, actions);
@@ -470,6 +473,65 @@ mod tests {
         scene.event(Event::Connected { peer, greeting });
         scene.say(1, Message::HaveAll);
         scene.lose(1, Farewell::Closed);
+        assert_eq!(dials(&scene.wait(Duration::from_secs(600))), 0);
+    }
+
+    /// A caller from this host says that it listens where somebody else does, and is hung up for what it says next.
+    fn defame(scene: &mut Scene, key: u64, listens: SocketAddr) {
+        let greeting = Greeting {
+            address: SocketAddr::new(listens.ip(), 50_000 + key as u16),
+            extended: true,
+            ..greeting(key)
+        };
+        let peer = PeerKey(key);
+        scene.event(Event::Connected { peer, greeting });
+        let claim = ExtensionHandshake::ours(Some(listens.port()), false, listens.ip());
+        scene.say(key, claim.message());
+        let actions = scene.say(key, Message::Have { piece: 99 });
+        assert!(senseless(&actions, key));
+        scene.lose(key, farewell(&actions, key).unwrap());
+    }
+
+    #[test]
+    fn a_caller_that_says_it_listens_where_another_does_costs_the_other_no_more_than_some_minutes()
+    {
+        for origin in [Origin::User, Origin::Tracker] {
+            for early in [true, false] {
+                let mut scene = Scene::having(&[]);
+                let address = SocketAddr::from(([10, 9, 9, 9], 6881));
+                let told = |scene: &mut Scene| {
+                    let addresses = vec![address];
+                    dials(&scene.event(Event::Found { addresses, origin }))
+                };
+                if early {
+                    defame(&mut scene, 1, address);
+                    assert_eq!(told(&mut scene), 1);
+                } else {
+                    assert_eq!(told(&mut scene), 1);
+                    let why = Farewell::Unreachable("not started yet".to_owned());
+                    scene.event(Event::Unreached { address, why });
+                    (1..20).for_each(|key| defame(&mut scene, key, address));
+                    let actions = scene.wait(Duration::from_secs(301));
+                    assert!(dials(&actions) > 0, "{origin:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_was_called_and_makes_no_sense_is_not_called_again() {
+        let mut scene = Scene::having(&[]);
+        let address = greeting(1).address;
+        let (addresses, origin) = (vec![address], Origin::User);
+        scene.event(Event::Found { addresses, origin });
+        let greeting = Greeting {
+            way: Way::Dialled,
+            ..greeting(1)
+        };
+        let peer = PeerKey(1);
+        scene.event(Event::Connected { peer, greeting });
+        scene.say(1, Message::Have { piece: 99 });
+        scene.lose(1, Farewell::Senseless("it was".to_owned()));
         assert_eq!(dials(&scene.wait(Duration::from_secs(600))), 0);
     }
 
