@@ -19,6 +19,7 @@ use crossbeam_channel::{Receiver, TryRecvError, never, select};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often everything is looked at.
@@ -172,9 +173,6 @@ impl Table<'_> {
             let late = self.now() > 4 * PATIENCE;
             early = early.or_else(|| late.then_some(LabVerdict::Stuck));
         }
-        for who in self.with_role(|role| role == LabRole::Liar) {
-            faults::spoil(&self.folders[who].join(&self.metainfo.name))?;
-        }
         self.chronicle.opened = self.now();
         if early.is_none() {
             for who in self.with_role(LabRole::wants) {
@@ -260,6 +258,14 @@ impl Table<'_> {
             trace: Some(tracer),
             seed: self.dice.u64(..),
         };
+        let hashed = match role {
+            LabRole::Liar => {
+                let path = self.folders[who].join(&self.metainfo.name);
+                faults::spoil(&path)?;
+                Some(Arc::new(faults::vouch_for(path)?))
+            }
+            _ => None,
+        };
         let task = Task {
             wanted: Selection::all(&self.metainfo),
             sequential: false,
@@ -279,7 +285,7 @@ impl Table<'_> {
                 time: None,
             },
             timeout: None,
-            hashed: None,
+            hashed,
         };
         self.say(LabEvent::Entered { who });
         self.seats[who] = Some(Seat {
