@@ -270,11 +270,11 @@ impl Swarm {
             return;
         }
         peer.leaving = true;
-        peer.pipeline.spares.clear();
+        peer.pipeline.forget_spares();
         peer.uploads.clear(|_| false);
         self.picker.release(key, &mut peer.current);
         self.hungry.remove(&key);
-        self.forget_spares(key);
+        self.endgame.spares.forget(key);
         self.pace.choker_due = true;
         actions.push(Action::HangUp { peer: key, why });
     }
@@ -322,7 +322,7 @@ impl Swarm {
         self.choker.forget(key);
         self.turns.forget(key);
         self.pace.choker_due = true;
-        self.forget_spares(key);
+        self.endgame.spares.forget(key);
         self.picker.release(key, &mut peer.current);
         // Its thread sent all slots home before. If not, the blocks are free all the same.
         for block in peer.pipeline.drain() {

@@ -21,9 +21,10 @@
 //! A block has at most one spare at a time. Spares for the last hundredth cost that hundredth once more at
 //! most; spares for requests that nobody answers are asked for only after 2.5 s.
 
-use super::event::{Action, Moment, PeerKey, SPARES_MAX};
+use super::event::{Action, Moment, PeerKey};
 use super::peer::Peer;
 use super::picker::Where;
+use super::spares::{Spare, Spares};
 use super::takeover::{Late, TO_COPY};
 use super::{Facts, Swarm};
 use crate::protocol::Block;
@@ -50,10 +51,10 @@ const LIST_LASTS: Duration = Duration::from_millis(100);
 /// Entries of that list that are looked at to find one a peer can help with.
 const HELP_PROBES_MAX: usize = 64;
 
-/// Who was asked for a second copy of which block.
+/// What of the rest is asked for twice, and what may be.
 #[derive(Debug, Default)]
 pub(super) struct Endgame {
-    spares: BTreeMap<Block, PeerKey>,
+    pub(super) spares: Spares,
     /// Requests that are old enough to be repeated and since when they are out, oldest first. Some may
     /// have been answered since the list was made.
     old: VecDeque<(Moment, Block)>,
@@ -61,17 +62,13 @@ pub(super) struct Endgame {
 }
 
 impl Endgame {
-    /// Panics where the spares here and those in the pipelines disagree.
+    /// Panics where a pipeline counts other spares than those that are to come.
     pub(super) fn check_invariants(&self, peers: &BTreeMap<PeerKey, Peer>) {
-        let mut count = 0;
+        self.spares.check_invariants();
         for (key, peer) in peers {
-            assert!(peer.pipeline.spares.len() <= SPARES_MAX);
-            for spare in &peer.pipeline.spares {
-                assert_eq!(self.spares.get(&spare.block), Some(key));
-            }
-            count += peer.pipeline.spares.len();
+            let coming = self.spares.coming_from(*key).count();
+            assert_eq!(peer.pipeline.spares(), coming, "spares of {key:?}");
         }
-        assert_eq!(count, self.spares.len());
     }
 }
 
@@ -141,15 +138,15 @@ impl Swarm {
         actions: &mut Vec<Action>,
     ) {
         if let Some(peer) = self.peers.get_mut(&key) {
-            peer.pipeline.ask_spare(block, now);
-            self.endgame.spares.insert(block, key);
+            peer.pipeline.ask_spare(now);
+            self.endgame.spares.ask(block, key, now);
             actions.push(Action::RequestSpare { peer: key, block });
         }
     }
 
     /// Whether somebody was asked for a second copy of `block`.
     pub(super) fn is_spared(&self, block: Block) -> bool {
-        self.endgame.spares.contains_key(&block)
+        self.endgame.spares.of(block).is_some()
     }
 
     /// Whether an idle peer may find something to copy; to ask costs next to nothing.
@@ -162,7 +159,7 @@ impl Swarm {
     fn oldest_out(&mut self, key: PeerKey, now: Moment) -> Option<Block> {
         let peer = self.peers.get(&key)?;
         if !may_help(peer, now)
-            || peer.pipeline.spares.len() >= OLD_MAX
+            || self.endgame.spares.count_of(key) >= OLD_MAX
             || peer.pipeline.room() == 0
         {
             return None;
@@ -221,20 +218,17 @@ impl Swarm {
     /// delivered anything. The attack: peers that claim everything and give nothing hold a block and its
     /// spare, until the patience with both is over.
     fn spare_is_idle(&self, block: Block, now: Moment) -> bool {
-        let holder = self.endgame.spares.get(&block);
-        let Some(other) = holder.and_then(|other| self.peers.get(other)) else {
+        let Some(spare) = self.endgame.spares.of(block) else {
             return true;
         };
-        let mut spares = other.pipeline.spares.iter();
-        !other.pipeline.has_delivered()
-            && spares
-                .any(|it| it.block == block && !it.held && now.saturating_sub(it.at) >= SPARE_AGE)
+        let other = self.peers.get(&spare.peer);
+        let idle = !spare.held && now.saturating_sub(spare.at) >= SPARE_AGE;
+        idle && other.is_none_or(|other| !other.pipeline.has_delivered())
     }
 
     /// Whether that somebody may be `peer`: one who has delivered, where another has the spare already.
     fn wants_spare(&self, block: Block, peer: &Peer, now: Moment) -> bool {
-        !self.endgame.spares.contains_key(&block)
-            || peer.pipeline.has_delivered() && self.spare_is_idle(block, now)
+        !self.is_spared(block) || peer.pipeline.has_delivered() && self.spare_is_idle(block, now)
     }
 
     /// A spare has come: its block's slot is fetched from whoever has it.
@@ -245,7 +239,6 @@ impl Swarm {
         now: Moment,
         actions: &mut Vec<Action>,
     ) {
-        let known = self.endgame.spares.get(&block) == Some(&key);
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
@@ -256,11 +249,12 @@ impl Swarm {
             // It was given its slot while this was on its way to us.
             return;
         }
-        if !known || !peer.pipeline.held(block, now) {
+        let Some(at) = self.endgame.spares.hold(block, key) else {
             self.ledger.wasted(block.length());
             actions.push(Action::Discard { peer: key, block });
             return;
-        }
+        };
+        peer.pipeline.spare_came(block, at, now);
         peer.rest.end();
         match self.picker.place(block) {
             Some(Where::Out(holder)) => {
@@ -279,20 +273,20 @@ impl Swarm {
     /// The block's slot is home: whoever holds its spare gets it, or is about to. A spare that is long in
     /// coming is given up, the block is asked for as any other.
     pub(super) fn settle_spare(&mut self, block: Block, now: Moment, actions: &mut Vec<Action>) {
-        let Some(key) = self.endgame.spares.get(&block).copied() else {
+        let Some(spare) = self.endgame.spares.of(block).copied() else {
             return;
         };
+        let key = spare.peer;
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let mut spares = peer.pipeline.spares.iter();
-        let good = spares.any(|spare| {
-            let young = now.saturating_sub(spare.at) < SPARE_AGE;
-            spare.block == block && (spare.held || young)
-        });
-        if good && self.picker.settle(block, key) {
-            peer.pipeline.settle(block, now);
-            self.endgame.spares.remove(&block);
+        let young = now.saturating_sub(spare.at) < SPARE_AGE;
+        if (spare.held || young) && self.picker.settle(block, key) {
+            self.endgame.spares.remove(block);
+            match spare.held {
+                true => peer.pipeline.settle_held(block, now),
+                false => peer.pipeline.settle_coming(block, spare.at),
+            }
             actions.push(Action::Settle { peer: key, block });
         } else {
             self.discard_spare(block, actions);
@@ -301,30 +295,32 @@ impl Swarm {
 
     /// Nobody needs a second copy of this block any more.
     pub(super) fn discard_spare(&mut self, block: Block, actions: &mut Vec<Action>) {
-        let Some(key) = self.endgame.spares.remove(&block) else {
+        let Some(spare) = self.remove_spare(block) else {
             return;
         };
-        let Some(peer) = self.peers.get_mut(&key) else {
-            return;
-        };
-        let mut spares = peer.pipeline.spares.iter();
-        if spares.any(|spare| spare.block == block && spare.held) {
+        if spare.held {
             self.ledger.wasted(block.length());
         }
-        peer.pipeline.drop_spare(block);
-        actions.push(Action::Discard { peer: key, block });
+        let peer = spare.peer;
+        actions.push(Action::Discard { peer, block });
     }
 
     /// The peer will not send this spare; says whether there was one.
     pub(super) fn refuse_spare(&mut self, key: PeerKey, block: Block) -> bool {
-        if self.endgame.spares.get(&block) != Some(&key) {
-            return false;
+        let spare = self.endgame.spares.of(block);
+        let refused = spare.is_some_and(|spare| spare.peer == key);
+        refused && self.remove_spare(block).is_some()
+    }
+
+    /// Out of the table, and out of the count of the pipeline that waits for it.
+    fn remove_spare(&mut self, block: Block) -> Option<Spare> {
+        let spare = self.endgame.spares.remove(block)?;
+        if !spare.held
+            && let Some(peer) = self.peers.get_mut(&spare.peer)
+        {
+            peer.pipeline.spare_dropped();
         }
-        self.endgame.spares.remove(&block);
-        if let Some(peer) = self.peers.get_mut(&key) {
-            peer.pipeline.drop_spare(block);
-        }
-        true
+        Some(spare)
     }
 
     /// Gives up the spares of a peer that have not come: all (it chokes us, or hangs up), or those
@@ -343,20 +339,15 @@ impl Swarm {
             false => SPARE_PATIENCE_FIRST,
         };
         let late = |at: Moment| late_at.is_none_or(|now| now.saturating_sub(at) >= patience);
-        let spares = peer.pipeline.spares.iter();
-        let late = spares.filter(|spare| !spare.held && late(spare.at));
-        let late: Vec<_> = late.map(|spare| spare.block).collect();
+        let coming = self.endgame.spares.coming_from(key);
+        let late = coming.filter(|(_, spare)| late(spare.at));
+        let late: Vec<_> = late.map(|(block, _)| block).collect();
         if late_at.is_some() && !late.is_empty() {
             peer.pipeline.disappointed();
         }
         for block in late {
             self.discard_spare(block, actions);
         }
-    }
-
-    /// The peer is gone and its spares with it.
-    pub(super) fn forget_spares(&mut self, key: PeerKey) {
-        self.endgame.spares.retain(|_, holder| *holder != key);
     }
 }
 

@@ -11,7 +11,7 @@
 //! and [`uploads`] (what a peer asks for), [`turns`] (whom to serve), [`suspects`] (who lied), [`addresses`]
 //! (whom to call), [`ledger`] (how much). What joins them is told by topic: `arrivals` (who comes and goes),
 //! `conversation` (what a peer's message means), `downloads` (a block's way to a checked piece), `takeover`,
-//! `endgame`, `doubts` (what others wrote to).
+//! `endgame` with its table of `spares`, `doubts` (what others wrote to).
 //!
 //! The same seed and the same events give the same actions: no clock, no dice, no map without an order.
 
@@ -35,6 +35,7 @@ pub mod pipeline;
 #[cfg(test)]
 mod scene;
 mod serving;
+mod spares;
 pub mod spread;
 pub mod suspects;
 mod takeover;

@@ -87,24 +87,13 @@ impl Asked {
     }
 }
 
-/// A second copy of a block, asked for in the endgame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Spare {
-    /// Which block.
-    pub block: Block,
-    /// Since then.
-    pub at: Moment,
-    /// It has come and waits in the memory of the peer's thread.
-    pub held: bool,
-}
-
 /// The requests under way to one peer.
 #[derive(Debug, Default)]
 pub struct Pipeline {
     asked: VecDeque<Asked>,
     revoked: usize,
-    /// Copies asked of this peer.
-    pub spares: Vec<Spare>,
+    /// Copies asked of this peer that have not come. Which they are knows `endgame`.
+    spares: usize,
     /// Most requests the peer says it queues.
     reqq: Option<usize>,
     /// Bytes a second while requests were under way.
@@ -174,7 +163,7 @@ impl Pipeline {
 
     /// Requests under way that were not taken back, spares included.
     pub fn busy(&self) -> usize {
-        self.asked.len() - self.revoked + self.spares.iter().filter(|spare| !spare.held).count()
+        self.asked.len() - self.revoked + self.spares
     }
 
     /// When the block that has `before` others before it will be here, in seconds from now. If the peer has
@@ -232,7 +221,7 @@ impl Pipeline {
 
     /// Whether nothing is under way, not even on its way home.
     pub fn is_idle(&self) -> bool {
-        self.asked.is_empty() && self.spares.is_empty()
+        self.asked.is_empty() && self.spares == 0
     }
 
     /// Whether nothing but copies is under way that was not taken back.
@@ -298,13 +287,14 @@ impl Pipeline {
     }
 
     /// A request for a copy goes out.
-    pub fn ask_spare(&mut self, block: Block, now: Moment) {
+    pub fn ask_spare(&mut self, now: Moment) {
         self.start(now);
-        self.spares.push(Spare {
-            block,
-            at: now,
-            held: false,
-        });
+        self.spares += 1;
+    }
+
+    /// Copies that are still to come.
+    pub fn spares(&self) -> usize {
+        self.spares
     }
 
     fn start(&mut self, now: Moment) {
@@ -364,34 +354,31 @@ impl Pipeline {
         }
     }
 
-    /// A copy came; says whether it had been asked for.
-    pub fn held(&mut self, block: Block, now: Moment) -> bool {
-        let spare = self
-            .spares
-            .iter_mut()
-            .find(|spare| spare.block == block && !spare.held);
-        let Some(spare) = spare else { return false };
-        spare.held = true;
-        let at = spare.at;
+    /// A copy came that was asked for at `at`.
+    pub fn spare_came(&mut self, block: Block, at: Moment, now: Moment) {
+        self.spare_dropped();
         self.measure(block, at, now);
-        true
     }
 
-    /// A copy becomes the real thing, whether it has come or not: its slot is on the way to the peer's
-    /// thread.
-    pub fn settle(&mut self, block: Block, now: Moment) {
-        let mut spares = self.spares.iter();
-        let coming = spares.find(|spare| spare.block == block && !spare.held);
-        let (at, settled) = coming.map_or((now, true), |spare| (spare.at, false));
-        self.drop_spare(block);
-        self.push(block, at, settled);
+    /// A copy is not wanted any more, or not coming.
+    pub fn spare_dropped(&mut self) {
+        self.spares -= 1;
     }
 
-    /// A copy is not wanted or not coming; says whether there was one.
-    pub fn drop_spare(&mut self, block: Block) -> bool {
-        let before = self.spares.len();
-        self.spares.retain(|spare| spare.block != block);
-        before != self.spares.len()
+    /// No copy is coming any more.
+    pub fn forget_spares(&mut self) {
+        self.spares = 0;
+    }
+
+    /// A copy that has come becomes the real thing: its slot is on the way to the peer's thread.
+    pub fn settle_held(&mut self, block: Block, now: Moment) {
+        self.push(block, now, true);
+    }
+
+    /// A copy that was asked for at `at` becomes the real thing before it comes.
+    pub fn settle_coming(&mut self, block: Block, at: Moment) {
+        self.spare_dropped();
+        self.push(block, at, false);
     }
 
     /// A slot came home unused: the request it was for, if there was one.
@@ -489,7 +476,7 @@ impl Pipeline {
     /// Empties the pipeline: the slots that never came home (a peer that is gone).
     pub fn drain(&mut self) -> impl Iterator<Item = Block> + use<> {
         self.revoked = 0;
-        self.spares.clear();
+        self.spares = 0;
         std::mem::take(&mut self.asked)
             .into_iter()
             .map(|asked| asked.block)
@@ -707,14 +694,22 @@ mod tests {
     fn a_copy_counts_as_work_until_it_is_held() {
         let mut pipeline = Pipeline::default();
         let all = blocks(1);
-        pipeline.ask_spare(all[0], ms(0));
+        pipeline.ask_spare(ms(0));
         assert_eq!(pipeline.busy(), 1);
-        assert!(pipeline.held(all[0], ms(10)));
-        assert!(!pipeline.held(all[0], ms(10)));
+        pipeline.spare_came(all[0], ms(0), ms(10));
         assert_eq!(pipeline.busy(), 0);
-        pipeline.settle(all[0], ms(11));
-        assert!(pipeline.spares.is_empty());
+        pipeline.settle_held(all[0], ms(11));
         assert!(pipeline.received(all[0], ms(12)));
         assert!(pipeline.is_idle());
+    }
+
+    #[test]
+    fn a_copy_that_gets_its_slot_before_it_comes_is_a_request_like_any_other() {
+        let mut pipeline = Pipeline::default();
+        let all = blocks(1);
+        pipeline.ask_spare(ms(0));
+        pipeline.settle_coming(all[0], ms(0));
+        assert_eq!((pipeline.busy(), pipeline.spares()), (1, 0));
+        assert_eq!(pipeline.waits_since(all[0]), Some(ms(0)));
     }
 }

@@ -264,9 +264,8 @@ impl Swarm {
         };
         let coming = self.moves.coming.get(&taker).copied().unwrap_or(0);
         let room = match peer.pipeline.has_delivered() {
-            true if terms.copy => {
-                (peer.pipeline.room()).min(SPARES_MAX.saturating_sub(peer.pipeline.spares.len()))
-            }
+            true if terms.copy => (peer.pipeline.room())
+                .min(SPARES_MAX.saturating_sub(self.endgame.spares.count_of(taker))),
             true => peer.pipeline.room(),
             false => UNTRIED,
         };
