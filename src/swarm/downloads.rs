@@ -120,7 +120,11 @@ impl Swarm {
         if !self.picker.any_free() && !self.copies_wanted(now) {
             return;
         }
-        let rate = |key: &PeerKey| self.peers.get(key).map_or(0.0, |peer| peer.pipeline.rate());
+        let rate = |key: &PeerKey| {
+            self.peers
+                .get(key)
+                .map_or(0.0, |peer| peer.pipeline.delivery().rate())
+        };
         let mut hungry: Vec<_> = self.hungry.iter().map(|key| (rate(key), *key)).collect();
         // Where little is left, who is fast has it here soonest.
         hungry.sort_by(|one, two| two.0.total_cmp(&one.0));

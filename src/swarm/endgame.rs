@@ -127,7 +127,7 @@ impl Swarm {
     fn may_copy(&self, key: PeerKey, now: Moment) -> bool {
         let peer = self.peers.get(&key);
         let idle = peer.filter(|peer| may_help(peer, now) && peer.pipeline.is_dry());
-        idle.is_some_and(|peer| peer.pipeline.has_delivered())
+        idle.is_some_and(|peer| peer.pipeline.delivery().has_delivered())
     }
 
     fn ask_for_spare(
@@ -198,7 +198,7 @@ impl Swarm {
         let all = self.peers.values();
         let first = all.flat_map(|peer| {
             // Who serves one of many in turn takes long for each, and is not late.
-            let late = SPARE_AGE.max(peer.pipeline.usual() * 2);
+            let late = SPARE_AGE.max(peer.pipeline.delivery().usual() * 2);
             let asked = peer.pipeline.asked().take(PROBES_MAX);
             asked.filter(move |asked| now.saturating_sub(asked.at) >= late)
         });
@@ -223,12 +223,13 @@ impl Swarm {
         };
         let other = self.peers.get(&spare.peer);
         let idle = !spare.held && now.saturating_sub(spare.at) >= SPARE_AGE;
-        idle && other.is_none_or(|other| !other.pipeline.has_delivered())
+        idle && other.is_none_or(|other| !other.pipeline.delivery().has_delivered())
     }
 
     /// Whether that somebody may be `peer`: one who has delivered, where another has the spare already.
     fn wants_spare(&self, block: Block, peer: &Peer, now: Moment) -> bool {
-        !self.is_spared(block) || peer.pipeline.has_delivered() && self.spare_is_idle(block, now)
+        !self.is_spared(block)
+            || peer.pipeline.delivery().has_delivered() && self.spare_is_idle(block, now)
     }
 
     /// A spare has come: its block's slot is fetched from whoever has it.
@@ -334,8 +335,8 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let patience = match peer.pipeline.has_delivered() {
-            true => SPARE_PATIENCE.max(peer.pipeline.usual() * 2),
+        let patience = match peer.pipeline.delivery().has_delivered() {
+            true => SPARE_PATIENCE.max(peer.pipeline.delivery().usual() * 2),
             false => SPARE_PATIENCE_FIRST,
         };
         let late = |at: Moment| late_at.is_none_or(|now| now.saturating_sub(at) >= patience);

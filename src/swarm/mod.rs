@@ -7,9 +7,9 @@
 //! ```
 //!
 //! [`Swarm`] only dispatches. What it knows lies in sub-machines, one a file, which know nothing of each
-//! other: [`availability`] and [`picker`] (which block), [`pipeline`] and [`ahead`] (how many), [`choker`]
-//! and [`uploads`] (what a peer asks for), [`turns`] (whom to serve), [`suspects`] (who lied), [`addresses`]
-//! (whom to call), [`ledger`] (how much). What joins them is told by topic: `arrivals` (who comes and goes),
+//! other: [`availability`] and [`picker`] (which block), [`pipeline`], [`delivery`] and [`ahead`] (how
+//! many), [`choker`] and [`uploads`] (what a peer asks for), [`turns`] (whom to serve), [`suspects`] (who
+//! lied), [`addresses`] (whom to call), [`ledger`] (how much). What joins them is told by topic: `arrivals` (who comes and goes),
 //! `conversation` (what a peer's message means), `downloads` (a block's way to a checked piece), `takeover`,
 //! `endgame` with its table of `spares`, `doubts` (what others wrote to).
 //!
@@ -22,6 +22,7 @@ mod arrivals;
 pub mod availability;
 pub mod choker;
 mod conversation;
+pub mod delivery;
 mod doubts;
 mod downloads;
 mod endgame;

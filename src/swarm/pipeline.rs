@@ -1,10 +1,9 @@
 //! How much to ask of one peer at a time.
 //!
 //! A block that is asked for only when the last one has come costs a round trip each. So requests
-//! are kept under way: as many as the peer delivers during a round trip, twice over, and what it
-//! delivers in half a second more, against jitter. Measured, not a constant: few for a slow peer
-//! (what is asked of it cannot be asked elsewhere), hundreds for a fast one far away. A rate takes
-//! time to measure, so until the line shows that it is full, each block that comes brings some more.
+//! are kept under way, as many as the peer's [`Delivery`] is worth: few for a slow peer (what is asked of it
+//! cannot be asked elsewhere), hundreds for a fast one far away. Here is which they are, which were taken
+//! back, and which have waited for too long.
 //!
 //! ```
 //! use ropewalk::protocol::Geometry;
@@ -19,49 +18,23 @@
 //! assert!(pipeline.overdue(now, |_| true).is_empty()); // what to take away and ask elsewhere
 //! ```
 
+use super::delivery::{DEPTH_MAX, DEPTH_MIN, Delivery};
 use super::event::Moment;
-use super::ledger::Rate;
 use crate::protocol::Block;
-use crate::protocol::geometry::BLOCK_LENGTH;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Requests to a peer nothing is known of yet.
-const DEPTH_FIRST: usize = 32;
-/// The fewest requests under way to a peer that delivers.
-const DEPTH_MIN: usize = 4;
-/// The most, to a peer that said how many it queues (`reqq`, BEP 10).
-const DEPTH_MAX: usize = 2_000;
 /// The most to one that did not say: what the most modest of the well known clients queue.
 const DEPTH_UNTOLD: usize = 250;
 /// Requests under way to all peers together, about: each takes one to two KiB of memory, and half a second's
 /// worth of many fast peers is 18,000.
 const OUT_MAX: usize = 4_096;
-/// What is asked for beyond two round trips.
-const HEADROOM: Duration = Duration::from_millis(500);
-/// What each block adds to the requests under way while the pipeline opens: five times as many each round
-/// trip. From rates alone, the first of which says nothing, a line of 1 Gbit/s, 100 ms away, lost 60 ms more.
-const GROWTH: usize = 4;
-/// The line is full when an answer takes twice the shortest time there was, and so much more.
-const FULL: Duration = Duration::from_millis(50);
-/// The shortest time over which delivery is measured.
-const SAMPLE: Duration = Duration::from_millis(100);
-/// A block that is out for so long is asked elsewhere, unless the peer is known to be that slow.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// However slow a peer is known to be, a block is waited for no longer than this.
-const PATIENCE_MAX: Duration = Duration::from_secs(60);
 /// A peer that answers nothing for so long has forgotten what it was asked, even if nobody else could
-/// be asked. Longer than any block may take on its way, which is [`PATIENCE_MAX`].
+/// be asked. Longer than any block may take on its way, which is a minute (`delivery`).
 const FORGOTTEN: Duration = Duration::from_secs(120);
-/// Slack beyond twice the usual answer time before a request counts as overdue. `OVERDUE_FIRST` applies while
-/// no answer time is known.
-const OVERDUE: Duration = Duration::from_millis(50);
-const OVERDUE_FIRST: Duration = Duration::from_millis(500);
 /// A request that was asked back is answered or refused (BEP 6) so soon after what was under way has come, or
 /// it is taken back.
 const ANSWER: Duration = Duration::from_secs(1);
-/// Who has delivered nothing and is left for another after so long is not taken for fast any more.
-const SLOW: Duration = Duration::from_secs(3);
 
 /// A request under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,23 +69,7 @@ pub struct Pipeline {
     spares: usize,
     /// Most requests the peer says it queues.
     reqq: Option<usize>,
-    /// Bytes a second while requests were under way.
-    rate: f64,
-    /// The shortest time an answer took.
-    delay: Option<Duration>,
-    /// What the depth has grown by since the first block, and whether that has come to its end.
-    grown: usize,
-    opened: bool,
-    /// What it brings.
-    lately: Rate,
-    /// How long its answers take, lately and on average: a peer that serves one of many in turn takes long.
-    usual: Duration,
-    /// Nothing was under way when the last request left.
-    paused: bool,
-    sample_bytes: u64,
-    sample_since: Option<Moment>,
-    /// When a block last came, or the first was asked for after a pause.
-    heard: Moment,
+    delivery: Delivery,
     snubbed: bool,
     ignores_cancels: bool,
     silent: bool,
@@ -130,17 +87,7 @@ impl Pipeline {
             return 1;
         }
         let most = self.reqq.unwrap_or(DEPTH_UNTOLD);
-        let opening = if self.opened {
-            0
-        } else {
-            DEPTH_FIRST + self.grown
-        };
-        let Some(delay) = self.delay.filter(|_| self.rate > 0.0) else {
-            return opening.max(DEPTH_FIRST).min(most);
-        };
-        let seconds = (delay * 2 + HEADROOM).as_secs_f64();
-        let blocks = (self.rate * seconds / f64::from(BLOCK_LENGTH)).ceil() as usize;
-        blocks.max(opening).max(DEPTH_MIN).min(most)
+        self.delivery.depth().min(most)
     }
 
     /// How many blocks to ask for now. Nothing until a quarter of the depth is free: requests that
@@ -167,44 +114,21 @@ impl Pipeline {
     }
 
     /// When the block that has `before` others before it will be here, in seconds from now. If the peer has
-    /// been silent for t seconds, assume t seconds per block, at least. A peer that never delivered is
-    /// otherwise assumed to be fast, until a request older than `SLOW` is taken back from it.
+    /// been silent for t seconds, assume t seconds per block, at least.
     pub fn expected(&self, before: usize, now: Moment) -> f64 {
-        let silent = if self.busy() > 0 {
-            now.saturating_sub(self.heard).as_secs_f64()
-        } else {
-            0.0
+        let silence = match self.busy() {
+            0 => Duration::ZERO,
+            _ => self.delivery.silence(now),
         };
-        let block = f64::from(BLOCK_LENGTH);
-        let usual = if self.rate > 0.0 {
-            block / self.rate
-        } else {
-            0.0
-        };
-        let line = self.delay.unwrap_or(self.usual).as_secs_f64();
-        line + (before + 1) as f64 * usual.max(silent)
+        self.delivery.expected(before, silence)
     }
 
-    /// In how many seconds the answer to a request that has `before` others before it may be expected:
-    /// however long it has waited, as long as answers usually take. Who serves many in turn is silent most of
-    /// the time, and longest just before our turn. Only after more than twice the usual time is a peer
-    /// believed to need as long again.
+    /// In how many seconds the answer to a request that has `before` others before it may be expected.
     pub fn remaining(&self, asked: &Asked, before: usize, now: Moment) -> f64 {
-        let age = now.saturating_sub(asked.at);
-        let over = match self.delay {
-            Some(_) => OVERDUE,
-            None => OVERDUE_FIRST,
-        };
-        if age > self.usual * 2 + over {
-            return age.as_secs_f64();
-        }
-        let usual = self.usual.as_secs_f64();
         let first = self.asked.front();
         let in_turn = first.is_some_and(|first| first.block.piece() == asked.block.piece());
-        if in_turn || self.rate <= 0.0 {
-            return usual;
-        }
-        usual.max(before as f64 * f64::from(BLOCK_LENGTH) / self.rate)
+        let before = if in_turn { 0 } else { before };
+        (self.delivery).remaining(now.saturating_sub(asked.at), before)
     }
 
     /// Requests that still hold a slot, oldest first.
@@ -249,24 +173,9 @@ impl Pipeline {
         self.silent = true;
     }
 
-    /// When a block last came, or the first was asked for after a pause.
-    pub fn heard(&self) -> Moment {
-        self.heard
-    }
-
-    /// How long its answers take on average.
-    pub fn usual(&self) -> Duration {
-        self.usual
-    }
-
-    /// Whether it ever gave us a block.
-    pub fn has_delivered(&self) -> bool {
-        self.delay.is_some()
-    }
-
-    /// Bytes a second, measured while there was something to deliver.
-    pub fn rate(&self) -> f64 {
-        self.rate
+    /// How fast it delivers.
+    pub fn delivery(&self) -> &Delivery {
+        &self.delivery
     }
 
     /// A request goes out.
@@ -299,43 +208,15 @@ impl Pipeline {
 
     fn start(&mut self, now: Moment) {
         if self.busy() == 0 {
-            self.heard = now;
-            self.paused = true;
-            // Idle time says nothing about how fast the peer is.
-            self.sample_since = Some(now);
-            self.sample_bytes = 0;
+            self.delivery.begin(now);
         }
     }
 
-    /// A block came, asked for at `at`: measure.
-    fn measure(&mut self, block: Block, at: Moment, now: Moment) {
-        self.heard = now;
+    /// A block came, asked for at `at`.
+    fn came(&mut self, block: Block, at: Moment, now: Moment) {
         self.snubbed = false;
         self.silent = false;
-        self.lately.add(block.length(), now);
-        let took = now.saturating_sub(at).max(Duration::from_micros(1));
-        // The shortest answer is the line itself, the others waited behind their like. Only after a
-        // pause can a longer one mean that the line got longer.
-        let least = self.delay.filter(|_| !self.paused);
-        let least = least.map_or(took, |least| took.min(least));
-        self.delay = Some(least);
-        self.usual = (self.usual * 7 + took) / 8;
-        self.paused = false;
-        self.opened |= took > least * 2 + FULL;
-        self.grown = (self.grown + GROWTH).min(DEPTH_MAX);
-        self.sample_bytes += u64::from(block.length());
-        let since = *self.sample_since.get_or_insert(at);
-        let elapsed = now.saturating_sub(since);
-        if elapsed >= SAMPLE {
-            let sample = self.sample_bytes as f64 / elapsed.as_secs_f64();
-            self.rate = if sample > self.rate {
-                sample
-            } else {
-                self.rate * 0.8 + sample * 0.2
-            };
-            self.sample_since = Some(now);
-            self.sample_bytes = 0;
-        }
+        self.delivery.came(block.length(), at, now);
     }
 
     /// A block of ours came and is laid; says whether it had been asked for.
@@ -346,7 +227,7 @@ impl Pipeline {
                 if !asked.settled {
                     let earlier = self.asked.iter_mut().take(at.unwrap_or(0));
                     earlier.for_each(|asked| asked.passed = true);
-                    self.measure(block, asked.at, now);
+                    self.came(block, asked.at, now);
                 }
                 true
             }
@@ -357,7 +238,7 @@ impl Pipeline {
     /// A copy came that was asked for at `at`.
     pub fn spare_came(&mut self, block: Block, at: Moment, now: Moment) {
         self.spare_dropped();
-        self.measure(block, at, now);
+        self.came(block, at, now);
     }
 
     /// A copy is not wanted any more, or not coming.
@@ -396,7 +277,7 @@ impl Pipeline {
 
     /// The peer chokes or unchokes us: the waiting begins anew.
     pub fn restart(&mut self, now: Moment) {
-        self.heard = now;
+        self.delivery.wait_anew(now);
         self.snubbed = false;
     }
 
@@ -408,25 +289,15 @@ impl Pipeline {
         if self.busy() == 0 {
             return Vec::new();
         }
-        let queue = self.asked.len().max(self.depth()) as f64 * f64::from(BLOCK_LENGTH);
-        let expected = if self.rate > 0.0 {
-            queue / self.rate
-        } else {
-            0.0
-        };
-        let patience = PATIENCE
-            .max(Duration::from_secs_f64(
-                (expected * 2.0).min(PATIENCE_MAX.as_secs_f64()),
-            ))
-            .min(PATIENCE_MAX);
-        let silence = now.saturating_sub(self.heard);
+        let queue = self.asked.len().max(self.depth());
+        let patience = self.delivery.patience(queue);
+        let silence = self.delivery.silence(now);
         if silence >= patience {
             self.snubbed = true;
         }
         let forgotten = silence >= FORGOTTEN;
         // A long queue that moves is none of a peer's faults.
-        let pace = self.lately.per_second(now) as f64;
-        let soon = (pace * PATIENCE_MAX.as_secs_f64() / f64::from(BLOCK_LENGTH)) as usize;
+        let soon = self.delivery.within_patience(now);
         let mut late = Vec::new();
         for (before, asked) in self.asked.iter_mut().enumerate() {
             let overdue = now.saturating_sub(asked.at) >= patience;
@@ -436,7 +307,7 @@ impl Pipeline {
             let heard = if asked.passed {
                 Moment::ZERO
             } else {
-                self.heard
+                self.delivery.heard()
             };
             let unanswered = (asked.asked_back).is_some_and(|at| now >= at.max(heard) + ANSWER);
             self.ignores_cancels |= unanswered && !asked.revoked;
@@ -467,9 +338,7 @@ impl Pipeline {
         asked.revoked = true;
         self.revoked += 1;
         let age = now.saturating_sub(asked.at);
-        if self.delay.is_none() && age > SLOW {
-            self.usual = self.usual.max(age);
-        }
+        self.delivery.gave_up(age);
         true
     }
 
@@ -486,6 +355,7 @@ impl Pipeline {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::delivery::{DEPTH_FIRST, GROWTH};
     use super::*;
     use crate::protocol::Geometry;
 

@@ -152,7 +152,11 @@ impl Swarm {
         if self.is_last() {
             let mut late = self.latest(&TO_COPY, now);
             // Who gave something last first, as the others may have fallen silent.
-            let heard = |key: &PeerKey| self.peers.get(key).map(|peer| peer.pipeline.heard());
+            let heard = |key: &PeerKey| {
+                self.peers
+                    .get(key)
+                    .map(|peer| peer.pipeline.delivery().heard())
+            };
             let mut takers: Vec<_> = idle.iter().map(|key| (heard(key), *key)).collect();
             takers.sort_by_key(|it| Reverse(it.0));
             for (_, taker) in takers {
@@ -263,7 +267,7 @@ impl Swarm {
             return Vec::new();
         };
         let coming = self.moves.coming.get(&taker).copied().unwrap_or(0);
-        let room = match peer.pipeline.has_delivered() {
+        let room = match peer.pipeline.delivery().has_delivered() {
             true if terms.copy => (peer.pipeline.room())
                 .min(SPARES_MAX.saturating_sub(self.endgame.spares.count_of(taker))),
             true => peer.pipeline.room(),
@@ -296,7 +300,7 @@ impl Swarm {
 
 /// Whether the peer says soon if a cancel came in time: on a slow line that, too, waits behind a block.
 fn answers_cancels(peer: &Peer) -> bool {
-    let rate = peer.pipeline.rate();
+    let rate = peer.pipeline.delivery().rate();
     peer.greeting.fast && !peer.pipeline.ignores_cancels() && (rate <= 0.0 || rate >= SLOW_RATE)
 }
 
