@@ -118,7 +118,7 @@ impl Swarm {
     fn least_useful(&self, now: Moment) -> Option<PeerKey> {
         let useless = self.peers.iter();
         let useless = useless.filter(|(_, peer)| is_of_no_use(peer, now));
-        let least = useless.min_by_key(|(key, peer)| (peer.useful, **key));
+        let least = useless.min_by_key(|(key, peer)| (peer.trade.useful(), **key));
         least.map(|(key, _)| *key)
     }
 
@@ -254,8 +254,8 @@ impl Swarm {
             let ip = host_of(peer.greeting.address);
             let set = allowed_fast_set(ip, self.facts.info_hash, geometry.pieces(), ALLOWED_FAST);
             let pieces = set.into_iter().filter_map(|index| geometry.piece(index));
-            peer.fast_to = pieces.filter(|piece| self.have.has(*piece)).collect();
-            for piece in &peer.fast_to {
+            peer.gifts.to_it = pieces.filter(|piece| self.have.has(*piece)).collect();
+            for piece in &peer.gifts.to_it {
                 say(Message::AllowedFast { piece: piece.get() });
             }
         }
@@ -367,7 +367,7 @@ fn is_of_no_use(peer: &Peer, now: Moment) -> bool {
         true => FRUITLESS,
         false => USELESS,
     };
-    !peer.leaving && !waits && now >= peer.useful + patience
+    !peer.leaving && !waits && now >= peer.trade.useful() + patience
 }
 
 /// The address that a peer's allowed-fast set is made of. On the loopback each port is a host, as it is

@@ -4,13 +4,13 @@
 use super::Swarm;
 use super::arrivals::ALLOWED_FAST;
 use super::event::{Action, Farewell, Moment, PeerKey, Way};
-use super::peer::{FAST_PIECES_MAX, Holding};
+use super::peer::Holding;
 use super::uploads::Cancelled;
+use crate::protocol::Block;
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::geometry::SERVED_BLOCK_LENGTH_MAX;
 use crate::protocol::peer::extension::ExtensionHandshake;
 use crate::protocol::peer::{Message, WireBlock};
-use crate::protocol::{Block, PieceIndex};
 use std::net::SocketAddr;
 
 impl Swarm {
@@ -130,16 +130,13 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        if !peer.holds.add(piece, &self.facts.geometry) {
+        if !peer.gain(piece, self.picker.wants(), &self.facts.geometry) {
             if !peer.manners.idle_have() {
                 self.senseless(key, "it keeps announcing the same pieces", actions);
             }
             return;
         }
         let full = peer.holds.is_full();
-        if wanted {
-            peer.offer = peer.offer.max(Some(piece));
-        }
         if let Some(spread) = &mut self.spread {
             spread.gained(key, piece);
             self.unveil(actions);
@@ -194,11 +191,7 @@ impl Swarm {
             let theirs = geometry.all_pieces().filter(|piece| holds.has(*piece));
             theirs.for_each(|piece| spread.gained(key, piece));
         }
-        let last = geometry.pieces().checked_sub(1);
-        let last = last.and_then(|last| geometry.piece(last));
-        let wants = self.picker.wants();
-        peer.offer = last.and_then(|last| holds.last_shared(wants, last, &geometry));
-        peer.holds = holds;
+        peer.tell_all(holds, self.picker.wants(), &geometry);
         if full {
             self.part_with_the_complete(actions);
         }
@@ -216,8 +209,8 @@ impl Swarm {
             return;
         };
         // A gift for newcomers: who has as many pieces as the set can stand in line (BEP 6).
-        let gift =
-            peer.fast_to.contains(&block.piece()) && peer.holds.count(pieces) < ALLOWED_FAST as u32;
+        let gift = peer.gifts.to_it.contains(&block.piece())
+            && peer.holds.count(pieces) < ALLOWED_FAST as u32;
         let ours = self.have.has(block.piece());
         let doubted = self.doubts.has(block.piece());
         if peer.uploads.has(block) {
@@ -263,10 +256,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        peer.up.add(block.length(), now);
-        peer.taken += u64::from(block.length());
-        peer.served = Some(now);
-        peer.useful = now;
+        peer.trade.took(block.length(), now);
         peer.uploads.served(block, now);
         if let Some(spread) = &mut self.spread {
             spread.served(key, block, now);
@@ -330,7 +320,7 @@ impl Swarm {
             return;
         };
         peer.choked = true;
-        let (fast, gifts) = (peer.greeting.fast, &peer.fast_to);
+        let (fast, gifts) = (peer.greeting.fast, &peer.gifts.to_it);
         let (queued, ahead) = peer.uploads.clear(|block| gifts.contains(&block.piece()));
         let mut say = |message| actions.push(Action::Say { peer: key, message });
         say(Message::Choke);
@@ -361,9 +351,8 @@ impl Swarm {
         let Some(piece) = self.facts.geometry.piece(index) else {
             return self.senseless(key, "it suggests a piece that does not exist", actions);
         };
-        let wanted = self.wants(piece);
         if let Some(peer) = self.peers.get_mut(&key) {
-            remember(&mut peer.suggested, piece, wanted);
+            peer.gifts.suggest(piece, self.picker.wants());
         }
     }
 
@@ -371,10 +360,8 @@ impl Swarm {
         let Some(piece) = self.facts.geometry.piece(index) else {
             return self.senseless(key, "it allows a piece that does not exist", actions);
         };
-        let wanted = self.wants(piece);
         if let Some(peer) = self.peers.get_mut(&key) {
-            peer.drop_gifts(self.picker.wants());
-            remember(&mut peer.fast_from, piece, wanted);
+            peer.gifts.allow(piece, self.picker.wants());
             if peer.chokes_us {
                 self.fill(key, now, actions);
             }
@@ -412,12 +399,6 @@ impl Swarm {
 }
 
 /// Keeps a few pieces a peer named. Further ones are dropped: a flood of them takes no memory.
-fn remember(pieces: &mut Vec<PieceIndex>, piece: PieceIndex, wanted: bool) {
-    if wanted && pieces.len() < FAST_PIECES_MAX && !pieces.contains(&piece) {
-        pieces.push(piece);
-    }
-}
-
 /// Cheap to say and not free to hear. `late`: the time for the bitfield is over.
 fn is_tiresome(message: &Message, late: bool) -> bool {
     match message {
@@ -683,7 +664,7 @@ mod tests {
         let mut actions = Vec::new();
         scene.swarm.choke(PeerKey(1), &mut actions);
         assert_eq!(actions[0], say(1, Message::Choke));
-        let gifts = scene.swarm.peers().next().unwrap().1.fast_to.clone();
+        let gifts = scene.swarm.peers().next().unwrap().1.gifts.to_it.clone();
         let gift_blocks = gifts
             .iter()
             .filter(|it| (10..50).contains(&it.get()))
@@ -786,7 +767,10 @@ mod tests {
         for piece in 0..100 {
             scene.say(1, Message::Suggest { piece });
         }
-        assert_eq!(scene.swarm.peers().next().unwrap().1.suggested.len(), 16);
+        assert_eq!(
+            scene.swarm.peers().next().unwrap().1.gifts.suggested.len(),
+            16
+        );
         let actions = scene.say(1, Message::Unchoke);
         let first = requests(&actions, 1)[0];
         assert!(first.piece().get() < 16, "{first:?}");

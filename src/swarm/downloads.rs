@@ -60,7 +60,7 @@ impl Swarm {
             return;
         };
         if peer.chokes_us {
-            peer.drop_gifts(self.picker.wants());
+            peer.gifts.keep_wanted(self.picker.wants());
         }
         let room = peer.pipeline.room_beside(self.picker.out());
         if !peer.may_be_asked() || room == 0 {
@@ -81,8 +81,8 @@ impl Swarm {
             peer: key,
             holds: &peer.holds,
             current: &mut peer.current,
-            suggested: &mut peer.suggested,
-            only: peer.chokes_us.then_some(peer.fast_from.as_slice()),
+            suggested: &mut peer.gifts.suggested,
+            only: peer.chokes_us.then_some(peer.gifts.from_it.as_slice()),
         };
         let mut blocks = Vec::with_capacity(room);
         // Who has nothing can give nothing: the first piece is fetched together.
@@ -147,9 +147,7 @@ impl Swarm {
         self.ledger.received(block.length(), now);
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.pipeline.received(block, now);
-            peer.down.add(block.length(), now);
-            peer.given += u64::from(block.length());
-            peer.useful = now;
+            peer.trade.gave(block.length(), now);
             peer.rest.end();
         }
         let Some(last) = self.picker.lay(block, key) else {
@@ -213,8 +211,7 @@ impl Swarm {
             // It choked us, or is about to be gone.
             return peer.rest.pause(TICK, now);
         }
-        // A gift that is refused is none (BEP 6).
-        peer.fast_from.retain(|piece| *piece != block.piece());
+        peer.gifts.refused(block.piece());
         if peer.chokes_us {
             peer.rest.pause(TICK, now);
         } else if !peer.rest.refused(now) {

@@ -68,6 +68,68 @@ impl Rate {
     }
 }
 
+/// What passed between one peer and us, in bytes of payload.
+#[derive(Debug)]
+pub struct Trade {
+    given: u64,
+    taken: u64,
+    down: Rate,
+    up: Rate,
+    useful: Moment,
+}
+
+impl Trade {
+    /// With somebody who came at `now`, which counts as a use.
+    pub fn new(now: Moment) -> Trade {
+        Trade {
+            given: 0,
+            taken: 0,
+            down: Rate::default(),
+            up: Rate::default(),
+            useful: now,
+        }
+    }
+
+    /// It gave us a block.
+    pub fn gave(&mut self, bytes: u32, now: Moment) {
+        self.down.add(bytes, now);
+        self.given += u64::from(bytes);
+        self.useful = now;
+    }
+
+    /// It had a block of us.
+    pub fn took(&mut self, bytes: u32, now: Moment) {
+        self.up.add(bytes, now);
+        self.taken += u64::from(bytes);
+        self.useful = now;
+    }
+
+    /// All that it gave us.
+    pub fn given(&self) -> u64 {
+        self.given
+    }
+
+    /// All that it had of us.
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// What it brings us a second, lately.
+    pub fn down_rate(&self, now: Moment) -> u64 {
+        self.down.per_second(now)
+    }
+
+    /// What we bring it a second, lately.
+    pub fn up_rate(&self, now: Moment) -> u64 {
+        self.up.per_second(now)
+    }
+
+    /// When either side last had a use for the other.
+    pub fn useful(&self) -> Moment {
+        self.useful
+    }
+}
+
 /// The totals of one swarm in this run, in bytes of payload.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {

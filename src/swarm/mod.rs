@@ -27,6 +27,7 @@ mod doubts;
 mod downloads;
 mod endgame;
 pub mod event;
+pub mod gifts;
 pub mod ledger;
 pub mod news;
 mod partial;
@@ -480,13 +481,7 @@ impl Swarm {
                 );
             }
             peer.uploads.check_invariants();
-            let shared = self.picker.wants().pieces(&self.facts.geometry);
-            let last = shared.filter(|piece| peer.holds.has(*piece)).last();
-            if !peer.leaving && last.is_some() {
-                assert!(peer.wanted, "interest in {key:?}");
-                assert!(peer.offer >= last, "what {key:?} has that we want");
-            }
-            assert!(peer.offer.is_none_or(|piece| peer.holds.has(piece)));
+            peer.check_invariants(self.picker.wants(), &self.facts.geometry);
         }
         let asked: usize = self
             .peers

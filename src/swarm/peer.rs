@@ -1,7 +1,8 @@
 //! What is known of one connected peer: what it has, who chokes whom, what is under way.
 
 use super::event::{Greeting, Moment};
-use super::ledger::Rate;
+use super::gifts::Gifts;
+use super::ledger::Trade;
 use super::pipeline::Pipeline;
 use super::uploads::Uploads;
 use crate::protocol::bitfield::Bitfield;
@@ -9,9 +10,6 @@ use crate::protocol::{Geometry, PieceIndex};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Suggested and allowed-fast pieces (BEP 6) remembered of a peer, so that a flood of them takes no memory.
-/// The number is ours: a few more than the ten allowed-fast pieces that BEP 6 suggests.
-pub const FAST_PIECES_MAX: usize = 16;
 /// Changes of mind and signs of life within `WINDOW` that an honest peer stays far below.
 const FLIPS_MAX: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(10);
@@ -187,10 +185,10 @@ pub struct Peer {
     pub client: String,
     /// Where it takes calls, if that is known.
     pub listens: Option<SocketAddr>,
-    /// The pieces it has.
+    /// The pieces it has. To be changed by `gain` and `tell_all`, which see to the offer, too.
     pub holds: Holding,
     /// The last of them that we want, or wanted when we last looked; `None`: we want none.
-    pub offer: Option<PieceIndex>,
+    offer: Option<PieceIndex>,
     /// The time for its bitfield is over.
     pub settled_in: bool,
     /// It answers none of our requests.
@@ -207,26 +205,12 @@ pub struct Peer {
     pub current: Option<PieceIndex>,
     /// Its requests.
     pub uploads: Uploads,
-    /// Pieces it gives us even while it chokes us.
-    pub fast_from: Vec<PieceIndex>,
-    /// Pieces we give it even while we choke it.
-    pub fast_to: Vec<PieceIndex>,
-    /// Pieces it suggested, latest last.
-    pub suggested: Vec<PieceIndex>,
+    /// Single pieces that it named, and that we named to it (BEP 6).
+    pub gifts: Gifts,
     /// How it behaves.
     pub manners: Manners,
-    /// Payload it gave us, in bytes.
-    pub given: u64,
-    /// Payload it had from us, in bytes.
-    pub taken: u64,
-    /// What it brings us.
-    pub down: Rate,
-    /// What we bring it.
-    pub up: Rate,
-    /// When it was last served something.
-    pub served: Option<Moment>,
-    /// When either side last had a use for the other.
-    pub useful: Moment,
+    /// What passed between us.
+    pub trade: Trade,
     /// A slot came home from it and nothing good since: it may be about to leave, or refuse everything.
     pub rest: Rest,
     /// Hung up; only its slots are still awaited.
@@ -251,19 +235,41 @@ impl Peer {
             pipeline: Pipeline::default(),
             current: None,
             uploads: Uploads::default(),
-            fast_from: Vec::new(),
-            fast_to: Vec::new(),
-            suggested: Vec::new(),
+            gifts: Gifts::default(),
             manners: Manners::default(),
-            given: 0,
-            taken: 0,
-            down: Rate::default(),
-            up: Rate::default(),
-            served: None,
-            useful: now,
+            trade: Trade::new(now),
             rest: Rest::default(),
             leaving: false,
         }
+    }
+
+    /// It has one more piece; says whether that is news.
+    pub fn gain(&mut self, piece: PieceIndex, wants: &Bitfield, geometry: &Geometry) -> bool {
+        let new = self.holds.add(piece, geometry);
+        if new && wants.has(piece) {
+            self.offer = self.offer.max(Some(piece));
+        }
+        new
+    }
+
+    /// It said all it has.
+    pub fn tell_all(&mut self, holds: Holding, wants: &Bitfield, geometry: &Geometry) {
+        let last = geometry.pieces().checked_sub(1);
+        let last = last.and_then(|last| geometry.piece(last));
+        self.offer = last.and_then(|last| holds.last_shared(wants, last, geometry));
+        self.holds = holds;
+    }
+
+    /// Panics where it has a piece that we want and its offer says otherwise, or the other way round.
+    pub fn check_invariants(&self, wants: &Bitfield, geometry: &Geometry) {
+        let shared = wants.pieces(geometry);
+        let last = shared.filter(|piece| self.holds.has(*piece)).last();
+        if !self.leaving && last.is_some() {
+            let from = self.greeting.address;
+            assert!(self.wanted, "interest in {from}");
+            assert!(self.offer >= last, "what {from} has that we want");
+        }
+        assert!(self.offer.is_none_or(|piece| self.holds.has(piece)));
     }
 
     /// Whether it has a piece that is in `wants`. Only from the one it was known for on is another looked for, and
@@ -277,14 +283,9 @@ impl Peer {
         self.offer.is_some()
     }
 
-    /// Forgets gifts that are not wanted any more: who chokes us and has no others cannot be asked for anything.
-    pub fn drop_gifts(&mut self, wants: &Bitfield) {
-        self.fast_from.retain(|piece| wants.has(*piece));
-    }
-
     /// Whether it may be asked for anything at all.
     pub fn may_be_asked(&self) -> bool {
-        let gives = !self.chokes_us || !self.fast_from.is_empty();
+        let gives = !self.chokes_us || !self.gifts.from_it.is_empty();
         gives && self.offer.is_some() && self.wanted && !self.leaving
     }
 }

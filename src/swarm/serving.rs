@@ -42,13 +42,14 @@ impl Swarm {
                 choked: peer.choked,
                 busy: !peer.uploads.is_idle(),
                 worth: if gives {
-                    peer.down.per_second(now)
+                    peer.trade.down_rate(now)
                 } else {
                     let kept = self.spread.as_ref().map_or(0, |spread| spread.kept(*key));
                     u64::from(u32::MAX - kept)
                 },
                 // Who has had everything twice asks for the sake of asking.
-                gives: peer.taken <= twice && (!gives || peer.taken <= credit + peer.given * FAIR),
+                gives: peer.trade.taken() <= twice
+                    && (!gives || peer.trade.taken() <= credit + peer.trade.given() * FAIR),
                 since: peer.since,
             })
             .collect();
@@ -129,7 +130,7 @@ impl Swarm {
         let passes_on = |key| self.spread.as_ref().is_some_and(|it| it.has_passed(key));
         let uploads = |key| {
             let peer = self.peers.get(&key);
-            let peer = peer.filter(|peer| peer.taken <= little || passes_on(key));
+            let peer = peer.filter(|peer| peer.trade.taken() <= little || passes_on(key));
             peer.map(|peer| &peer.uploads)
         };
         let rate = self.ledger.up_rate(now);
@@ -165,7 +166,7 @@ impl Swarm {
 
     /// How many bytes a peer may be shown ahead of what was sent.
     fn window(&self, peer: &Peer, now: Moment) -> u64 {
-        let ahead = peer.up.per_second(now) as f64 * SHOWN_AHEAD.as_secs_f64();
+        let ahead = peer.trade.up_rate(now) as f64 * SHOWN_AHEAD.as_secs_f64();
         (ahead as u64).max(u64::from(self.facts.geometry.piece_length()))
     }
 
