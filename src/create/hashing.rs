@@ -7,7 +7,8 @@
 //!
 //! Adjacent pieces are hashed side by side ([`lanes`](crate::protocol::digest::lanes)), each with a file of
 //! its own open. Reads by position into the lanes' chunks and never through a map, so a file that shrinks is
-//! an ordinary error. Small files cost an open, a read and a close; many of them fill one chunk.
+//! an ordinary error. Small files cost an open, a read and a close; many of them fill one chunk. Why the reader of
+//! `storage/check` does not serve here, too, is said in the head of its `cursor`.
 
 use super::tree::Tree;
 use super::{CreateError, Stopper};

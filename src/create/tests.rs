@@ -156,12 +156,18 @@ fn what_changes_after_it_was_found_is_noticed() {
 }
 
 #[test]
-fn a_creation_can_be_dropped_half_way() {
-    let place = folder(&[("one", 1_000_000)]);
+fn a_creation_that_is_dropped_half_way_stops_its_threads_and_waits_for_them() {
+    let place = folder(&[("one", 1)]);
     let root = place.path().join("root");
+    let file = fs::File::create(root.join("two")).unwrap();
+    file.set_len(1 << 28).unwrap();
     let mut work = Creation::start(&root, TorrentSettings::default(), threads(2)).unwrap();
     work.next().unwrap().unwrap();
+    assert!(work.left > 0, "it is done already");
+    let (stopper, tree) = (work.stopper(), Arc::downgrade(&work.tree));
     drop(work);
+    assert!(stopper.is_stopped());
+    assert_eq!(tree.strong_count(), 0, "a thread is still at work");
 }
 
 #[test]

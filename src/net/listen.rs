@@ -261,7 +261,8 @@ mod tests {
     fn callers_of_both_families_arrive_on_one_port() {
         let listener = Listener::open(Some(0), None).unwrap();
         let port = listener.port();
-        let both = listener.sockets.len() == 2;
+        // A machine without IPv6 has one family to show.
+        let both = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
         let (sender, inbox) = callers();
         let _listening = listener.start(sender).unwrap();
         let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -269,7 +270,8 @@ mod tests {
         let (_, address) = inbox.recv_timeout(PATIENCE).unwrap();
         assert_eq!(address, caller.local_addr().unwrap());
         let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
-        if let (true, Ok(caller)) = (both, TcpStream::connect(v6)) {
+        if both {
+            let caller = TcpStream::connect(v6).unwrap();
             let (_, address) = inbox.recv_timeout(PATIENCE).unwrap();
             assert_eq!(address, caller.local_addr().unwrap());
         }

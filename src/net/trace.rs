@@ -551,7 +551,7 @@ mod tests {
         );
         let read = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
         let first = read(&lines[0]);
-        assert!(first["time"].as_f64().unwrap() >= 0.0);
+        assert!(first["time"].is_f64());
         for (key, value) in [
             ("event", "message".into()),
             ("peer", "127.0.0.1:6881".into()),

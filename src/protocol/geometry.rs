@@ -259,7 +259,9 @@ mod tests {
         }
 
         #[test]
-        fn a_located_block_lies_inside_its_piece(index: u32, begin: u32, length: u32) {
+        fn a_located_block_lies_inside_its_piece(
+            index in 0u32..17, begin in 0u32..80_000, length in 0u32..140_000,
+        ) {
             let geometry = Geometry::new(1_000_000, 70_000).unwrap();
             if let Some(block) = geometry.locate(index, begin, length, SERVED_BLOCK_LENGTH_MAX) {
                 prop_assert!(block.begin() + block.length() <= geometry.piece_size(block.piece()));

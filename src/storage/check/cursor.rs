@@ -1,4 +1,11 @@
 //! Reads the bytes of a piece, over files and padding, as much at a time as there is room for.
+//!
+//! `create/hashing` goes through a piece, too, and on purpose not with this. Here files are those of a torrent:
+//! runs of a layout, padding among them, opened as others keep them open, and one that is too short makes the
+//! piece bad. There they are the author's: the whole of each in turn, behind whatever links, and one that is
+//! shorter or otherwise than it was found ends the work with its name. One reader would need to be told how to
+//! open, what an error means and what to do at the end of a file, and that is all that a reader does. What both
+//! need is shared: [`will_read`].
 
 use crate::storage::layout::Place;
 use crate::storage::lazy_file::{LazyFile, Opened};
