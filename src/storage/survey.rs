@@ -66,8 +66,6 @@ pub struct Survey {
     /// Files with data were there and no record of ours: if hashing finds no good piece, they are
     /// somebody else's and must not be written to without `--overwrite`.
     pub foreign: bool,
-    /// What is wrong with files, by their number: for `seed` to list. Files that fit are not named.
-    pub flaws: Vec<(usize, Flaw)>,
     /// What was odd, one sentence each.
     pub warnings: Vec<String>,
     /// Where everything lies now.
@@ -180,10 +178,6 @@ pub fn judge(
     if rules.writable {
         refuse_what_is_in_the_way(layout, found, rules.overwrite)?;
     }
-    let flaws = layout.files().iter().zip(found).enumerate();
-    let flaws =
-        flaws.filter_map(|(number, (file, found))| Some((number, flaw(found, file.length)?)));
-    let flaws = flaws.collect();
     let mut standing = SortedPieces::new(layout, found, record.as_ref(), rules.check);
     standing.sort(layout, found);
     let claim = record.map(|record| record.claim);
@@ -194,7 +188,6 @@ pub fn judge(
         downloaded: 0,
         uploaded: 0,
         foreign: claim.is_none() && standing.data,
-        flaws,
         warnings: Vec::new(),
         layout: layout.clone(),
     };
