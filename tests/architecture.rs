@@ -55,6 +55,11 @@ const FLOORS: &[Floor] = &[
     hands("storage", &["protocol", "swarm::event"]),
     hands("net", &["protocol", "swarm::event", "storage::slot", "utp"]),
     hands("announce", &["protocol", "swarm::event", "storage::slot"]),
+    pure(
+        "announce::tiers",
+        &["protocol", "swarm::event"],
+        &["thiserror", "fastrand"],
+    ),
     hands("discovery", &["protocol", "swarm::event", "dht"]),
     hands("tracker", &["protocol", "swarm::event"]),
     hands("client", BELOW_THE_ASSEMBLIES),

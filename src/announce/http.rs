@@ -19,6 +19,7 @@ pub use super::address::shown;
 use super::address::{self, is_https, join, path_announces};
 use super::lookup::GLANCE;
 use super::road::{Bound, NoteArrival, Reach, Road, Watchful, roads, unreachable};
+use super::tiers::Again;
 use super::{GRACE, merged};
 use crate::protocol::InfoHash;
 use crate::protocol::tracker::http::{Answer, AnswerError, Request, RetryIn};
@@ -154,15 +155,20 @@ impl AnnounceError {
         )
     }
 
-    /// When the other side wants to be asked again: `None` if it did not say, `Some(None)` for never.
-    pub fn retry_after(&self) -> Option<Option<Duration>> {
+    /// When the other side wants to be asked again.
+    pub fn again(&self) -> Again {
         match self {
-            AnnounceError::Status { retry_after, .. } => retry_after.map(Some),
-            AnnounceError::Answer(AnswerError::Refused { retry, .. }) => retry.map(|it| match it {
-                RetryIn::Minutes(minutes) => Some(Duration::from_secs(u64::from(minutes) * 60)),
-                RetryIn::Never => None,
-            }),
-            _ => None,
+            AnnounceError::Status { retry_after, .. } => {
+                retry_after.map_or(Again::Unsaid, Again::In)
+            }
+            AnnounceError::Answer(AnswerError::Refused { retry, .. }) => match retry {
+                Some(RetryIn::Minutes(minutes)) => {
+                    Again::In(Duration::from_secs(u64::from(*minutes) * 60))
+                }
+                Some(RetryIn::Never) => Again::Never,
+                None => Again::Unsaid,
+            },
+            _ => Again::Unsaid,
         }
     }
 }
@@ -447,7 +453,10 @@ fn refused(response: &mut Response<Body>, limits: &CallLimits) -> AnnounceError 
     let Ok(Err(AnswerError::Refused { reason, retry })) = reason else {
         return status;
     };
-    let said = status.retry_after().flatten();
+    let said = match status {
+        AnnounceError::Status { retry_after, .. } => retry_after,
+        _ => None,
+    };
     let said =
         said.map(|it| RetryIn::Minutes(it.as_secs().div_ceil(60).try_into().unwrap_or(u32::MAX)));
     AnnounceError::Answer(AnswerError::Refused {
@@ -819,7 +828,7 @@ mod tests {
             response(&mut stream, "403 Forbidden\r\nRetry-After: 90", &body);
         });
         let error = ask(&tracker).unwrap_err();
-        assert_eq!(error.retry_after(), Some(Some(Duration::from_secs(120))));
+        assert_eq!(error.again(), Again::In(Duration::from_secs(120)));
         let AnnounceError::Answer(AnswerError::Refused { reason, .. }) = error else {
             panic!("{error:?}");
         };
@@ -836,7 +845,7 @@ mod tests {
             code: 503,
             retry_after,
         };
-        assert_eq!(expected.retry_after(), Some(retry_after));
+        assert_eq!(expected.again(), Again::In(Duration::from_secs(17)));
         assert_eq!(ask(&tracker), Err(expected));
     }
 

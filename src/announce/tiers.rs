@@ -17,16 +17,26 @@
 //! let due = tiers.due(Duration::ZERO);
 //! assert_eq!(due[0].url, "http://t.example/announce");
 //! // … announce it, then:
-//! tiers.answered(due[0].tier, &Ok(Default::default()), Duration::from_secs(1));
+//! tiers.answered(due[0].tier, Ok(&Default::default()), Duration::from_secs(1));
 //! tiers.hungry(false); // there are peers: no haste
 //! assert_eq!(tiers.wake_at(), Some(Duration::from_secs(1 + 1800)));
 //! ```
 
-use super::http::AnnounceError;
 use crate::protocol::tracker::http::{Answer, Occasion};
 use crate::swarm::event::Moment;
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// What a tracker that failed said about asking it again (BEP 31).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// Nothing.
+    Unsaid,
+    /// After so long.
+    In(Duration),
+    /// Not in this run.
+    Never,
+}
 
 /// The tiers that are kept apart, as each may need a thread; trackers of further ones join the last.
 pub const TIERS_MAX: usize = 32;
@@ -190,7 +200,7 @@ impl Tiers {
     }
 
     /// Takes note of what came of the announce that was due for `tier`.
-    pub fn answered(&mut self, tier: usize, outcome: &Result<Answer, AnnounceError>, now: Moment) {
+    pub fn answered(&mut self, tier: usize, outcome: Result<&Answer, Again>, now: Moment) {
         let Some(tier) = self.tiers.get_mut(tier) else {
             return;
         };
@@ -199,7 +209,7 @@ impl Tiers {
         };
         match outcome {
             Ok(answer) => tier.succeeded(event, answer, now),
-            Err(error) => tier.failed(error.retry_after(), now, &mut self.rng),
+            Err(again) => tier.failed(again, now, &mut self.rng),
         }
     }
 
@@ -343,11 +353,12 @@ impl Tier {
         }
     }
 
-    /// `retry`: what the tracker said about asking again, see [`AnnounceError::retry_after`].
-    fn failed(&mut self, retry: Option<Option<Duration>>, now: Moment, rng: &mut fastrand::Rng) {
-        if let Some(retry) = retry {
-            let not_before = retry.map(|wait| now + wait.min(DEMAND_MAX));
-            self.trackers[self.turn].not_before = not_before;
+    fn failed(&mut self, again: Again, now: Moment, rng: &mut fastrand::Rng) {
+        let not_before = &mut self.trackers[self.turn].not_before;
+        match again {
+            Again::Unsaid => {}
+            Again::In(wait) => *not_before = Some(now + wait.min(DEMAND_MAX)),
+            Again::Never => *not_before = None,
         }
         if let Some(next) = self.askable(self.turn + 1, now) {
             self.turn = next;
@@ -396,9 +407,6 @@ fn seconds(number: i64) -> Duration {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::protocol::tracker::http::{AnswerError, RetryIn};
-
-    type Outcome = Result<Answer, AnnounceError>;
 
     fn tiers(urls: &[&[&str]]) -> Tiers {
         let owned = |tier: &&[&str]| tier.iter().map(|url| url.to_string()).collect();
@@ -410,16 +418,14 @@ mod tests {
         Moment::from_secs(seconds)
     }
 
-    fn every(interval: i64) -> Outcome {
-        Ok(Answer {
+    fn every(interval: i64) -> Answer {
+        Answer {
             interval: Some(interval),
             ..Answer::default()
-        })
+        }
     }
 
-    fn dead() -> Outcome {
-        Err(AnnounceError::Unreachable("no".into()))
-    }
+    const DEAD: Result<&Answer, Again> = Err(Again::Unsaid);
 
     /// What is due now, as (tier, address, event).
     fn due(tiers: &mut Tiers, now: u64) -> Vec<(usize, String, Option<Occasion>)> {
@@ -457,15 +463,15 @@ mod tests {
     fn a_tracker_that_fails_hands_over_and_one_that_answers_moves_to_the_front() {
         let mut tiers = tiers(&[&["http://a/", "http://b/", "http://c/"]]);
         let first = due(&mut tiers, 0).remove(0).1;
-        tiers.answered(0, &dead(), at(1));
+        tiers.answered(0, DEAD, at(1));
         let second = due(&mut tiers, 1).remove(0).1;
         assert_ne!(first, second);
-        tiers.answered(0, &every(100), at(2));
+        tiers.answered(0, Ok(&every(100)), at(2));
         tiers.hungry(false);
         assert_eq!(tiers.wake_at(), Some(at(102)));
         assert_eq!(due(&mut tiers, 101), []);
         assert_eq!(due(&mut tiers, 102), [(0, second, None)]);
-        tiers.answered(0, &dead(), at(103));
+        tiers.answered(0, DEAD, at(103));
         assert_eq!(due(&mut tiers, 103), [(0, first, Some(Occasion::Started))]);
     }
 
@@ -475,7 +481,8 @@ mod tests {
         let urls = urls.map(|tier| tier.iter().map(|url| url.to_string()).collect());
         let mut tiers = Tiers::one_by_one(&urls, fastrand::Rng::with_seed(7));
         let mut asked = Vec::new();
-        for (second, outcome) in [dead(), every(60), every(60), dead(), every(60)]
+        let minute = every(60);
+        for (second, outcome) in [DEAD, Ok(&minute), Ok(&minute), DEAD, Ok(&minute)]
             .into_iter()
             .enumerate()
         {
@@ -483,7 +490,7 @@ mod tests {
             let one = due(&mut tiers, now);
             assert_eq!(one.len(), 1, "{one:?}");
             assert_eq!(tiers.wake_at(), None);
-            tiers.answered(one[0].0, &outcome, at(now));
+            tiers.answered(one[0].0, outcome, at(now));
             asked.push(one[0].1.clone());
         }
         assert_eq!(
@@ -525,7 +532,7 @@ mod tests {
                 min_interval,
                 ..Answer::default()
             };
-            tiers.answered(0, &Ok(answer), at(10));
+            tiers.answered(0, Ok(&answer), at(10));
             assert_eq!(
                 tiers.wake_at(),
                 Some(at(10 + expected)),
@@ -540,7 +547,7 @@ mod tests {
         let mut now = 0;
         for wait in [5, 15, 30, 900] {
             assert_eq!(due(&mut tiers, now).len(), 1);
-            tiers.answered(0, &every(900), at(now));
+            tiers.answered(0, Ok(&every(900)), at(now));
             assert_eq!(tiers.wake_at(), Some(at(now + wait)));
             now += wait;
         }
@@ -550,7 +557,7 @@ mod tests {
     fn a_connected_peer_ends_the_haste_and_losing_all_brings_it_back() {
         let mut tiers = tiers(&[&["http://a/"]]);
         due(&mut tiers, 0);
-        tiers.answered(0, &every(900), at(0));
+        tiers.answered(0, Ok(&every(900)), at(0));
         tiers.hungry(false);
         assert_eq!(tiers.wake_at(), Some(at(900)));
         tiers.hungry(true);
@@ -566,7 +573,7 @@ mod tests {
             min_interval: Some(300),
             ..Answer::default()
         };
-        tiers.answered(0, &Ok(answer), at(0));
+        tiers.answered(0, Ok(&answer), at(0));
         assert_eq!(tiers.wake_at(), Some(at(300)));
         tiers.hungry(false);
         assert_eq!(tiers.wake_at(), Some(at(900)));
@@ -582,7 +589,7 @@ mod tests {
             min_interval: Some(20_000),
             ..Answer::default()
         };
-        tiers.answered(0, &Ok(answer), at(0));
+        tiers.answered(0, Ok(&answer), at(0));
         assert_eq!(tiers.wake_at(), Some(at(20_000)));
         tiers.ask_soon();
         assert_eq!(tiers.wake_at(), Some(at(20_000)));
@@ -593,7 +600,7 @@ mod tests {
         let mut tiers = tiers(&[&["http://a/"]]);
         tiers.hungry(false);
         due(&mut tiers, 0);
-        tiers.answered(0, &every(900), at(3));
+        tiers.answered(0, Ok(&every(900)), at(3));
         tiers.ask_soon();
         assert_eq!(tiers.wake_at(), Some(at(63)));
     }
@@ -605,7 +612,7 @@ mod tests {
         for _ in 0..12 {
             for _ in 0..2 {
                 assert_eq!(tiers.due(now).len(), 1);
-                tiers.answered(0, &dead(), now);
+                tiers.answered(0, DEAD, now);
             }
             let next = tiers.wake_at().unwrap();
             let wait = next - now;
@@ -619,7 +626,7 @@ mod tests {
             expected = (expected * 2).min(BACK_OFF_MAX);
         }
         assert_eq!(tiers.due(now).len(), 1);
-        tiers.answered(0, &every(100), now);
+        tiers.answered(0, Ok(&every(100)), now);
         tiers.hungry(false);
         assert_eq!(tiers.wake_at(), Some(now + at(100)));
         assert!(!tiers.hopeless());
@@ -627,37 +634,29 @@ mod tests {
 
     #[test]
     fn a_tracker_that_names_a_time_is_left_alone_until_then() {
-        let busy = |seconds| {
-            let retry_after = Some(Duration::from_secs(seconds));
-            Err(AnnounceError::Status {
-                code: 503,
-                retry_after,
-            })
-        };
+        let busy = |seconds| Err(Again::In(Duration::from_secs(seconds)));
         let mut tiers = tiers(&[&["http://a/"]]);
         due(&mut tiers, 0);
-        tiers.answered(0, &busy(500), at(0));
+        tiers.answered(0, busy(500), at(0));
         assert_eq!(tiers.wake_at(), Some(at(500)));
         due(&mut tiers, 500);
-        tiers.answered(0, &busy(10_800), at(500));
+        tiers.answered(0, busy(10_800), at(500));
         assert_eq!(tiers.wake_at(), Some(at(500 + 10_800)));
         due(&mut tiers, 20_000);
-        tiers.answered(0, &busy(1_000_000), at(20_000));
+        tiers.answered(0, busy(1_000_000), at(20_000));
         assert_eq!(tiers.wake_at(), Some(at(20_000 + 86_400)));
     }
 
     #[test]
     fn a_tracker_that_says_never_is_never_asked_again() {
-        let never = Err(AnnounceError::Answer(AnswerError::Refused {
-            reason: "gone".into(),
-            retry: Some(RetryIn::Never),
-        }));
+        let never = Err(Again::Never);
+
         let mut tiers = tiers(&[&["http://a/", "http://b/"]]);
         due(&mut tiers, 0);
-        tiers.answered(0, &never, at(0));
+        tiers.answered(0, never, at(0));
         assert!(!tiers.hopeless());
         due(&mut tiers, 0);
-        tiers.answered(0, &never, at(0));
+        tiers.answered(0, never, at(0));
         assert!(tiers.hopeless());
         assert_eq!(tiers.wake_at(), None);
         assert_eq!(due(&mut tiers, 1_000_000), []);
@@ -668,12 +667,12 @@ mod tests {
         let mut tiers = tiers(&[&["http://a/"], &["http://dead/"]]);
         tiers.hungry(false);
         assert_eq!(due(&mut tiers, 0).len(), 2);
-        tiers.answered(0, &every(900), at(0));
-        tiers.answered(1, &dead(), at(0));
+        tiers.answered(0, Ok(&every(900)), at(0));
+        tiers.answered(1, DEAD, at(0));
         tiers.completed();
         let completed = Some(Occasion::Completed);
         assert_eq!(due(&mut tiers, 1), [(0, "http://a/".into(), completed)]);
-        tiers.answered(0, &every(900), at(1));
+        tiers.answered(0, Ok(&every(900)), at(1));
         assert_eq!(
             due(&mut tiers, 901),
             [
@@ -681,8 +680,8 @@ mod tests {
                 (1, "http://dead/".into(), Some(Occasion::Started)),
             ]
         );
-        tiers.answered(0, &every(900), at(901));
-        tiers.answered(1, &dead(), at(901));
+        tiers.answered(0, Ok(&every(900)), at(901));
+        tiers.answered(1, DEAD, at(901));
         let leaving = tiers.stop();
         assert_eq!(leaving.len(), 1);
         assert_eq!(leaving[0].url, "http://a/");
@@ -697,25 +696,25 @@ mod tests {
         let mut tiers = tiers(&[&["http://a/", "udp://b/"]]);
         tiers.hungry(false);
         let first = due(&mut tiers, 0).remove(0).1;
-        tiers.answered(0, &every(900), at(0));
+        tiers.answered(0, Ok(&every(900)), at(0));
         due(&mut tiers, 900);
-        tiers.answered(0, &dead(), at(900));
+        tiers.answered(0, DEAD, at(900));
         let (_, second, event) = due(&mut tiers, 900).remove(0);
         assert_eq!(event, Some(Occasion::Started));
         assert_ne!(first, second);
-        tiers.answered(0, &every(900), at(900));
+        tiers.answered(0, Ok(&every(900)), at(900));
         tiers.completed();
         assert_eq!(
             due(&mut tiers, 901),
             [(0, second.clone(), Some(Occasion::Completed))]
         );
-        tiers.answered(0, &every(900), at(901));
+        tiers.answered(0, Ok(&every(900)), at(901));
         assert_eq!(due(&mut tiers, 1801), [(0, second.clone(), None)]);
-        tiers.answered(0, &dead(), at(1801));
+        tiers.answered(0, DEAD, at(1801));
         // The first one is back: it has not heard yet that we are complete, and knows that we came.
         let completed = Some(Occasion::Completed);
         assert_eq!(due(&mut tiers, 1801), [(0, first.clone(), completed)]);
-        tiers.answered(0, &every(900), at(1801));
+        tiers.answered(0, Ok(&every(900)), at(1801));
         let leaving = tiers.stop();
         assert!(leaving.iter().all(|it| it.event == Some(Occasion::Stopped)));
         let told: BTreeSet<_> = leaving.into_iter().map(|it| it.url).collect();
@@ -728,12 +727,12 @@ mod tests {
         assert_eq!(event(&mut tiers, 0), Some(Some(Occasion::Started)));
         tiers.completed();
         assert_eq!(event(&mut tiers, 0), None);
-        tiers.answered(0, &every(900), at(2));
+        tiers.answered(0, Ok(&every(900)), at(2));
         assert_eq!(event(&mut tiers, 2), Some(Some(Occasion::Completed)));
-        tiers.answered(0, &dead(), at(3));
+        tiers.answered(0, DEAD, at(3));
         let again = tiers.wake_at().unwrap().as_secs() + 1;
         assert_eq!(event(&mut tiers, again), Some(Some(Occasion::Completed)));
-        tiers.answered(0, &every(900), at(again));
+        tiers.answered(0, Ok(&every(900)), at(again));
         tiers.hungry(false);
         assert_eq!(event(&mut tiers, again + 900), Some(None));
     }
@@ -743,9 +742,9 @@ mod tests {
         let mut tiers = tiers(&[&["http://a/"]]);
         due(&mut tiers, 0);
         tiers.completed();
-        tiers.answered(0, &dead(), at(0));
+        tiers.answered(0, DEAD, at(0));
         assert_eq!(event(&mut tiers, 100), Some(Some(Occasion::Started)));
-        tiers.answered(0, &every(900), at(100));
+        tiers.answered(0, Ok(&every(900)), at(100));
         tiers.hungry(false);
         assert_eq!(event(&mut tiers, 1000), Some(None));
     }
@@ -755,7 +754,7 @@ mod tests {
         let mut tiers = tiers(&[&["http://a/"]]);
         due(&mut tiers, 0);
         assert_eq!(tiers.stop().len(), 1);
-        tiers.answered(0, &every(900), at(1));
+        tiers.answered(0, Ok(&every(900)), at(1));
         assert_eq!(tiers.stop(), []);
     }
 
@@ -768,9 +767,9 @@ mod tests {
             tracker_id: tracker_id.clone(),
             ..Answer::default()
         };
-        tiers.answered(0, &Ok(answer), at(0));
+        tiers.answered(0, Ok(&answer), at(0));
         assert_eq!(tiers.due(at(5))[0].tracker_id, tracker_id);
-        tiers.answered(0, &every(100), at(5));
+        tiers.answered(0, Ok(&every(100)), at(5));
         assert_eq!(tiers.stop()[0].tracker_id, tracker_id);
     }
 
@@ -796,8 +795,8 @@ mod tests {
         let mut tiers = tiers(&[&["udp://a/"], &["udp://b/"], &["udp://c/"]]);
         tiers.hungry(false);
         assert!(tiers.due(at(0)).iter().all(|it| !it.sure));
-        tiers.answered(0, &every(900), at(0));
-        tiers.answered(2, &every(60), at(0));
+        tiers.answered(0, Ok(&every(900)), at(0));
+        tiers.answered(2, Ok(&every(60)), at(0));
         assert!(tiers.due(at(60)).iter().all(|it| it.sure));
         let leaving = tiers.stop();
         let sure: Vec<_> = leaving.iter().map(|it| (it.tier, it.sure)).collect();
@@ -817,8 +816,8 @@ mod tests {
     #[test]
     fn answers_nobody_waits_for_change_nothing() {
         let mut tiers = tiers(&[&["http://a/"]]);
-        tiers.answered(0, &every(900), at(0));
-        tiers.answered(9, &dead(), at(0));
+        tiers.answered(0, Ok(&every(900)), at(0));
+        tiers.answered(9, DEAD, at(0));
         assert_eq!(event(&mut tiers, 0), Some(Some(Occasion::Started)));
     }
 }

@@ -163,7 +163,8 @@ impl Announcing {
         if let Some(thread) = self.threads.get_mut(answered.tier) {
             thread.busy = thread.busy.saturating_sub(1);
         }
-        self.tiers.answered(answered.tier, &answered.outcome, now);
+        let outcome = answered.outcome.as_ref().map_err(AnnounceError::again);
+        self.tiers.answered(answered.tier, outcome, now);
         if answered.outcome == Err(AnnounceError::Interrupted) {
             return Vec::new();
         }
