@@ -1,7 +1,7 @@
 //! The table is set: is there room for so many, where is the tracker, which book is it.
 
 use super::{Folder, LabError, Plan, book, trouble};
-use crate::net::listen::reaches_itself;
+use crate::net::self_call::reaches_itself;
 use crate::tracker;
 use rustix::process::{Resource, getrlimit};
 use std::net::Ipv4Addr;

@@ -239,16 +239,6 @@ fn open_socket(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// How long this machine may take to reach itself.
-const ITSELF_WITHIN: Duration = Duration::from_secs(2);
-
-/// Whether what this machine sends to its own address `ip` arrives there. Where the loopback interface is down
-/// it does not, though `ip` can be listened on.
-pub fn reaches_itself(ip: IpAddr) -> io::Result<()> {
-    let ear = TcpListener::bind((ip, 0))?;
-    TcpStream::connect_timeout(&ear.local_addr()?, ITSELF_WITHIN).map(drop)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

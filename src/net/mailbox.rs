@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// Batches a thread may leave unread before it counts as stuck.
 pub const UNREAD_MAX: usize = 64;
 
-/// Wakes a thread out of its `poll`: an eventfd that both ends hold.
+/// Wakes a thread out of its `poll`: an eventfd that both ends hold. The tracker has its own (`tracker/bell`).
 #[derive(Debug, Clone)]
 pub(super) struct Bell(Arc<OwnedFd>);
 

@@ -4,8 +4,8 @@
 //! in batches ([`Report`]). Inside it, in the order of a conversation: `dial` and [`listen`] are how
 //! connections begin, `greeting` exchanges handshakes, `mailbox` brings commands, `intake` reads, `outbox`
 //! writes, with `bundle` several blocks at once, `deadlines` says how long anything may take, [`meter`] how
-//! much may pass where the rate is limited. [`trace`] writes down what is said. Nothing here decides anything
-//! about the swarm.
+//! much may pass where the rate is limited. [`trace`] writes down what is said. [`self_call`] is tried
+//! before all this where a machine is to talk to itself. Nothing here decides anything about the swarm.
 //!
 //! ```text
 //! coordinator --Vec<Command> + wake-up--> peer thread --Report--> coordinator's inbox
@@ -22,6 +22,7 @@ mod mailbox;
 pub mod meter;
 mod outbox;
 pub mod peer_thread;
+pub mod self_call;
 pub mod trace;
 mod trickle;
 

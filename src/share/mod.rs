@@ -18,7 +18,8 @@ pub mod addresses;
 
 use crate::client::{Client, Role, Settings, Sharing, StartError, Task};
 use crate::create::TorrentFile;
-use crate::net::listen::{Listener, reaches_itself};
+use crate::net::listen::Listener;
+use crate::net::self_call::reaches_itself;
 use crate::protocol::metainfo::Metainfo;
 use crate::protocol::selection::Selection;
 use crate::storage::hashed::Hashed;

@@ -1,5 +1,8 @@
 //! Wakes the owner from its `epoll` when something has come over a channel.
 //!
+//! The line to a peer thread (`net/mailbox`) has the same bell. The two houses import nothing of each other, and
+//! no floor below both may touch the system: thirty lines are less than such a floor.
+//!
 //! ```text
 //! sender.send(order); bell.ring();     // any thread
 //! bell.silence(); receiver.try_recv()  // the owner, once it is awake
