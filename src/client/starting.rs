@@ -7,17 +7,18 @@ use super::limiting::Limiting;
 use super::noticeboard::Noticeboard;
 use super::switchboard::Switchboard;
 use super::torrent::Torrent;
-use super::{Client, Notice, Role, Settings, StartError, Task};
-use crate::announce::secret;
+use super::{Client, Control, Notice, Role, Settings, StartError, Task};
 use crate::announce::tiers::Tiers;
-use crate::net::listen::{self, CALLERS_MAX, Listener};
+use crate::announce::{Answered, secret};
+use crate::net::Report;
+use crate::net::listen::{self, CALLERS_MAX, Caller, Listener};
 use crate::net::peer_thread::{Deadlines, Surroundings};
 use crate::protocol::peer::PeerId;
-use crate::storage::check::{self, Checker};
-use crate::storage::keeper::Keeper;
+use crate::storage::check::{self, CheckDone, Checker};
+use crate::storage::keeper::{Done, Keeper};
 use crate::storage::open_files::OpenFiles;
 use crate::storage::slot::MapBudget;
-use crossbeam_channel::{bounded, unbounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -120,37 +121,19 @@ impl Client {
             .unwrap_or(u64::MAX);
         let descriptors = Descriptors::divide(allowed, tasks.len(), settings.max_peers)?;
         let (noticeboard, notices) = Noticeboard::new();
-        // Bound: one entry a signal or call; the coordinator empties it every turn.
-        let (control, control_inbox) = unbounded();
-        // Bound: 256 turns of peer threads; full, it makes them wait, and TCP slows their senders.
-        let (reports, reports_inbox) = bounded(256);
-        let (callers, callers_inbox) = listen::callers();
-        // Bound: one outcome a job, and the coordinator has few jobs out.
-        let (outcomes, kept) = unbounded();
-        // Bound: one answer a check, and the coordinator sends a piece to be checked once.
-        let (done, checked) = unbounded();
-        // Bound: one announce a tier is under way.
-        let (answers, answers_inbox) = unbounded();
-
-        let thread = |thread: &'static str| {
-            move |error: std::io::Error| StartError::Thread {
-                thread,
-                cause: error.to_string(),
-            }
-        };
+        let (tellers, inbox, control) = channels();
+        let Tellers { kept, checked, .. } = tellers;
         let keeper =
-            Keeper::start(move |done| outcomes.send(done).is_ok()).map_err(thread("keeper"))?;
-        let checker = Checker::start(move |it| done.send(it).is_ok()).map_err(thread("checker"))?;
+            Keeper::start(move |done| kept.send(done).is_ok()).map_err(unstarted("keeper"))?;
+        let checker =
+            Checker::start(move |done| checked.send(done).is_ok()).map_err(unstarted("checker"))?;
         let listener = match listener {
             Some(open) => Some(open),
             None => open_listener(&settings, &noticeboard)?,
         };
         let port = listener.as_ref().map(Listener::port);
-        let listening = match listener.map(|listener| listener.start(callers)) {
-            Some(Ok(listening)) => Some(listening),
-            Some(Err(error)) => return Err(thread("listener")(error)),
-            None => None,
-        };
+        let listening = listener.map(|listener| listener.start(tellers.callers));
+        let listening = listening.transpose().map_err(unstarted("listener"))?;
         noticeboard.post(Notice::Listening { port });
         let mut rng = fastrand::Rng::with_seed(settings.seed);
         let limiting = Limiting::new(settings.up, settings.down);
@@ -159,10 +142,10 @@ impl Client {
             files: OpenFiles::new(descriptors.files),
             keeper,
             checker,
-            answers,
+            answers: tellers.answers,
             noticeboard,
             surroundings: Surroundings {
-                inbox: reports,
+                inbox: tellers.reports,
                 trace: settings.trace,
                 budget: MapBudget::default(),
                 deadlines: Deadlines::default(),
@@ -182,14 +165,6 @@ impl Client {
             .enumerate()
             .map(|(number, task)| begin(number, task, &mut hands, &mut rng))
             .collect();
-        let inbox = Inbox {
-            reports: reports_inbox,
-            checked,
-            kept,
-            answers: answers_inbox,
-            callers: callers_inbox,
-            control: control_inbox,
-        };
         let coordinator = Coordinator {
             inbox,
             hands,
@@ -205,12 +180,60 @@ impl Client {
                 let _listening_until_the_end = listening;
                 coordinator.run();
             })
-            .map_err(thread("coordinator"))?;
+            .map_err(unstarted("coordinator"))?;
         Ok(Client {
             notices,
             control,
             thread: Some(thread),
         })
+    }
+}
+
+/// The ends of those who tell the coordinator something.
+struct Tellers {
+    reports: Sender<Report>,
+    checked: Sender<CheckDone>,
+    kept: Sender<Done>,
+    answers: Sender<Answered>,
+    callers: Sender<Caller>,
+}
+
+/// All channels to the coordinator, the last for whoever has the client.
+fn channels() -> (Tellers, Inbox, Sender<Control>) {
+    // Bound: 256 turns of peer threads; full, it makes them wait, and TCP slows their senders.
+    let (reports, reports_inbox) = bounded(256);
+    // Bound: one answer a check, and the coordinator sends a piece to be checked once.
+    let (checked, checked_inbox) = unbounded();
+    // Bound: one outcome a job, and the coordinator has few jobs out.
+    let (kept, kept_inbox) = unbounded();
+    // Bound: one announce a tier is under way.
+    let (answers, answers_inbox) = unbounded();
+    let (callers, callers_inbox) = listen::callers();
+    // Bound: one entry a signal or call; the coordinator empties it every turn.
+    let (control, control_inbox) = unbounded();
+    let tellers = Tellers {
+        reports,
+        checked,
+        kept,
+        answers,
+        callers,
+    };
+    let inbox = Inbox {
+        reports: reports_inbox,
+        checked: checked_inbox,
+        kept: kept_inbox,
+        answers: answers_inbox,
+        callers: callers_inbox,
+        control: control_inbox,
+    };
+    (tellers, inbox, control)
+}
+
+/// The error of a thread that could not be started.
+fn unstarted(thread: &'static str) -> impl Fn(std::io::Error) -> StartError {
+    move |error| StartError::Thread {
+        thread,
+        cause: error.to_string(),
     }
 }
 

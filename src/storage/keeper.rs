@@ -293,7 +293,6 @@ fn begin(layout: Arc<Layout>, rules: SurveyRules) -> Result<(Kept, Survey), Stor
             return Err(error);
         }
     };
-    let geometry = *layout.geometry();
     let (record, ours) = taken.record(&layout);
     let mut layout = layout;
     if let Some(part) = record.as_ref().and_then(|record| record.part.as_ref()) {
@@ -315,37 +314,48 @@ fn begin(layout: Arc<Layout>, rules: SurveyRules) -> Result<(Kept, Survey), Stor
     };
     survey.foreign &= !ours;
     survey.warnings = taken.warnings;
-    let mut unsynced = BTreeSet::new();
-    for piece in geometry.all_pieces() {
-        if survey.unsure.has(piece) {
-            unsynced.extend(layout.runs_of_piece(piece).map(|run| run.file));
-        }
-    }
-    unsynced.retain(|number| matches!(found[*number], Found::File(_)));
     let kept = Kept {
-        known: Known::new(&found, layout.files().len()),
         writable: rules.writable,
-        safe: Claim {
-            have: survey.trusted.clone(),
-            laid: survey.laid.clone(),
-            downloaded: survey.downloaded,
-            uploaded: survey.uploaded,
-            ..Claim::nothing(&geometry)
-        },
-        part_there: layout.part_path().symlink_metadata().is_ok(),
         record: taken.file,
-        layout,
-        unsynced,
-        finished: false,
-        folders: BTreeSet::new(),
         made,
-        has_failed: false,
-        given_up: None,
+        ..Kept::found(layout, &found, &survey)
     };
     Ok((kept, survey))
 }
 
 impl Kept {
+    /// What is known after a survey: without a record yet, and of files that are only read.
+    fn found(layout: Arc<Layout>, found: &[Found], survey: &Survey) -> Kept {
+        let geometry = *layout.geometry();
+        let mut unsynced = BTreeSet::new();
+        for piece in geometry.all_pieces() {
+            if survey.unsure.has(piece) {
+                unsynced.extend(layout.runs_of_piece(piece).map(|run| run.file));
+            }
+        }
+        unsynced.retain(|number| matches!(found[*number], Found::File(_)));
+        Kept {
+            known: Known::new(found, layout.files().len()),
+            writable: false,
+            safe: Claim {
+                have: survey.trusted.clone(),
+                laid: survey.laid.clone(),
+                downloaded: survey.downloaded,
+                uploaded: survey.uploaded,
+                ..Claim::nothing(&geometry)
+            },
+            part_there: layout.part_path().symlink_metadata().is_ok(),
+            record: None,
+            layout,
+            unsynced,
+            finished: false,
+            folders: BTreeSet::new(),
+            made: Vec::new(),
+            has_failed: false,
+            given_up: None,
+        }
+    }
+
     fn prepare(
         &mut self,
         have: &Bitfield,
