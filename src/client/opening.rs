@@ -46,6 +46,17 @@ pub(super) struct Checking {
     unreadable: Option<StorageError>,
 }
 
+impl Checking {
+    fn take_note(&mut self, done: CheckDone) {
+        self.in_flight -= 1;
+        if done.verdict == Verdict::Good {
+            self.have.set(done.piece);
+        }
+        let hidden = done.error.filter(|it| it.kind.hides_data());
+        self.unreadable = self.unreadable.take().or(hidden);
+    }
+}
+
 impl Torrent {
     /// Begins with a look at the disk.
     pub(super) fn start(
@@ -160,45 +171,50 @@ impl Torrent {
 
     /// The checker has hashed a piece.
     pub(super) fn checked(&mut self, done: CheckDone, hands: &mut Hands, now: Moment) {
+        let trouble = done.error.as_ref().map(|error| error.kind);
+        let lacks_descriptors = trouble == Some(StorageTrouble::Descriptors);
+        match &mut self.phase {
+            Phase::Checking(_) | Phase::Working if lacks_descriptors => {
+                // As good as under way still.
+                self.warn_of_descriptors(hands);
+                self.rechecks.add(done.piece, done.by_block, now);
+            }
+            Phase::Checking(checking) => {
+                checking.take_note(done);
+                self.tell_check(hands, now);
+                self.check_on(hands, now);
+            }
+            // Else it was stopped before the look at what is there was over.
+            _ if self.swarm.is_some() => self.judge(done, hands, now),
+            _ => {}
+        }
+    }
+
+    /// How far the look at what is there has come, now and then.
+    fn tell_check(&mut self, hands: &mut Hands, now: Moment) {
+        let Phase::Checking(checking) = &self.phase else {
+            return;
+        };
+        let (of, left) = (checking.of, checking.queue.len() + checking.in_flight);
+        if self.progress_at + PROGRESS_EVERY <= now || left == 0 {
+            self.progress_at = now;
+            hands.noticeboard.post(Notice::Checking {
+                task: self.number,
+                done: of - left as u32,
+                of,
+            });
+        }
+    }
+
+    /// A piece that was fetched, or has to be read back, was hashed.
+    fn judge(&mut self, done: CheckDone, hands: &mut Hands, now: Moment) {
         let CheckDone {
             piece,
             verdict,
-            by_block,
             blocks,
             error,
             ..
         } = done;
-        let lacks_descriptors =
-            matches!(&error, Some(it) if it.kind == StorageTrouble::Descriptors);
-        if lacks_descriptors && matches!(self.phase, Phase::Checking(_) | Phase::Working) {
-            // As good as under way still.
-            self.warn_of_descriptors(hands);
-            return self.rechecks.add(piece, by_block, now);
-        }
-        if let Phase::Checking(checking) = &mut self.phase {
-            checking.in_flight -= 1;
-            if verdict == Verdict::Good {
-                checking.have.set(piece);
-            }
-            checking.unreadable = checking
-                .unreadable
-                .take()
-                .or(error.filter(|it| it.kind.hides_data()));
-            let (of, left) = (checking.of, checking.queue.len() + checking.in_flight);
-            if self.progress_at + PROGRESS_EVERY <= now || left == 0 {
-                self.progress_at = now;
-                hands.noticeboard.post(Notice::Checking {
-                    task: self.number,
-                    done: of - left as u32,
-                    of,
-                });
-            }
-            return self.check_on(hands, now);
-        }
-        if self.swarm.is_none() {
-            // Stopped before the look at what is there was over.
-            return;
-        }
         // What waits to be hashed has arrived, however long a slow processor takes.
         self.last_arrival = now;
         if self.rehashes.awaits(piece) {
