@@ -505,13 +505,21 @@ pub(super) mod fake {
 
     /// Listens on a free port of this machine until the test ends.
     pub struct Tracker {
-        address: SocketAddr,
+        pub address: SocketAddr,
     }
 
     impl Tracker {
         /// Answers each connection with `answer`, given the request line and the connection.
         pub fn start(answer: impl Fn(&str, TcpStream) + Send + Sync + 'static) -> Tracker {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            Tracker::start_at("127.0.0.1:0", answer)
+        }
+
+        /// The same at this address.
+        pub fn start_at(
+            address: &str,
+            answer: impl Fn(&str, TcpStream) + Send + Sync + 'static,
+        ) -> Tracker {
+            let listener = TcpListener::bind(address).unwrap();
             let address = listener.local_addr().unwrap();
             std::thread::spawn(move || {
                 for stream in listener.incoming() {
@@ -628,28 +636,24 @@ mod tests {
 
     /// Answers one announce at this address and tells from where it was asked, and which event it was.
     fn at(address: &str) -> (SocketAddr, Receiver<(IpAddr, Option<wire::Occasion>)>) {
-        let listener = TcpListener::bind(address).unwrap();
-        let address = listener.local_addr().unwrap();
         // Bound: the announces of one test.
         let (tell, told) = crossbeam_channel::unbounded();
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().map_while(Result::ok) {
-                let mut head = vec![0; 4096];
-                let length = stream.read(&mut head).unwrap();
-                let head = String::from_utf8_lossy(&head[..length]).into_owned();
-                let query = head.split(['?', ' ']).nth(2).unwrap();
-                let event = wire::Request::from_query(query).unwrap().event;
-                let from = stream.peer_addr().unwrap().ip();
-                tell.send((from, event)).unwrap();
-                let peers = vec!["192.0.2.1:6881".parse().unwrap(), address];
-                let answer = Answer {
-                    peers,
-                    ..Answer::default()
-                };
-                response(&mut stream, "200 OK", &answer.encode(true));
-            }
+        let tracker = Tracker::start_at(address, move |line, mut stream| {
+            let query = line.split(['?', ' ']).nth(2).unwrap();
+            let event = wire::Request::from_query(query).unwrap().event;
+            let from = stream.peer_addr().unwrap().ip();
+            tell.send((from, event)).unwrap();
+            let peers = vec![
+                "192.0.2.1:6881".parse().unwrap(),
+                stream.local_addr().unwrap(),
+            ];
+            let answer = Answer {
+                peers,
+                ..Answer::default()
+            };
+            response(&mut stream, "200 OK", &answer.encode(true));
         });
-        (address, told)
+        (tracker.address, told)
     }
 
     /// A call to the host that has these addresses.

@@ -1,6 +1,5 @@
-//! Trackers with a script: an HTTP server on 127.0.0.1 that answers what it likes.
+//! Trackers with a script: an HTTP server on 127.0.0.1 that answers what it likes. `tests/suite` has this file, too.
 
-use crate::torrent::string;
 use crossbeam_channel::{Receiver, unbounded};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -16,8 +15,11 @@ pub struct Tracker {
     pub asked: Receiver<String>,
 }
 
-/// A tracker at `path` that hands each connection to `answer` once the request's head has come.
-pub fn tracker_at(path: &str, answer: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Tracker {
+/// A tracker at `path` that hands each connection to `answer` once the request's head has come, with its first line.
+pub fn tracker_hearing(
+    path: &str,
+    answer: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static,
+) -> Tracker {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}{path}", listener.local_addr().unwrap());
     // Bound: a handful of announces.
@@ -30,12 +32,18 @@ pub fn tracker_at(path: &str, answer: impl Fn(&mut TcpStream) + Send + Sync + 's
                 let wait = Some(Duration::from_secs(30));
                 stream.set_write_timeout(wait).unwrap();
                 stream.set_read_timeout(wait).unwrap();
-                let _ = sender.send(head(&mut stream));
-                answer(&mut stream);
+                let first = head(&mut stream);
+                let _ = sender.send(first.clone());
+                answer(&first, &mut stream);
             });
         }
     });
     Tracker { url, asked }
+}
+
+/// The same, whatever was asked.
+pub fn tracker_at(path: &str, answer: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Tracker {
+    tracker_hearing(path, move |_, stream| answer(stream))
 }
 
 /// [`tracker_at`] the usual path.
@@ -66,7 +74,8 @@ pub fn compact(peers: &[SocketAddr]) -> Vec<u8> {
 
 /// An announce answer with these compact peers.
 pub fn answer(peers: &[u8]) -> Vec<u8> {
-    [b"d8:intervali1800e5:peers", &string(peers)[..], b"e"].concat()
+    let head = format!("d8:intervali1800e5:peers{}:", peers.len());
+    [head.as_bytes(), peers, b"e"].concat()
 }
 
 /// A proper HTTP answer.

@@ -1,10 +1,9 @@
 //! `--only` and `--sequential`: what is fetched, what is left alone, and what a later run makes of it.
 
 use crate::desk::{Desk, Running, folder, noise, single};
+use crate::fake_tracker::tracker_knowing;
 use rustix::process::Signal;
 use serde_json::Value;
-use std::io::{Read, Write};
-use std::net::TcpListener;
 
 const LOOPBACK: [&str; 4] = ["--bind", "127.0.0.1", "--port", "0"];
 const PIECE: u32 = 32_768;
@@ -225,27 +224,15 @@ fn who_has_only_a_part_serves_all_of_it_shared_pieces_included() {
 
 #[test]
 fn trackers_hear_what_is_left_of_the_whole_and_never_that_it_is_complete() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/announce", listener.local_addr().unwrap());
-    // Bound: three announces.
-    let (sender, asked) = crossbeam_channel::unbounded();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            let mut bytes = [0; 4096];
-            let length = stream.read(&mut bytes).unwrap_or(0);
-            let _ = sender.send(String::from_utf8_lossy(&bytes[..length]).into_owned());
-            let body = "HTTP/1.1 200 OK\r\nContent-Length: 24\r\nConnection: close\r\n\r\nd8:intervali1e5:peers0:e";
-            let _ = stream.write_all(body.as_bytes());
-        }
-    });
+    let tracker = tracker_knowing(&[]);
     let desk = desk();
     let (_seed, address) = seed(&desk);
     let mut torrent = folder("album", &files(), PIECE);
-    torrent.trackers = vec![vec![url]];
+    torrent.trackers = vec![vec![tracker.url]];
     desk.write("t.torrent", &torrent.compose());
     desk.run(&get(&address, &["-e", "--only", "one.bin"]))
         .expect(0);
-    let heard: Vec<String> = asked.try_iter().collect();
+    let heard: Vec<String> = tracker.asked.try_iter().collect();
     assert!(heard.iter().any(|it| it.contains("event=started")));
     let left = format!("left={}", 210_000 - 2 * PIECE);
     let stopped = heard.iter().find(|it| it.contains("event=stopped"));

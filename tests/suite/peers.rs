@@ -1,13 +1,14 @@
 //! `peers`, and trackers of both kinds with a script.
 
 use crate::desk::{Desk, is_calm, single};
+use crate::fake_tracker::{reply, tracker_hearing};
 use crossbeam_channel::{Receiver, unbounded};
 use ropewalk::protocol::InfoHash;
 use ropewalk::protocol::tracker::http::{Answer, Occasion, Request};
 use ropewalk::protocol::tracker::scrape::{Counts, Scraped};
 use ropewalk::protocol::tracker::udp::{Question, Reply, url_data};
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::io::Write;
+use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -33,52 +34,40 @@ fn peers() -> Vec<SocketAddr> {
 
 /// An HTTP tracker; it knows no scrapes where `scrapes` is false. It counts who announces among the leechers.
 fn http(scrapes: bool) -> Tracker {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/{KEY}/announce", listener.local_addr().unwrap());
     // Bound: the announces of one test.
     let (tell, told) = unbounded();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            let first = lines.next().unwrap().unwrap();
-            while lines.next().is_some_and(|it| !it.unwrap().is_empty()) {}
-            let (path, query) = first.split(' ').nth(1).unwrap().split_once('?').unwrap();
-            let body = if path.ends_with("/announce") {
-                let heard = Request::from_query(query).unwrap();
-                tell.send((heard.event, heard.port)).unwrap();
-                let answer = Answer {
-                    peers: peers(),
-                    interval: Some(900),
-                    complete: Some(7),
-                    incomplete: Some(5),
-                    warning: Some(format!("be\u{1b}[31m kind, {KEY}")),
-                    ..Answer::default()
-                };
-                answer.encode(true)
-            } else if scrapes {
-                let mut hash = [0; 20];
-                let asked = ropewalk::protocol::tracker::scrape::from_query(query).unwrap();
-                hash.copy_from_slice(&asked[0].0);
-                let files = vec![(InfoHash(hash), COUNTS)];
-                let min_interval = None;
-                Scraped {
-                    files,
-                    min_interval,
-                }
-                .encode()
-            } else {
-                stream
-                    .write_all(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")
-                    .unwrap();
-                continue;
+    let tracker = tracker_hearing(&format!("/{KEY}/announce"), move |first, stream| {
+        let (path, query) = first.split(' ').nth(1).unwrap().split_once('?').unwrap();
+        let body = if path.ends_with("/announce") {
+            let heard = Request::from_query(query).unwrap();
+            tell.send((heard.event, heard.port)).unwrap();
+            let answer = Answer {
+                peers: peers(),
+                interval: Some(900),
+                complete: Some(7),
+                incomplete: Some(5),
+                warning: Some(format!("be\u{1b}[31m kind, {KEY}")),
+                ..Answer::default()
             };
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-            stream
-                .write_all(&[head.as_bytes(), &body].concat())
-                .unwrap();
-        }
+            answer.encode(true)
+        } else if scrapes {
+            let mut hash = [0; 20];
+            let asked = ropewalk::protocol::tracker::scrape::from_query(query).unwrap();
+            hash.copy_from_slice(&asked[0].0);
+            let files = vec![(InfoHash(hash), COUNTS)];
+            let min_interval = None;
+            Scraped {
+                files,
+                min_interval,
+            }
+            .encode()
+        } else {
+            let none = b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n";
+            return stream.write_all(none).unwrap();
+        };
+        reply(stream, &body);
     });
+    let url = tracker.url;
     Tracker { url, told }
 }
 
@@ -213,38 +202,23 @@ fn who_only_asks_is_not_counted() {
 
 /// An HTTP tracker that answers scrapes and announces with these figures.
 fn http_saying(number: &'static str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/announce", listener.local_addr().unwrap());
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            let first = lines.next().unwrap().unwrap();
-            while lines.next().is_some_and(|it| !it.unwrap().is_empty()) {}
-            let counts =
-                format!("8:completei{number}e10:downloadedi{number}e10:incompletei{number}e");
-            let body = if first.contains("/announce") {
-                format!("d{counts}8:intervali{number}e5:peers0:e")
-            } else {
-                let hash = ropewalk::protocol::tracker::scrape::from_query(
-                    first.split(['?', ' ']).nth(2).unwrap(),
-                );
-                let hash = hash.unwrap()[0].0;
-                let mut body = b"d5:filesd20:".to_vec();
-                body.extend(hash);
-                body.extend(format!("d{counts}eee").as_bytes());
-                answer(&mut stream, &body);
-                continue;
-            };
-            answer(&mut stream, body.as_bytes());
-        }
+    let tracker = tracker_hearing("/announce", move |first, stream| {
+        let counts = format!("8:completei{number}e10:downloadedi{number}e10:incompletei{number}e");
+        let body = if first.contains("/announce") {
+            format!("d{counts}8:intervali{number}e5:peers0:e")
+        } else {
+            let hash = ropewalk::protocol::tracker::scrape::from_query(
+                first.split(['?', ' ']).nth(2).unwrap(),
+            );
+            let hash = hash.unwrap()[0].0;
+            let mut body = b"d5:filesd20:".to_vec();
+            body.extend(hash);
+            body.extend(format!("d{counts}eee").as_bytes());
+            return reply(stream, &body);
+        };
+        reply(stream, body.as_bytes());
     });
-    url
-}
-
-fn answer(stream: &mut impl Write, body: &[u8]) {
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-    stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
+    tracker.url
 }
 
 #[test]

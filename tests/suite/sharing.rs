@@ -1,10 +1,8 @@
 //! When sharing ends: by ratio, by time, whichever is first; and what of it outlives a run.
 
 use crate::desk::{Desk, Running, is_calm, noise, single};
-use crossbeam_channel::Receiver;
+use crate::fake_tracker::tracker_knowing;
 use rustix::process::Signal;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 
 const LENGTH: u64 = 200_000;
 
@@ -410,41 +408,20 @@ fn a_seed_remembers_too_and_leaves_at_its_ratio() {
     }
 }
 
-/// A tracker that knows nobody: what each announce said, as it comes.
-fn lonely_tracker() -> (String, Receiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}/announce", listener.local_addr().unwrap());
-    let (told, heard) = crossbeam_channel::unbounded();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut line = String::new();
-            BufReader::new(&stream).read_line(&mut line).unwrap();
-            let body = "d8:intervali1800e5:peers0:e";
-            let head = format!("HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-            stream.write_all((head + body).as_bytes()).unwrap();
-            if told.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    (address, heard)
-}
-
 #[test]
 fn a_complete_seed_without_peers_leaves_its_tracker_alone() {
     let desk = Desk::new();
-    let (address, heard) = lonely_tracker();
+    let tracker = tracker_knowing(&[]);
     let bytes = noise(5, LENGTH as usize);
     let mut draft = single("f.bin", &bytes, 32768);
-    draft.trackers = vec![vec![address]];
+    draft.trackers = vec![vec![tracker.url]];
     desk.write("f.torrent", &draft.compose());
     desk.write("data/f.bin", &bytes);
     // Longer than the five seconds after which somebody who wants something would ask again.
     let mut words = vec!["seed", "--seed-time", "0.12", "f.torrent", "data"];
     words.extend(LOOPBACK);
     desk.run(&words).expect(0);
-    let announces: Vec<String> = heard.try_iter().collect();
+    let announces: Vec<String> = tracker.asked.try_iter().collect();
     assert_eq!(announces.len(), 2, "{announces:?}");
     assert!(announces[0].contains("event=started"), "{announces:?}");
     assert!(announces[1].contains("event=stopped"), "{announces:?}");
