@@ -6,10 +6,12 @@
 //!   hint: it is not a .torrent file, or it was cut short on its way
 //! ```
 
+mod ending;
+
+use super::output;
 use super::shown::{shown, shown_path};
 use super::status::ExitStatus;
-use super::{figures, output};
-use crate::client::{Ending, Role, Snapshot, StartError};
+use crate::client::{Role, StartError};
 use crate::create::CreateError;
 use crate::share::OpenError;
 use crate::storage::slot::{StorageError, StorageTrouble};
@@ -143,6 +145,19 @@ impl Complaint {
             format!("cannot write to standard output: {}", plain(error)),
             "",
         )
+    }
+
+    /// Whoever should read standard output has stopped reading, and we end. `signal` is the number of the signal
+    /// that asked for the end, if one did.
+    pub fn unread(signal: Option<u8>) -> Complaint {
+        Complaint {
+            status: signal.map_or(ExitStatus::Failed, ExitStatus::Signal),
+            ..Complaint::new(
+                Reason::Output,
+                "nobody reads standard output: the end of it is lost",
+                "whatever stands behind the | has stopped reading and has not ended",
+            )
+        }
     }
 
     /// A file named on the command line could not be read.
@@ -385,72 +400,6 @@ impl Complaint {
         }
     }
 
-    /// How work on the torrent `name` (safe to show) ended, if that was not well. `signal` is the
-    /// number of the signal that asked for the end, if one did.
-    pub fn ending(
-        name: &str,
-        ending: &Ending,
-        snapshot: &Snapshot,
-        role: Role,
-        signal: Option<u8>,
-    ) -> Option<Complaint> {
-        let again = "run the same command again to go on from here";
-        let complaint = match ending {
-            Ending::Done | Ending::StoppedSharing => return None,
-            Ending::Interrupted => Complaint {
-                status: signal.map_or(ExitStatus::Failed, ExitStatus::Signal),
-                ..Complaint::new(
-                    Reason::Interrupted,
-                    format!("{name}: stopped before it was complete{}", there(snapshot)),
-                    again,
-                )
-            },
-            Ending::TimedOut => Complaint::new(
-                Reason::Timeout,
-                format!(
-                    "{name}: gave up, nothing arrived for too long{}",
-                    there(snapshot)
-                ),
-                "run the same command again later, name a peer with --peer, or allow more with --timeout",
-            ),
-            Ending::NobodyToAsk => Complaint::new(
-                Reason::NoPeers,
-                format!(
-                    "{name}: there is nobody to ask: no tracker and no peer{}",
-                    there(snapshot)
-                ),
-                "name a peer with --peer HOST:PORT; peers are not found without a tracker yet",
-            ),
-            Ending::Storage(error) => {
-                let complaint = Complaint::storage(error, role);
-                Complaint {
-                    sentence: format!("{name}: {}", complaint.sentence),
-                    ..complaint
-                }
-            }
-            Ending::NothingToSeed => Complaint {
-                status: ExitStatus::Mismatch,
-                ..Complaint::new(
-                    Reason::Data,
-                    format!("{name}: none of its data is here"),
-                    "name the folder that holds it: ropewalk seed TORRENT DIR",
-                )
-            },
-            Ending::BadPieces(pieces) => Complaint {
-                status: ExitStatus::Mismatch,
-                ..Complaint::new(
-                    Reason::Data,
-                    format!(
-                        "{name}: no peer sends these pieces as the torrent describes them: {}",
-                        figures::list(pieces.iter().map(|piece| piece.get()))
-                    ),
-                    "wait for other peers and run the same command again, or look for another torrent",
-                )
-            },
-        };
-        Some(complaint)
-    }
-
     /// Says it on standard error.
     pub fn say(&self) {
         if self.sentence.is_empty() {
@@ -474,17 +423,6 @@ pub fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
     let words = text.split(" (os error").next().unwrap_or_default();
     shown(words)
-}
-
-fn there(snapshot: &Snapshot) -> String {
-    if !snapshot.looked {
-        return " (what is here was still being checked)".to_owned();
-    }
-    format!(
-        " ({} of {} are here)",
-        figures::size(snapshot.wanted_have),
-        figures::size(snapshot.wanted)
-    )
 }
 
 #[cfg(test)]
@@ -537,35 +475,6 @@ mod tests {
         let error = StorageError::from_io("create", Path::new("/proc/1/a"), &absent);
         let hint = Complaint::storage(&error, Role::Get).hint;
         assert!(hint.starts_with("choose another folder"), "{hint}");
-    }
-
-    #[test]
-    fn a_stop_before_the_end_has_the_signals_status() {
-        let status = |ending, signal| {
-            let complaint =
-                Complaint::ending("x", &ending, &Snapshot::default(), Role::Get, signal);
-            complaint.map(|c| c.status.code())
-        };
-        assert_eq!(status(Ending::Interrupted, Some(15)), Some(143));
-        assert_eq!(status(Ending::StoppedSharing, Some(15)), None);
-        assert_eq!(status(Ending::NothingToSeed, None), Some(3));
-        assert_eq!(status(Ending::TimedOut, None), Some(2));
-    }
-
-    #[test]
-    fn a_stop_while_checking_does_not_say_that_nothing_is_there() {
-        let sentence = |looked| {
-            let snapshot = Snapshot {
-                looked,
-                wanted: 4096,
-                ..Snapshot::default()
-            };
-            Complaint::ending("x", &Ending::Interrupted, &snapshot, Role::Get, Some(2))
-                .map(|c| c.sentence)
-        };
-        let unknown = "x: stopped before it was complete (what is here was still being checked)";
-        assert_eq!(sentence(false).as_deref(), Some(unknown));
-        assert!(sentence(true).is_some_and(|it| it.ends_with("(0 B of 4.0 KiB are here)")));
     }
 
     #[test]

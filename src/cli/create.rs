@@ -15,7 +15,7 @@ use crate::storage::check;
 use crossbeam_channel::Receiver;
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::io::{ErrorKind, IsTerminal, Write as _};
+use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
@@ -39,7 +39,7 @@ pub fn run(options: &CreateArguments) -> Result<ExitStatus, Complaint> {
     }
     let path = match &place {
         SaveTo::Output => {
-            write_out(&torrent.bytes)?;
+            output::bytes(&torrent.bytes)?;
             None
         }
         SaveTo::File(target) => {
@@ -168,15 +168,6 @@ fn hash_with(mut work: Creation, progress: &mut Progress) -> Result<TorrentFile,
         progress.hashing(clock.elapsed(), done, total);
     }
     work.finish()
-}
-
-fn write_out(bytes: &[u8]) -> Result<(), Complaint> {
-    let mut out = std::io::stdout().lock();
-    let written = out.write_all(bytes).and_then(|()| out.flush());
-    written.map_err(|error| match error.kind() {
-        ErrorKind::BrokenPipe => Complaint::silent(),
-        _ => Complaint::output(&error),
-    })
 }
 
 pub(super) fn save(

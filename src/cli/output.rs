@@ -1,10 +1,51 @@
 //! Standard output and standard error, written by hand because `println!` panics where nobody reads
 //! any more. What goes to standard output is the result and must arrive; what goes to standard
 //! error is talk and may be lost. [`WholeLines`] is for a thread that writes beside the main one.
+//!
+//! A command that a signal ends by itself waits for its readers for ever, as programs do. One that takes
+//! signals calls [`outlive_readers`], and then nobody who stops reading can hold its end up ([`stream`]).
 
 use super::complaint::Complaint;
+use super::stream::{EndInSight, Stream, Unwritten};
+use crossbeam_channel::Receiver;
 use rustix::fs::OFlags;
 use std::io::{ErrorKind, Write};
+use std::sync::OnceLock;
+use std::thread::Builder;
+
+/// The threads that write; none in a command that a signal ends by itself.
+static STREAMS: OnceLock<Streams> = OnceLock::new();
+
+static END: EndInSight = EndInSight::new();
+
+struct Streams {
+    out: Option<Stream>,
+    err: Option<Stream>,
+}
+
+/// From now on a reader that has stopped reading does not hold up the end, once one is in sight.
+pub fn outlive_readers() {
+    // Without a thread, a reader is waited for as ever.
+    STREAMS.get_or_init(|| Streams {
+        out: Stream::start("stdout", std::io::stdout()).ok(),
+        err: Stream::start("stderr", std::io::stderr()).ok(),
+    });
+}
+
+/// The signal with this number asks for the end.
+pub fn end_was_asked_for(signal: u8) {
+    END.was_asked_for(signal);
+}
+
+/// The work is over when `ended` gives something: from then on there is only to be told what was done.
+pub fn work_ends_with(ended: Receiver<()>) {
+    let thread = Builder::new().name("end".into()).stack_size(64 * 1024);
+    // Without it, a reader is waited for until a signal comes.
+    let _ = thread.spawn(move || {
+        let _ = ended.recv();
+        END.has_come();
+    });
+}
 
 /// Writes `text` and a line's end to standard output, all of it or an error, in one piece: lines of
 /// several threads never mix.
@@ -12,14 +53,25 @@ pub fn line(text: &str) -> Result<(), Complaint> {
     let mut whole = String::with_capacity(text.len() + 1);
     whole.push_str(text);
     whole.push('\n');
-    let mut out = std::io::stdout().lock();
-    out.write_all(whole.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| match error.kind() {
-            // `ropewalk show x.torrent | head -1`: the reader has seen enough, there is nothing to say.
-            ErrorKind::BrokenPipe => Complaint::silent(),
-            _ => Complaint::output(&error),
-        })
+    bytes(whole.as_bytes())
+}
+
+/// Writes `bytes` to standard output, all of them or an error.
+pub fn bytes(bytes: &[u8]) -> Result<(), Complaint> {
+    let written = match STREAMS.get().and_then(|streams| streams.out.as_ref()) {
+        Some(stream) => stream.write(bytes, &END),
+        None => {
+            let mut out = std::io::stdout().lock();
+            let written = out.write_all(bytes).and_then(|()| out.flush());
+            written.map_err(Unwritten::Failed)
+        }
+    };
+    written.map_err(|unwritten| match unwritten {
+        Unwritten::Unread => Complaint::unread(END.signal()),
+        // `ropewalk show x.torrent | head -1`: the reader has seen enough, there is nothing to say.
+        Unwritten::Failed(error) if error.kind() == ErrorKind::BrokenPipe => Complaint::silent(),
+        Unwritten::Failed(error) => Complaint::output(&error),
+    })
 }
 
 /// Writes lines to standard output, many with each call: a torrent can have 100,000 files.
@@ -50,7 +102,10 @@ pub fn say(text: &str) {
     whole.push_str(text);
     whole.push('\n');
     // A standard error that is full or closed is no reason to stop the work.
-    let _ = std::io::stderr().lock().write_all(whole.as_bytes());
+    match STREAMS.get().and_then(|streams| streams.err.as_ref()) {
+        Some(stream) => drop(stream.write(whole.as_bytes(), &END)),
+        None => drop(std::io::stderr().lock().write_all(whole.as_bytes())),
+    }
 }
 
 /// Whether the program was begun without a standard output (`>&-`). Rust opens /dev/null in its place, for reading too,

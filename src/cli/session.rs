@@ -111,6 +111,7 @@ impl<'a> Session<'a> {
 
     /// Tells what the client tells until it has ended and all hooks have.
     pub(super) fn follow(&mut self, client: &Client) {
+        output::work_ends_with(client.ended().clone());
         let control = client.control();
         let stop = control.clone();
         let signal = signals::watch(move || {

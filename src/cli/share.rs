@@ -7,7 +7,7 @@ use super::events::{self, JsonEvent};
 use super::session::{Session, Teller};
 use super::shown::shown;
 use super::status::ExitStatus;
-use super::{signals, transfer};
+use super::{output, signals, transfer};
 use crate::client::{Client, Control, Notice, Settings, Sharing};
 use crate::share::addresses::Addresses;
 use crate::share::{Counter, Share, Stall, Venue};
@@ -115,6 +115,7 @@ fn follow(
     signal: &Receiver<u8>,
     invitation: &Invitation,
 ) {
+    output::work_ends_with(client.ended().clone());
     let control = client.control();
     let mut open = false;
     let mut ended = counter.ended().clone();

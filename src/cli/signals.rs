@@ -1,5 +1,6 @@
 //! Signals: the first one asks for an orderly end, the second one gets a sudden one.
 
+use super::output;
 use crossbeam_channel::{Receiver, bounded, never};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
@@ -12,6 +13,7 @@ use std::sync::atomic::AtomicBool;
 ///
 /// A signal that was ignored when the program started (`nohup`) stays ignored.
 pub fn watch(stop: impl FnOnce() + Send + 'static) -> Receiver<u8> {
+    output::outlive_readers();
     // Bound: one, only the first signal is told.
     let (tell, told) = bounded(1);
     let ignored = ignored();
@@ -27,6 +29,7 @@ pub fn watch(stop: impl FnOnce() + Send + 'static) -> Receiver<u8> {
     let started = waiter.stack_size(64 * 1024).spawn(move || {
         if let Some(signal) = signals.forever().next() {
             let _ = tell.try_send(signal as u8);
+            output::end_was_asked_for(signal as u8);
             stop();
         }
     });

@@ -340,6 +340,7 @@ pub struct Client {
     notices: crossbeam_channel::Receiver<Notice>,
     control: crossbeam_channel::Sender<Control>,
     thread: Option<std::thread::JoinHandle<()>>,
+    ended: crossbeam_channel::Receiver<()>,
 }
 
 /// What the outside may ask of a running client.
@@ -360,6 +361,11 @@ impl Client {
     /// A sender for signal handling threads; sending to a client that has ended is harmless.
     pub fn control(&self) -> crossbeam_channel::Sender<Control> {
         self.control.clone()
+    }
+
+    /// Closes when every task has ended, though their notices may not be read yet.
+    pub fn ended(&self) -> &crossbeam_channel::Receiver<()> {
+        &self.ended
     }
 
     /// Asks the client to stop; the `Stopped` notices follow.

@@ -174,10 +174,12 @@ impl Client {
             rates: (settings.up, settings.down),
             clock,
         };
+        // Bound: none is sent; it closes with the thread.
+        let (at_work, ended) = bounded(1);
         let thread = std::thread::Builder::new()
             .name("coordinator".to_owned())
             .spawn(move || {
-                let _listening_until_the_end = listening;
+                let _until_the_end = (listening, at_work);
                 coordinator.run();
             })
             .map_err(unstarted("coordinator"))?;
@@ -185,6 +187,7 @@ impl Client {
             notices,
             control,
             thread: Some(thread),
+            ended,
         })
     }
 }

@@ -5,7 +5,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 use ropewalk::protocol::Digest;
 use ropewalk::protocol::metainfo::{Draft, FileEntry};
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -132,6 +132,48 @@ fn outcome(command: &mut Command) -> Outcome {
         code: output.status.code(),
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A pipe that takes nothing more until somebody reads from it.
+pub fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let flags = rustix::fs::fcntl_getfl(&writer).unwrap();
+    rustix::fs::fcntl_setfl(&writer, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
+    while writer.write(&[0; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, flags).unwrap();
+    (reader, writer)
+}
+
+/// Waits until the run takes signals itself.
+pub fn wait_for_handlers(child: &Child) {
+    let status = format!("/proc/{}/status", child.id());
+    let takes = |signal: rustix::process::Signal| {
+        let text = std::fs::read_to_string(&status).unwrap();
+        let mut lines = text.lines();
+        let mask = lines.find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        let mask = u64::from_str_radix(mask.trim(), 16).unwrap();
+        mask & (1 << (signal.as_raw() - 1)) != 0
+    };
+    let deadline = Instant::now() + DEADLINE;
+    while !takes(rustix::process::Signal::TERM) {
+        assert!(Instant::now() < deadline, "it never takes signals");
+        std::thread::yield_now();
+    }
+}
+
+/// Waits for the end of a run and says its status; kills it where it does not end.
+pub fn end_of(mut child: Child) -> Option<i32> {
+    let pid = rustix::process::Pid::from_child(&child);
+    // Bound: one, it ends once.
+    let (tell, ended) = unbounded();
+    std::thread::spawn(move || tell.send(child.wait().unwrap()));
+    match ended.recv_timeout(DEADLINE) {
+        Ok(status) => status.code(),
+        Err(_) => {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            panic!("it does not end");
+        }
     }
 }
 

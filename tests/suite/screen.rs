@@ -1,7 +1,9 @@
-//! Where the output goes: nowhere, into a full disk, to a reader that has left.
+//! Where the output goes: nowhere, into a full disk, to a reader that has left or has stopped reading.
 
-use crate::desk::{Desk, single};
+use crate::desk::{Desk, end_of, full_pipe, noise, single, wait_for_handlers};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
+use std::io::Read;
 use std::process::{Command, Stdio};
 
 fn show(desk: &Desk, out: Stdio, err: Stdio) -> std::process::ExitStatus {
@@ -58,4 +60,105 @@ fn an_environment_without_anything_will_do() {
         .env_clear()
         .assert()
         .code(0);
+}
+
+#[test]
+fn a_reader_that_has_stopped_reading_does_not_keep_get_from_leaving_in_order() {
+    let desk = Desk::new();
+    let bytes = noise(1, 1 << 20);
+    desk.write("f.torrent", &single("f.bin", &bytes, 32_768).compose());
+    desk.write("data/f.bin", &bytes);
+    let mut seed = desk.start(&[
+        "seed",
+        "--json",
+        "--no-tracker",
+        "--bind=127.0.0.1",
+        "--port=0",
+        "--up=100K",
+        "f.torrent",
+        "data",
+    ]);
+    let port = seed.wait_for("listening")["port"].as_u64().unwrap();
+    let (_reader, out) = full_pipe();
+    let mut get = desk
+        .signalled()
+        .args(["get", "--json", "--no-tracker", "--bind=127.0.0.1"])
+        .args(["--port=0", "-o", "copy", "f.torrent", "--peer"])
+        .arg(format!("127.0.0.1:{port}"))
+        .stdout(out)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while seed.wait_for("progress")["uploaded"].as_u64().unwrap() < 200_000 {}
+    wait_for_handlers(&get);
+    kill_process(Pid::from_child(&get), Signal::INT).unwrap();
+    // It parts with the seed and writes down what it has.
+    while seed.wait_for("peer")["joined"] == true {}
+    let mut said = String::new();
+    let mut err = get.stderr.take().unwrap();
+    assert_eq!(end_of(get), Some(130));
+    err.read_to_string(&mut said).unwrap();
+    assert!(said.contains("nobody reads standard output"), "{said}");
+    assert!(desk.path("copy/.f.bin.ropewalk").exists());
+}
+
+#[test]
+fn a_reader_that_has_stopped_reading_keeps_no_command_from_ending() {
+    let loopback = ["--bind=127.0.0.1", "--port=0"];
+    let commands: [&[&str]; 7] = [
+        &["seed", "--json", "f.torrent", "data"],
+        // Nothing is written to standard output but with --json.
+        &["seed", "f.torrent", "data"],
+        &["share", "--json", "--tracker-port=0", "data/f.bin"],
+        &["create", "-o", "-", "data/f.bin"],
+        &["create", "-o", "other.torrent", "data/f.bin"],
+        &["tracker", "--http=127.0.0.1:0", "--udp=127.0.0.1:0"],
+        &["lab", "--json", "--up=1K"],
+    ];
+    std::thread::scope(|scope| {
+        for words in commands {
+            scope.spawn(move || {
+                let desk = Desk::new();
+                let bytes = noise(1, 100_000);
+                desk.write("f.torrent", &single("f.bin", &bytes, 32_768).compose());
+                desk.write("data/f.bin", &bytes);
+                let (_reader, out) = full_pipe();
+                let mut command = desk.signalled();
+                command.args(words);
+                if ["seed", "share"].contains(&words[0]) {
+                    command.args(loopback);
+                }
+                let err = out.try_clone().unwrap();
+                let run = command.stdout(out).stderr(err).spawn().unwrap();
+                wait_for_handlers(&run);
+                kill_process(Pid::from_child(&run), Signal::TERM).unwrap();
+                let code = end_of(run);
+                // Nothing of a result is lost with what this one says, and it may have been at work already.
+                let talk = words == ["seed", "f.torrent", "data"];
+                assert!(code == Some(143) || talk && code == Some(0), "{words:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_reader_that_comes_late_gets_every_line() {
+    let desk = desk();
+    desk.write("data/x", b"x");
+    let (mut reader, out) = full_pipe();
+    let tracker = desk
+        .signalled()
+        .args(["tracker", "--http=127.0.0.1:0", "--udp=127.0.0.1:0"])
+        .stdout(out)
+        .spawn()
+        .unwrap();
+    wait_for_handlers(&tracker);
+    kill_process(Pid::from_child(&tracker), Signal::TERM).unwrap();
+    let mut text = Vec::new();
+    reader.read_to_end(&mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    for part in ["serving http://", "serving udp://", "stopped; "] {
+        assert!(text.contains(part), "{part}: {text:?}");
+    }
+    assert_eq!(end_of(tracker), Some(0));
 }
