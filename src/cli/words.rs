@@ -37,6 +37,15 @@ const VALUED: &[(&str, Option<u8>)] = &[
     ("--down", None),
     ("--only", None),
     ("--tracker-port", None),
+    ("--peers", None),
+    ("--seeds", None),
+    ("--rng", None),
+    ("--file", None),
+    ("--free-riders", None),
+    ("--liars", None),
+    ("--leave", None),
+    ("--no-seed-after", None),
+    ("--report", None),
 ];
 
 /// A value or a name as the user typed it, whatever bytes it has. Among argh's strings one that is
@@ -231,7 +240,8 @@ mod tests {
 
     #[test]
     fn every_option_that_takes_a_value_takes_it_behind_an_equals_sign() {
-        for command in ["get", "seed", "share", "create", "tracker"] {
+        let commands = ["get", "seed", "share", "create", "tracker", "lab"];
+        for command in commands.into_iter().chain(["show", "verify", "peers"]) {
             let help = words(&[command, "--help"]);
             let Ok(super::super::arguments::Invocation::Print(help)) =
                 super::super::arguments::parse(&help)
