@@ -180,6 +180,7 @@ impl Complaint {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
                 "make room, or choose another place"
             }
+            ErrorKind::BrokenPipe => "whoever read it has left",
             _ => "check that its folder exists and that you may write there",
         };
         Complaint::new(
@@ -187,6 +188,18 @@ impl Complaint {
             format!("cannot write {}: {}", shown_path(path), plain(error)),
             hint,
         )
+    }
+
+    /// A signal came before a file named on the command line was written: nobody reads it, perhaps.
+    pub fn unsaved(path: &Path, signal: u8) -> Complaint {
+        Complaint {
+            status: ExitStatus::Signal(signal),
+            ..Complaint::new(
+                Reason::Interrupted,
+                format!("stopped before {} was written", shown_path(path)),
+                "",
+            )
+        }
     }
 
     /// The folder to download into cannot be had.

@@ -43,7 +43,7 @@ pub fn run(options: &CreateArguments) -> Result<ExitStatus, Complaint> {
             None
         }
         SaveTo::File(target) => {
-            save(target, &torrent, options)?;
+            save(target, &torrent, options, &signal)?;
             Some(target.path())
         }
     };
@@ -63,7 +63,7 @@ pub fn run(options: &CreateArguments) -> Result<ExitStatus, Complaint> {
 /// Where the .torrent goes, if it can go there: known before hours of hashing.
 pub(super) fn place(options: &CreateArguments) -> Result<SaveTo, Complaint> {
     let named = options.output.as_deref();
-    if named.is_some_and(|path| path.as_os_str() == "-") {
+    if named.is_some_and(output::is_named) {
         if std::io::stdout().is_terminal() {
             return Err(Complaint::new(
                 Reason::Output,
@@ -94,7 +94,7 @@ pub(super) fn place(options: &CreateArguments) -> Result<SaveTo, Complaint> {
         }
     };
     let target = Target::new(&path).map_err(|error| Complaint::writing(&path, &error))?;
-    if target.occupied().is_some() && !options.overwrite {
+    if target.is_occupied() && !options.overwrite {
         return Err(in_the_way(&path));
     }
     Ok(SaveTo::File(target))
@@ -112,7 +112,7 @@ pub(super) fn start(options: &CreateArguments, place: &SaveTo) -> Result<Creatio
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seconds = now.ok().and_then(|now| i64::try_from(now.as_secs()).ok());
     let target = match place {
-        SaveTo::File(target) => target.occupied(),
+        SaveTo::File(target) => target.file(),
         SaveTo::Output => None,
     };
     // Where the shell sends what we write: the .torrent itself, the page, the progress.
@@ -174,8 +174,10 @@ pub(super) fn save(
     target: &Target,
     torrent: &TorrentFile,
     options: &CreateArguments,
+    signal: &Receiver<u8>,
 ) -> Result<(), Complaint> {
-    let saved = target.save(&torrent.bytes, options.overwrite);
+    let saved = target.save_unless(&torrent.bytes, options.overwrite, signal);
+    let saved = saved.map_err(|signal| Complaint::unsaved(target.path(), signal))?;
     saved.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => in_the_way(target.path()),
         _ => Complaint::writing(target.path(), &error),

@@ -79,8 +79,10 @@ fn show(options: &LabArguments) -> Result<ExitStatus, Complaint> {
         && outcome.verdict != LabVerdict::Stopped
     {
         let path = target.path();
+        let page = report::page(&outcome);
         target
-            .save(report::page(&outcome).as_bytes(), true)
+            .save_unless(page.as_bytes(), true, &signal)
+            .map_err(|signal| Complaint::unsaved(path, signal))?
             .map_err(|error| Complaint::writing(path, &error))?;
         if !options.json && !options.quiet {
             output::line(&format!("\nMore of it is in {}.", shown_path(path)))?;

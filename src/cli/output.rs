@@ -10,6 +10,7 @@ use super::stream::{EndInSight, Stream, Unwritten};
 use crossbeam_channel::Receiver;
 use rustix::fs::OFlags;
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::thread::Builder;
 
@@ -106,6 +107,12 @@ pub fn say(text: &str) {
         Some(stream) => drop(stream.write(whole.as_bytes(), &END)),
         None => drop(std::io::stderr().lock().write_all(whole.as_bytes())),
     }
+}
+
+/// Whether `path` is a name of standard output.
+pub fn is_named(path: &Path) -> bool {
+    let names = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+    names.iter().any(|name| path == *name)
 }
 
 /// Whether the program was begun without a standard output (`>&-`). Rust opens /dev/null in its place, for reading too,

@@ -58,7 +58,7 @@ fn work(options: &Options, teller: &mut Teller) -> Result<(), Complaint> {
         create::warn(&settings, &shown(oddity));
     }
     if let SaveTo::File(target) = &place {
-        create::save(target, &torrent, &settings)?;
+        create::save(target, &torrent, &settings, &signal)?;
     }
     let sharing = Sharing {
         ratio: options.seed.ratio,

@@ -4,13 +4,17 @@
 //! let target = Target::new(path)?;         // before the work: is there room for it?
 //! target.save(&bytes, overwrite)?;         // after it: a temporary file beside it, then a rename
 //! ```
+//!
+//! What is no regular file, or was opened by somebody else (`/dev/fd/9`), is written to where it is.
 
 use super::tree::Identity;
+use crossbeam_channel::{Receiver, bounded, never, select};
 use rustix::fs::{Access, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::thread::Builder;
 
 /// A place for a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,16 +31,18 @@ pub struct Target {
 enum There {
     Nothing,
     File(Identity),
-    /// A device or a FIFO: written to, never replaced.
-    Stream,
+    /// A device, a FIFO, or what somebody has opened for us, a regular file perhaps: written to, never replaced.
+    Stream(Option<Identity>),
 }
 
 impl Target {
     /// Looks at the place. An error if it is a folder, if its own folder is not there or takes no files,
     /// or if it is a device that may not be written to.
     pub fn new(path: &Path) -> io::Result<Target> {
+        let opened = is_opened(path);
         let found = match std::fs::metadata(path) {
             Ok(found) => Some(found),
+            Err(error) if opened => return Err(error),
             Err(_) if path.is_symlink() => {
                 return Err(io::Error::other("it is a symbolic link that leads nowhere"));
             }
@@ -46,8 +52,10 @@ impl Target {
         let there = match &found {
             None => There::Nothing,
             Some(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-            Some(found) if found.is_file() => There::File(Identity::of(found)),
-            Some(_) => There::Stream,
+            Some(found) => match found.is_file().then(|| Identity::of(found)) {
+                Some(file) if !opened => There::File(file),
+                stream => There::Stream(stream),
+            },
         };
         let real = match there {
             There::File(_) => path.canonicalize()?,
@@ -56,7 +64,7 @@ impl Target {
         let path = path.to_owned();
         let target = Target { path, real, there };
         match there {
-            There::Stream => rustix::fs::access(&target.real, Access::WRITE_OK)?,
+            There::Stream(_) => rustix::fs::access(&target.real, Access::WRITE_OK)?,
             _ => {
                 rustix::fs::access(target.folder(), Access::WRITE_OK | Access::EXEC_OK)?;
                 // Root may write everywhere, and some folders take no files all the same.
@@ -84,28 +92,67 @@ impl Target {
         &self.path
     }
 
-    /// The file that is there already, if one is.
-    pub fn occupied(&self) -> Option<Identity> {
+    /// Whether there is a file that would be replaced.
+    pub fn is_occupied(&self) -> bool {
+        matches!(self.there, There::File(_))
+    }
+
+    /// The regular file that is there already, if one is.
+    pub fn file(&self) -> Option<Identity> {
         match self.there {
+            There::Nothing => None,
             There::File(identity) => Some(identity),
-            _ => None,
+            There::Stream(identity) => identity,
         }
     }
 
     /// Whether the file that is there already is the one at `path`, by whatever name.
     pub fn holds(&self, path: &Path) -> bool {
         let found = std::fs::metadata(path).ok();
-        found.is_some_and(|found| self.occupied() == Some(Identity::of(&found)))
+        found.is_some_and(|found| self.file() == Some(Identity::of(&found)))
+    }
+
+    /// As [`Target::save`], or what `stop` gives before that: a FIFO is waited for until somebody reads it, which
+    /// may be never.
+    pub fn save_unless<T>(
+        &self,
+        bytes: &[u8],
+        overwrite: bool,
+        stop: &Receiver<T>,
+    ) -> Result<io::Result<()>, T> {
+        if !matches!(self.there, There::Stream(_)) {
+            return Ok(self.save(bytes, overwrite));
+        }
+        // Bound: one, it is saved once.
+        let (tell, saved) = bounded(1);
+        let (target, all) = (self.clone(), bytes.to_vec());
+        let thread = Builder::new().name("save".into());
+        let started = thread.spawn(move || drop(tell.send(target.save(&all, overwrite))));
+        if started.is_err() {
+            return Ok(self.save(bytes, overwrite));
+        }
+        let mut stop = stop.clone();
+        loop {
+            select! {
+                recv(saved) -> outcome => {
+                    let failed = || Err(io::Error::other("our thread for it has failed"));
+                    return Ok(outcome.unwrap_or_else(|_| failed()));
+                }
+                recv(stop) -> told => match told {
+                    Ok(told) => return Err(told),
+                    Err(_) => stop = never(),
+                }
+            }
+        }
     }
 
     /// Writes `bytes`. Where it fails, what was there before is there still, and nothing else. Without
     /// `overwrite` an existing file is an error of the kind `AlreadyExists`.
     pub fn save(&self, bytes: &[u8], overwrite: bool) -> io::Result<()> {
-        if self.there == There::Stream {
-            return OpenOptions::new()
-                .write(true)
-                .open(&self.real)?
-                .write_all(bytes);
+        if let There::Stream(_) = self.there {
+            // What a shell has opened may hold something already.
+            let mut stream = OpenOptions::new().append(true).open(&self.real)?;
+            return stream.write_all(bytes);
         }
         let (draft, file) = self.draft(|| fastrand::u32(..))?;
         let written = self
@@ -168,6 +215,16 @@ impl Target {
     }
 }
 
+/// Whether `path` names a file by the number under which it was opened for us (`9>file`).
+fn is_opened(path: &Path) -> bool {
+    let folders = ["/dev/fd", "/proc/self/fd"];
+    path == "/dev/stdout"
+        || path == "/dev/stderr"
+        || path
+            .parent()
+            .is_some_and(|folder| folders.iter().any(|it| folder == *it))
+}
+
 /// Names that are tried for the temporary file.
 const DRAFTS: usize = 16;
 
@@ -196,7 +253,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.torrent");
         let target = Target::new(&path).unwrap();
-        assert_eq!(target.occupied(), None);
+        assert!(!target.is_occupied());
         target.save(b"one", false).unwrap();
         let error = target.save(b"two", false).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
@@ -257,6 +314,53 @@ mod tests {
         let target = Target::new(Path::new("/dev/null")).unwrap();
         target.save(b"gone", false).unwrap();
         assert!(!Path::new("/dev/null").metadata().unwrap().is_file());
+    }
+
+    #[test]
+    fn what_somebody_has_opened_is_written_to_behind_what_it_holds() {
+        use std::os::fd::AsRawFd;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.torrent");
+        std::fs::write(&path, b"one ").unwrap();
+        let opened = OpenOptions::new().append(true).open(&path).unwrap();
+        let name = format!("/dev/fd/{}", opened.as_raw_fd());
+        let target = Target::new(Path::new(&name)).unwrap();
+        assert!(!target.is_occupied() && target.holds(&path));
+        target.save(b"two", false).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"one two");
+        assert_eq!(names(folder.path()), ["a.torrent"]);
+        let gone = Target::new(Path::new("/dev/fd/1000000")).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+    }
+
+    fn fifo(folder: &Path) -> PathBuf {
+        let path = folder.join("fifo");
+        let kind = rustix::fs::FileType::Fifo;
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(CWD, &path, kind, mode, 0).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_fifo_that_nobody_reads_is_waited_for_until_somebody_wants_to_leave() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target::new(&fifo(folder.path())).unwrap();
+        // Bound: one, it is told once.
+        let (stop, stopped) = bounded(1);
+        stop.send(2).unwrap();
+        assert_eq!(target.save_unless(b"x", false, &stopped).err(), Some(2));
+    }
+
+    #[test]
+    fn whoever_reads_a_fifo_gets_all_of_it_though_nobody_can_stop_it_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = fifo(folder.path());
+        let target = Target::new(&path).unwrap();
+        let reader = std::thread::spawn(move || std::fs::read(path).unwrap());
+        let stopped = bounded::<()>(1).1; // Bound: none is sent.
+        let long = vec![7; 200_000];
+        target.save_unless(&long, false, &stopped).unwrap().unwrap();
+        assert_eq!(reader.join().unwrap(), long);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! `create`: a .torrent of a file or a folder.
 
-use crate::desk::{Desk, is_calm, noise};
+use crate::desk::{Desk, end_of, is_calm, noise, wait_for_thread};
 use ropewalk::protocol::metainfo::Metainfo;
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Stdio;
@@ -381,6 +381,78 @@ fn standard_output_gets_the_torrent_and_standard_error_the_facts() {
     assert!(output.stdout == desk.read("album.torrent"));
     let magnet = read(&desk, "album.torrent").magnet();
     assert!(String::from_utf8(output.stderr).unwrap().contains(&magnet));
+}
+
+#[test]
+fn standard_output_by_another_name_gets_the_torrent_and_nothing_else() {
+    let desk = Desk::new();
+    album(&desk);
+    desk.run(&["create", "--no-date", "album"]).expect(0);
+    let alone = desk.read("album.torrent");
+    for name in ["/dev/stdout", "/dev/fd/1"] {
+        let words = ["create", "--no-date", "-o", name, "album"];
+        let output = desk.command(&words).output().unwrap();
+        assert!(output.status.success() && output.stdout == alone, "{name}");
+        // A shell has opened the file, and nothing takes its place.
+        let into = fs::File::create(desk.path("into")).unwrap();
+        let mut command = desk.signalled();
+        let made = command.args(words).stdout(into).stderr(Stdio::null());
+        assert!(made.status().unwrap().success());
+        assert!(desk.read("into") == alone, "{name}");
+    }
+}
+
+#[test]
+fn what_was_opened_for_it_or_is_no_file_is_written_to_where_it_is() {
+    let desk = Desk::new();
+    album(&desk);
+    desk.run(&["create", "--no-date", "album"]).expect(0);
+    let alone = desk.read("album.torrent");
+    let shell = |line: &str| {
+        let mut shell = std::process::Command::new("sh");
+        let shell = shell.args(["-c", line, env!("CARGO_BIN_EXE_ropewalk")]);
+        shell.current_dir(desk.path("")).output().unwrap()
+    };
+    let made = shell("\"$0\" create -q --no-date -o /dev/fd/9 album 9>nine");
+    assert!(made.status.success(), "{made:?}");
+    assert!(desk.read("nine") == alone);
+    let made = shell("\"$0\" create -q --no-date -o /dev/fd/9 album 9>&1 | cat");
+    assert!(made.stdout == alone);
+    desk.run(&["create", "-q", "-o", "/dev/null", "album"])
+        .expect(0);
+    assert_eq!(names(&desk), ["album", "album.torrent", "nine"]);
+}
+
+#[test]
+fn a_fifo_that_nobody_reads_is_no_reason_to_ignore_a_signal() {
+    let desk = Desk::new();
+    album(&desk);
+    fifo(&desk, "fifo");
+    desk.write("book", b"one page");
+    for words in [
+        &["create", "-o", "fifo", "album"][..],
+        &[
+            "share",
+            "--port=0",
+            "--tracker-port=0",
+            "-o",
+            "fifo",
+            "book",
+        ],
+        &["lab", "-q", "--file=book", "--up=1M", "--report=fifo"],
+    ] {
+        let mut command = desk.signalled();
+        command.args(words).stderr(Stdio::piped());
+        let mut run = command.stdout(Stdio::null()).spawn().unwrap();
+        wait_for_thread(&run, "save");
+        let pid = rustix::process::Pid::from_child(&run);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let mut err = run.stderr.take().unwrap();
+        assert_eq!(end_of(run), Some(130), "{words:?}");
+        let mut said = String::new();
+        err.read_to_string(&mut said).unwrap();
+        assert!(said.contains("stopped before fifo was written"), "{said}");
+    }
 }
 
 #[test]

@@ -162,6 +162,23 @@ pub fn wait_for_handlers(child: &Child) {
     }
 }
 
+/// Waits until the run has a thread of this name.
+pub fn wait_for_thread(child: &Child, name: &str) {
+    let tasks = format!("/proc/{}/task", child.id());
+    let is_there = || {
+        let mut tasks = std::fs::read_dir(&tasks).unwrap();
+        tasks.any(|task| {
+            let comm = std::fs::read_to_string(task.unwrap().path().join("comm"));
+            comm.is_ok_and(|comm| comm.trim_end() == name)
+        })
+    };
+    let deadline = Instant::now() + DEADLINE;
+    while !is_there() {
+        assert!(Instant::now() < deadline, "it never gets to {name}");
+        std::thread::yield_now();
+    }
+}
+
 /// Waits for the end of a run and says its status; kills it where it does not end.
 pub fn end_of(mut child: Child) -> Option<i32> {
     let pid = rustix::process::Pid::from_child(&child);

@@ -1,12 +1,13 @@
 //! The words of `share` and what they mean.
 
 use super::super::complaint::Complaint;
+use super::super::output;
 use super::super::values;
 use super::super::words::Word;
 use super::transfer::{MAX_PEERS, talk};
 use super::{CreateArguments, Invocation, Transfer};
 use argh::FromArgs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What `share` is told: how to make the torrent, how to seed it, and where its tracker is.
 #[derive(Debug, Clone, PartialEq)]
@@ -120,7 +121,7 @@ impl ShareWords {
             "the name of the file or folder is empty"
         } else if output.is_some_and(|path| path.is_empty()) {
             "--output takes a file, not nothing"
-        } else if output.is_some_and(|path| path == "-") {
+        } else if output.is_some_and(|path| output::is_named(Path::new(path))) {
             "--output takes a file: standard output has the command for other hosts"
         } else if self.overwrite && output.is_none() {
             "--overwrite is about --output, which is not there"
