@@ -44,7 +44,7 @@ pub enum Reason {
     Busy,
     /// The disk failed in another way.
     Storage,
-    /// Nothing arrived for the time given with `--timeout`.
+    /// Nothing arrived for the time given with `--timeout`, or the .torrent not within it.
     Timeout,
     /// There is nobody to ask.
     NoPeers,

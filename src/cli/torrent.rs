@@ -2,6 +2,7 @@
 //! address. Whatever it is, no more than [`METAINFO_BYTES_MAX`] bytes are read.
 
 use super::complaint::{Complaint, Reason};
+use super::figures;
 use super::shown::{shown, shown_path};
 use crate::announce::http::{self, AnnounceError, CallLimits};
 use crate::protocol::magnet::Magnet;
@@ -12,6 +13,7 @@ use std::io::Read;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// What the word TORRENT stands for.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ pub enum Named {
 pub fn load_or_link(word: &OsStr) -> Result<Named, Complaint> {
     let text = word.to_string_lossy();
     if !is_magnet(&text) {
-        return load(word, None).map(|metainfo| Named::Torrent(Box::new(metainfo)));
+        return load(word, None, None).map(|metainfo| Named::Torrent(Box::new(metainfo)));
     }
     text.parse()
         .map(|link| Named::Link(Box::new(link)))
@@ -42,8 +44,13 @@ fn is_magnet(text: &str) -> bool {
     scheme.eq_ignore_ascii_case("magnet:")
 }
 
-/// Reads the torrent that `word` names; what is fetched for it is asked for from `bind`.
-pub fn load(word: &OsStr, bind: Option<IpAddr>) -> Result<Metainfo, Complaint> {
+/// Reads the torrent that `word` names; what is fetched for it is asked for from `bind`, and waited for no longer
+/// than `timeout`.
+pub fn load(
+    word: &OsStr,
+    bind: Option<IpAddr>,
+    timeout: Option<Duration>,
+) -> Result<Metainfo, Complaint> {
     let text = word.to_string_lossy();
     let lower = text
         .chars()
@@ -60,7 +67,13 @@ pub fn load(word: &OsStr, bind: Option<IpAddr>) -> Result<Metainfo, Complaint> {
         ("standard input".to_owned(), from_input()?)
     } else if lower.starts_with("http://") || lower.starts_with("https://") {
         let label = shown(&http::shown(&text));
-        (label.clone(), from_network(&text, &label, bind)?)
+        let usual = CallLimits::TORRENT;
+        let limits = CallLimits {
+            bind,
+            total: timeout.map_or(usual.total, |timeout| timeout.min(usual.total)),
+            ..usual
+        };
+        (label.clone(), from_network(&text, &label, &limits)?)
     } else {
         (shown_path(Path::new(word)), from_file(Path::new(word))?)
     };
@@ -117,12 +130,19 @@ fn from_file(path: &Path) -> Result<Vec<u8>, Complaint> {
     capped(file).map_err(complain)
 }
 
-fn from_network(address: &str, label: &str, bind: Option<IpAddr>) -> Result<Vec<u8>, Complaint> {
-    let limits = CallLimits {
-        bind,
-        ..CallLimits::TORRENT
-    };
-    http::fetch_torrent(address, &limits).map_err(|error| {
+fn from_network(address: &str, label: &str, limits: &CallLimits) -> Result<Vec<u8>, Complaint> {
+    let own = limits.total < CallLimits::TORRENT.total;
+    http::fetch_torrent(address, limits).map_err(|error| {
+        if let AnnounceError::TimedOut(_) = error
+            && own
+        {
+            let time = figures::duration(limits.total);
+            return Complaint::new(
+                Reason::Timeout,
+                format!("{label}: gave up, it did not arrive within {time}"),
+                "run the same command again later, or allow more with --timeout",
+            );
+        }
         let hint = match error {
             AnnounceError::NoTls => "use a build with the feature tls, or fetch the file yourself",
             AnnounceError::Status { .. } => "the address may be wrong or out of date",
@@ -145,7 +165,7 @@ fn capped(input: impl Read) -> std::io::Result<Vec<u8>> {
     if bytes.len() as u64 > LIMIT {
         return Err(std::io::Error::other(format!(
             "it has more than {}, too much for a .torrent",
-            super::figures::size(LIMIT)
+            figures::size(LIMIT)
         )));
     }
     Ok(bytes)
@@ -189,7 +209,7 @@ mod tests {
             "file:///etc/passwd",
             "ftp://h/x",
         ] {
-            let complaint = load(OsStr::new(word), None).unwrap_err();
+            let complaint = load(OsStr::new(word), None, None).unwrap_err();
             assert_eq!(complaint.reason, Reason::Unsupported, "{word}");
         }
     }

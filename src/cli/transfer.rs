@@ -35,7 +35,7 @@ fn work(role: Role, options: &Transfer, teller: &mut Teller) -> Result<(), Compl
     prepare_folder(role, &options.folder)?;
     let mut tasks = Vec::new();
     for word in &options.torrents {
-        match torrent::load(word, options.bind) {
+        match torrent::load(word, options.bind, options.timeout) {
             Ok(metainfo) => tasks.push(task(role, options, &peers, metainfo)),
             // One torrent that cannot be read is no reason not to fetch the others.
             Err(complaint) => teller.complain(&complaint),

@@ -22,7 +22,7 @@ pub fn run(
     torrent: &OsStr,
     folder: &Path,
 ) -> Result<ExitStatus, Complaint> {
-    let metainfo = torrent::load(torrent, None)?;
+    let metainfo = torrent::load(torrent, None, None)?;
     let report = hash(&metainfo, folder, quiet)?;
     let hint = report.is_empty().then(|| hint(&metainfo, folder)).flatten();
     if json {

@@ -137,6 +137,30 @@ fn get_gives_up_when_nothing_arrives() {
 }
 
 #[test]
+fn a_torrent_that_does_not_arrive_is_given_up_as_soon_as_its_data_would_be() {
+    let desk = Desk::new();
+    // The kernel takes the connection, and nothing is ever said; or the answer stops half-way.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let halting = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addresses = [&silent, &halting].map(|it| it.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = halting.accept().unwrap();
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nd4:info";
+        std::io::Write::write_all(&mut stream, head).unwrap();
+        stream
+    });
+    for address in addresses {
+        let torrent = format!("http://{address}/x.torrent");
+        let words = get(&["-e", "--json", "--timeout", "1"], &torrent);
+        let outcome = desk.run(&words).expect(2);
+        assert_eq!(outcome.events()[0]["reason"], "timeout", "{outcome:?}");
+        assert!(outcome.err.contains("gave up"), "{}", outcome.err);
+        assert!(outcome.err.contains("--timeout"), "{}", outcome.err);
+    }
+    drop(server.join());
+}
+
+#[test]
 fn a_stop_before_the_end_has_the_signals_status() {
     for (signal, code) in [(Signal::HUP, 129), (Signal::INT, 130), (Signal::TERM, 143)] {
         let desk = Desk::new();
