@@ -275,6 +275,8 @@ pub struct Snapshot {
     pub peers: usize,
     /// Peers connected that have everything.
     pub seeds: usize,
+    /// Peers that sent wrong data and are not asked any more.
+    pub liars: usize,
     /// Time since work on this torrent began.
     pub elapsed: Duration,
     /// Time since it was complete, if it is.

@@ -318,6 +318,7 @@ impl Torrent {
             snapshot.up_rate = standing.up_rate;
             snapshot.peers = standing.peers;
             snapshot.seeds = standing.seeds;
+            snapshot.liars = standing.liars;
         }
         snapshot
     }

@@ -368,6 +368,7 @@ impl Swarm {
 
     /// The peer that sent wrong data leaves and is not called again.
     fn banish(&mut self, liar: super::suspects::Sender, actions: &mut Vec<Action>) {
+        self.liars.insert(liar.peer);
         self.addresses.ban(liar.address);
         let listens = self.peers.get(&liar.peer).and_then(|peer| peer.listens);
         if let Some(listens) = listens {
@@ -608,6 +609,7 @@ mod tests {
         scene.lose(1, Farewell::Lied);
         let again = scene.connect(1);
         assert_eq!(farewell(&again, 1), Some(Farewell::Lied));
+        assert_eq!(scene.swarm.standing(scene.now).liars, 1);
     }
 
     #[test]

@@ -147,6 +147,8 @@ pub struct Standing {
     pub peers: usize,
     /// Those of them that have everything.
     pub seeds: usize,
+    /// Peers that were parted with because they sent wrong data.
+    pub liars: usize,
     /// Pieces that are verified.
     pub pieces_have: u32,
     /// Bytes that are verified.
@@ -206,6 +208,8 @@ pub struct Swarm {
     /// Only where we had everything from the start.
     spread: Option<Spread>,
     suspects: Suspects,
+    /// Who sent wrong data: each of them whole pieces, so there are never many.
+    liars: BTreeSet<PeerKey>,
     addresses: AddressBook,
     news: News,
     ledger: Ledger,
@@ -262,6 +266,7 @@ impl Swarm {
             choker: Choker::new(setup.limits.upload_slots),
             turns: Turns::new(geometry.piece_length()),
             suspects: Suspects::default(),
+            liars: BTreeSet::new(),
             addresses: AddressBook::new(setup.private),
             news: News::new(setup.limits.have_delay),
             ledger: Ledger::default(),
@@ -460,6 +465,7 @@ impl Swarm {
             up_rate: self.ledger.up_rate(now),
             peers: here().count(),
             seeds: here().filter(|peer| peer.holds.is_full()).count(),
+            liars: self.liars.len(),
             pieces_have: self.have.count(),
             have,
             wanted_have,

@@ -324,6 +324,28 @@ fn a_piece_that_everybody_lies_about_is_named_and_the_rest_arrives() {
 }
 
 #[test]
+fn where_the_only_peers_lied_the_last_sentence_says_so() {
+    let torrent = torrent();
+    let mut lies = torrent.clone();
+    lies.content = vec![CANARY; lies.content.len()].into();
+    for (options, reason) in [(&["--timeout", "2"][..], "timeout"), (&[], "no-peers")] {
+        let room = Room::new();
+        let mut order = room.get(&torrent);
+        order.peer(seeds(&lies, Waiting::not()));
+        for option in options {
+            order.arg(option);
+        }
+        let mut run = order.start();
+        assert_eq!(run.exit(), 2);
+        let stopped = run.event("says how it ended", |event| event["event"] == "stopped");
+        assert_eq!(stopped["reason"], reason, "{stopped}");
+        assert_eq!(stopped["liars"], 1, "{stopped}");
+        let text = stopped["text"].as_str().unwrap();
+        assert!(text.contains("1 peer sent wrong data"), "{stopped}");
+    }
+}
+
+#[test]
 fn a_peer_that_unchokes_and_then_says_nothing_does_not_hold_the_download_up() {
     let torrent = torrent();
     let room = Room::new();

@@ -29,16 +29,22 @@ impl Complaint {
             Ending::TimedOut => Complaint::new(
                 Reason::Timeout,
                 format!(
-                    "{name}: gave up, nothing arrived for too long{}",
-                    there(snapshot)
+                    "{name}: gave up, nothing arrived for too long{}{}",
+                    there(snapshot),
+                    liars(snapshot)
                 ),
                 "run the same command again later, name a peer with --peer, or allow more with --timeout",
             ),
             Ending::NobodyToAsk => Complaint::new(
                 Reason::NoPeers,
                 format!(
-                    "{name}: there is nobody to ask: no tracker and no peer{}",
-                    there(snapshot)
+                    "{name}: there is nobody to ask: no tracker and no {}{}{}",
+                    match snapshot.liars {
+                        0 => "peer",
+                        _ => "other peer",
+                    },
+                    there(snapshot),
+                    liars(snapshot)
                 ),
                 "name a peer with --peer HOST:PORT; peers are not found without a tracker yet",
             ),
@@ -84,6 +90,15 @@ fn there(snapshot: &Snapshot) -> String {
     )
 }
 
+/// Who is to blame for it, perhaps alone.
+fn liars(snapshot: &Snapshot) -> String {
+    match snapshot.liars {
+        0 => String::new(),
+        1 => "; 1 peer sent wrong data and is not asked any more".to_owned(),
+        many => format!("; {many} peers sent wrong data and are not asked any more"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +130,26 @@ mod tests {
         let unknown = "x: stopped before it was complete (what is here was still being checked)";
         assert_eq!(sentence(false).as_deref(), Some(unknown));
         assert!(sentence(true).is_some_and(|it| it.ends_with("(0 B of 4.0 KiB are here)")));
+    }
+
+    #[test]
+    fn where_those_who_were_asked_lied_the_end_says_so() {
+        let sentence = |ending, liars| {
+            let snapshot = Snapshot {
+                looked: true,
+                liars,
+                ..Snapshot::default()
+            };
+            Complaint::ending("x", &ending, &snapshot, Role::Get, None).map(|c| c.sentence)
+        };
+        let two = "x: gave up, nothing arrived for too long (0 B of 0 B are here); \
+                   2 peers sent wrong data and are not asked any more";
+        assert_eq!(sentence(Ending::TimedOut, 2).as_deref(), Some(two));
+        let one = "x: there is nobody to ask: no tracker and no other peer (0 B of 0 B are here); \
+                   1 peer sent wrong data and is not asked any more";
+        assert_eq!(sentence(Ending::NobodyToAsk, 1).as_deref(), Some(one));
+        for ending in [Ending::TimedOut, Ending::NobodyToAsk] {
+            assert!(sentence(ending, 0).is_some_and(|it| it.ends_with("are here)")));
+        }
     }
 }
