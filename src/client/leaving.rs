@@ -157,7 +157,14 @@ impl Torrent {
             return;
         };
         match saved {
-            Saved::Safe { .. } => {}
+            Saved::Safe { warning, .. } => {
+                // Of a save before the last one it is out of date.
+                let last = closing.step == Step::LastSave;
+                if let Some(text) = warning.filter(|_| last) {
+                    let task = Some(self.number);
+                    hands.noticeboard.post(Notice::Warning { task, text });
+                }
+            }
             // Nobody waits for them to be read back: the record does not speak of them, and the next run looks.
             Saved::Changed { error, check } => {
                 self.distrust(error.kind, check);
@@ -420,6 +427,28 @@ mod tests {
         assert!(!survey.trusted.has(lost) && !survey.trusted.has(later));
         assert!(survey.trusted.has(rig.piece(2)));
         assert!(survey.laid.is_empty());
+    }
+
+    #[test]
+    fn a_record_that_the_last_save_could_not_write_is_warned_of_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rig = three_of_four(&folder);
+        rig.notices();
+        let warned = |text: &str| Saved::Safe {
+            warning: Some(text.to_owned()),
+            watched: None,
+        };
+        leave_with(&mut rig, warned("the record is not written"));
+        assert!(matches!(rig.keepers_answer(), Outcome::Saved(_)));
+        let saved = warned("the record is still not written");
+        rig.torrent.saved(saved, &mut rig.hands, rig.now);
+        let told = rig.notices().into_iter().filter_map(|notice| match notice {
+            Notice::Warning { text, .. } => Some(text),
+            _ => None,
+        });
+        let told: Vec<String> = told.collect();
+        assert_eq!(told, ["the record is still not written"]);
+        assert_eq!(rig.left(), Ending::Interrupted);
     }
 
     #[test]
