@@ -111,6 +111,10 @@ pub struct Chronicle {
     pub last_payload: Duration,
     /// When it was over.
     pub ended: Duration,
+    /// Notices that came too fast to be heard: pieces and peers, among others.
+    pub untold: u64,
+    /// Messages that passed too fast to be overheard.
+    pub unheard: u64,
     /// Who gave how much of the pieces that are on their way, by taker and piece.
     on_the_way: BTreeMap<(usize, u32), BTreeMap<usize, u64>>,
 }
@@ -142,6 +146,8 @@ impl Chronicle {
             spread: None,
             last_payload: Duration::ZERO,
             ended: Duration::ZERO,
+            untold: 0,
+            unheard: 0,
             on_the_way: BTreeMap::new(),
         }
     }
@@ -231,6 +237,17 @@ impl Chronicle {
             .map(|member| member.complete)
             .collect();
         Some(times?.into_iter().max()?.saturating_sub(self.opened))
+    }
+
+    /// One sentence about what is missing here, if anything is.
+    pub fn holes(&self) -> Option<String> {
+        let (untold, unheard) = (self.untold, self.unheard);
+        (untold + unheard > 0).then(|| {
+            format!(
+                "Not everything could be noted down, some came too fast (notices: {untold}, messages: {unheard}): \
+                 who gave which page to whom is not the whole story; totals and copies are right."
+            )
+        })
     }
 
     /// What is possible at all, with the members there are.

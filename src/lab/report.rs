@@ -134,6 +134,9 @@ fn head(page: &mut String, outcome: &LabOutcome) {
         plan.rng,
         book.info_hash
     );
+    if let Some(holes) = chronicle.holes() {
+        let _ = writeln!(page, "<p class=\"bad\">{holes}</p>");
+    }
 }
 
 fn limits(page: &mut String, chronicle: &Chronicle) {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::client;
 use crate::client::{Client, Control, Ending, Notice, Settings, Sharing, Snapshot, Task};
-use crate::net::trace::{self, Overheard, Told};
+use crate::net::trace::{self, Overheard, Told, Tracer};
 use crate::protocol::metainfo::Metainfo;
 use crate::protocol::peer::{Message, PeerId};
 use crate::protocol::selection::Selection;
@@ -34,6 +34,8 @@ const MOURNING: Duration = Duration::from_secs(2);
 struct Seat {
     client: Client,
     tap: Receiver<Overheard>,
+    /// The other end of the tap.
+    tracer: Tracer,
     /// Its book is checked.
     ready: bool,
     /// The tracker knows it.
@@ -44,6 +46,8 @@ struct Seat {
 struct SeatNews {
     notices: Vec<Notice>,
     overheard: Vec<Overheard>,
+    /// What was said beside that.
+    unheard: u64,
     /// It has told everything.
     gone: bool,
 }
@@ -60,6 +64,7 @@ impl SeatNews {
         SeatNews {
             notices,
             overheard: seat.tap.try_iter().collect(),
+            unheard: seat.tracer.missed(),
             gone,
         }
     }
@@ -226,6 +231,7 @@ impl Table<'_> {
             }
         }
         for (who, heard) in heard() {
+            self.chronicle.unheard += heard.unheard;
             for one in &heard.overheard {
                 self.overhear(who, one);
             }
@@ -255,7 +261,7 @@ impl Table<'_> {
                 _ => plan.up,
             },
             down: None,
-            trace: Some(tracer),
+            trace: Some(tracer.clone()),
             seed: self.dice.u64(..),
         };
         let hashed = match role {
@@ -291,6 +297,7 @@ impl Table<'_> {
         self.seats[who] = Some(Seat {
             client: Client::start(settings, vec![task])?,
             tap,
+            tracer,
             ready: role.wants(),
             announced: false,
         });
@@ -370,6 +377,7 @@ impl Table<'_> {
             }
             Notice::Piece { piece, .. } => self.chronicle.spoiled(who, piece.get()),
             Notice::Progress { snapshot, .. } => self.figures(who, snapshot),
+            Notice::Dropped { notices } => self.chronicle.untold += notices,
             Notice::PeerLeft { address, .. } => self.closed((who, *address), false, now),
             Notice::Complete { snapshot, .. } => {
                 self.figures(who, snapshot);

@@ -79,8 +79,8 @@ pub struct Overheard {
     pub told: Told,
 }
 
-/// A tracer that hands the messages to a program. A reader that does not keep up misses some: peers
-/// are never delayed for it.
+/// A tracer that hands the messages to a program. A reader that does not keep up misses some, and may ask how
+/// many ([`Tracer::missed`]): peers are never delayed for it.
 pub fn tap() -> (Tracer, Receiver<Overheard>) {
     // Bound: TAP_QUEUE messages; what does not fit is dropped.
     let (sender, receiver) = bounded(TAP_QUEUE);
@@ -130,6 +130,11 @@ impl Tracer {
     /// Writes down what we told `peer`.
     pub fn said(&self, peer: SocketAddr, told: Told) {
         self.note(peer, false, told);
+    }
+
+    /// How many messages the reader of a tap has missed since this was last asked.
+    pub fn missed(&self) -> u64 {
+        self.dropped.swap(0, Relaxed)
     }
 
     fn note(&self, peer: SocketAddr, heard: bool, told: Told) {
@@ -703,6 +708,7 @@ mod tests {
         assert_eq!(all.len(), TAP_QUEUE);
         assert!(all[0].heard && !all[1].heard);
         assert!(matches!(all[0].told, Told::Message(Message::Unchoke)));
+        assert_eq!((tracer.missed(), tracer.missed()), (1, 0));
         drop(tap);
         tracer.said(peer(), message(request()));
     }

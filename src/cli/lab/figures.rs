@@ -64,6 +64,7 @@ fn times(outcome: &LabOutcome) -> Vec<String> {
             " {copies} read from disk again and compared with the book: equal, byte for byte."
         ));
     }
+    lines.extend(chronicle.holes().map(|holes| format!(" {holes}")));
     let time = chronicle.time();
     if let Some(time) = time {
         lines.push(format!(" {:>8}  this swarm", seconds(time.as_secs_f64())));
@@ -157,6 +158,19 @@ mod tests {
             })
             .contains("nothing to compare with")
         );
+    }
+
+    #[test]
+    fn what_was_missed_is_told_at_the_end_and_nothing_where_nothing_was() {
+        let told = |untold, unheard| {
+            let mut chronicle = small();
+            (chronicle.untold, chronicle.unheard) = (untold, unheard);
+            let verdict = LabVerdict::Stopped;
+            times(&LabOutcome { chronicle, verdict }).join("\n")
+        };
+        assert!(!told(0, 0).contains("too fast"));
+        let told = told(3, 40);
+        assert!(told.contains("notices: 3, messages: 40"), "{told}");
     }
 
     #[test]

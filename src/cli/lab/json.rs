@@ -60,6 +60,8 @@ struct End<'a> {
     fluid_limit: Option<f64>,
     http: Option<f64>,
     spread: Option<f64>,
+    missed_events: u64,
+    missed_messages: u64,
     members: Vec<MemberLine<'a>>,
     given: &'a [Vec<u64>],
 }
@@ -187,6 +189,8 @@ impl Lines {
             fluid_limit: limits.map(|it| thousandths(it.fluid)),
             http: limits.map(|it| thousandths(it.http)),
             spread: chronicle.spread.map(since),
+            missed_events: chronicle.untold,
+            missed_messages: chronicle.unheard,
             members: members.collect(),
             given: &chronicle.given,
         };
