@@ -5,8 +5,8 @@
 //! | so far | who reads nothing is waited for |
 //! |---|---|
 //! | no end is in sight | for ever: a reader may be slow, and no line is lost |
-//! | the work has ended by itself | [`AFTER_THE_WORK`] |
-//! | a signal asked for an end | [`AFTER_A_SIGNAL`] |
+//! | the work has ended by itself | a minute |
+//! | a signal asked for an end | five seconds |
 //!
 //! What is taken in the meantime, be it one portion, begins the wait anew. After it the stream is given up, and
 //! what else is said there is lost at once.
