@@ -6,6 +6,7 @@ use super::peer::Peer;
 use crate::protocol::peer::Message;
 use crate::protocol::peer::extension::ExtensionHandshake;
 use crate::protocol::peer::fast::allowed_fast_set;
+use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -15,9 +16,9 @@ pub(super) const ALLOWED_FAST: usize = 10;
 const ANNOUNCE_PAUSE: Duration = Duration::from_secs(60);
 /// How often a full table is looked through for a peer that can make room.
 const REPLACE_PAUSE: Duration = Duration::from_secs(30);
-/// A peer that wants nothing and has nothing for us for so long may have to make room,
+/// A peer that never gave or took a block, and neither wants nor has any, may have to make room after so long,
 const USELESS: Duration = Duration::from_secs(20);
-/// and one that could be of use and is not, for so long.
+/// and one that was of use or could be, after so long without a block.
 const FRUITLESS: Duration = Duration::from_secs(120);
 /// Connections one host may always have; in a larger table, it may have half of the places. Several users may
 /// share an address, and no single host may fill the table.
@@ -47,7 +48,7 @@ impl Swarm {
             let waiting = self.addresses.wake_at().is_some_and(|at| at <= now);
             if waiting && now >= self.pace.replaced + REPLACE_PAUSE {
                 self.pace.replaced = now;
-                self.make_room(now, actions);
+                self.make_room(None, now, actions);
             }
             return;
         }
@@ -111,20 +112,34 @@ impl Swarm {
         let here = self.peers.values().filter(|peer| !peer.leaving).count();
         here >= self.facts.limits.peers
             && now >= self.pace.replaced + CALL_PAUSE
-            && self.least_useful(now).is_some()
+            && self.least_useful(None, now).is_some()
     }
 
-    /// The connection that has been of no use the longest, and for long enough.
-    fn least_useful(&self, now: Moment) -> Option<PeerKey> {
-        let useless = self.peers.iter();
-        let useless = useless.filter(|(_, peer)| is_of_no_use(peer, now));
-        let least = useless.min_by_key(|(key, peer)| (peer.trade.useful(), **key));
+    /// The connection that has been of no use the longest, and for long enough; those of a host that has
+    /// several go first. `host`: only its own.
+    fn least_useful(&self, host: Option<IpAddr>, now: Moment) -> Option<PeerKey> {
+        let useless = self.peers.iter().filter(|(_, peer)| {
+            is_of_no_use(peer, now) && host.is_none_or(|host| host_of(peer) == host)
+        });
+        let least = useless.min_by_key(|(key, peer)| {
+            let company = self.company(host_of(peer));
+            (Reverse(company), peer.trade.useful(), **key)
+        });
         least.map(|(key, _)| *key)
     }
 
-    /// Hangs up the least useful connection; says whether there was one.
-    fn make_room(&mut self, now: Moment, actions: &mut Vec<Action>) -> bool {
-        let useless = self.least_useful(now);
+    /// How many connections a host has. On the loopback each is a host of its own.
+    fn company(&self, host: IpAddr) -> usize {
+        let here = self.peers.values().filter(|peer| !peer.leaving);
+        match host.is_loopback() {
+            true => 1,
+            false => here.filter(|peer| host_of(peer) == host).count(),
+        }
+    }
+
+    /// Hangs up the least useful connection, of `host` or of all; says whether there was one.
+    fn make_room(&mut self, host: Option<IpAddr>, now: Moment, actions: &mut Vec<Action>) -> bool {
+        let useless = self.least_useful(host, now);
         if let Some(key) = useless {
             self.pace.replaced = now;
             self.hang_up(key, Farewell::Replaced, actions);
@@ -174,9 +189,7 @@ impl Swarm {
         let ip = greeting.address.ip().to_canonical();
         // An id is only a claim: from elsewhere, it says nothing about a peer that is here already.
         let mut twins = self.peers.iter().filter(|(_, peer)| {
-            !peer.leaving
-                && peer.greeting.id == greeting.id
-                && peer.greeting.address.ip().to_canonical() == ip
+            !peer.leaving && peer.greeting.id == greeting.id && host_of(peer) == ip
         });
         twins.next().map(|(key, _)| *key)
     }
@@ -210,15 +223,13 @@ impl Swarm {
             self.hang_up(old, Farewell::Duplicate, actions);
             return None;
         }
-        let ip = greeting.address.ip().to_canonical();
-        let same_host = |peer: &Peer| peer.greeting.address.ip().to_canonical() == ip;
-        let here = || self.peers.iter().filter(|(_, peer)| !peer.leaving);
-        let crowd = here().filter(|(_, peer)| same_host(peer)).count();
-        if !ip.is_loopback() && crowd >= SAME_HOST_MIN.max(self.facts.limits.peers / 2) {
-            return Some(Farewell::NoRoom);
-        }
-        let full = here().count() >= self.facts.limits.peers;
-        let stays = !full || self.would_replace(now) && self.make_room(now, actions);
+        let host = greeting.address.ip().to_canonical();
+        let crowded = self.company(host) >= SAME_HOST_MIN.max(self.facts.limits.peers / 2);
+        let here = self.peers.values().filter(|peer| !peer.leaving).count();
+        let full = here >= self.facts.limits.peers;
+        let replaces = now >= self.pace.replaced + CALL_PAUSE;
+        let stays =
+            !full && !crowded || replaces && self.make_room(crowded.then_some(host), now, actions);
         (!stays).then_some(Farewell::NoRoom)
     }
 
@@ -251,7 +262,7 @@ impl Swarm {
         }
         if peer.greeting.fast && !self.have.is_empty() {
             let geometry = &self.facts.geometry;
-            let ip = host_of(peer.greeting.address);
+            let ip = gift_address(peer.greeting.address);
             let set = allowed_fast_set(ip, self.facts.info_hash, geometry.pieces(), ALLOWED_FAST);
             let pieces = set.into_iter().filter_map(|index| geometry.piece(index));
             peer.gifts.to_it = pieces.filter(|piece| self.have.has(*piece)).collect();
@@ -359,11 +370,19 @@ impl Swarm {
     }
 }
 
+/// The host at the other end.
+fn host_of(peer: &Peer) -> IpAddr {
+    peer.greeting.address.ip().to_canonical()
+}
+
 /// Whether a peer may have to make room for another.
 fn is_of_no_use(peer: &Peer, now: Moment) -> bool {
+    let wants_us = peer.wants_us && !peer.is_mute(now);
     // Who waits in our line does so because of us.
-    let waits = peer.wants_us && (peer.choked || !peer.uploads.is_idle());
-    let patience = match peer.wanted || peer.wants_us {
+    let waits = wants_us && (peer.choked || !peer.uploads.is_idle());
+    // Who was of use will be again: a seed that hides its pieces lets peers wait that say they want nothing.
+    let was_of_use = peer.trade.given() > 0 || peer.trade.taken() > 0;
+    let patience = match peer.wanted || wants_us || was_of_use {
         true => FRUITLESS,
         false => USELESS,
     };
@@ -372,7 +391,7 @@ fn is_of_no_use(peer: &Peer, now: Moment) -> bool {
 
 /// The address that a peer's allowed-fast set is made of. On the loopback each port is a host, as it is
 /// for bans: with one set for all of them, all would fetch the same pages first, each from the seed.
-fn host_of(address: SocketAddr) -> IpAddr {
+fn gift_address(address: SocketAddr) -> IpAddr {
     if !address.ip().is_loopback() {
         return address.ip();
     }
@@ -628,6 +647,108 @@ mod tests {
         scene.now += FRUITLESS;
         let actions = scene.connect(5);
         assert_eq!(farewell(&actions, 4), Some(Farewell::Replaced));
+    }
+
+    #[test]
+    fn who_says_it_wants_something_and_lets_its_turn_pass_makes_room_like_the_silent() {
+        let few = |setup: &mut super::super::SwarmSetup| setup.limits.peers = 3;
+        let mut scene = Scene::of(10, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], few);
+        for key in 1..=3 {
+            scene.connect(key);
+            scene.say(key, Message::Interested);
+        }
+        // One asks for something that we have.
+        scene.wait(Duration::from_secs(1));
+        scene.say(2, Message::Request(wire(0, 0, 16_384)));
+        scene.wait(USELESS - Duration::from_secs(2));
+        assert_eq!(farewell(&scene.connect(4), 4), Some(Farewell::NoRoom));
+        scene.lose(4, Farewell::NoRoom);
+        scene.wait(Duration::from_secs(1));
+        for (newcomer, silent) in [(5, 1), (6, 3)] {
+            let actions = scene.connect(newcomer);
+            assert_eq!(farewell(&actions, silent), Some(Farewell::Replaced));
+            assert_eq!(farewell(&actions, newcomer), None);
+            scene.lose(silent, Farewell::Replaced);
+            scene.wait(CALL_PAUSE);
+        }
+        assert_eq!(farewell(&scene.connect(7), 7), Some(Farewell::NoRoom));
+    }
+
+    #[test]
+    fn who_has_had_a_block_and_wants_nothing_now_outlasts_a_flood_of_callers() {
+        let few = |setup: &mut super::super::SwarmSetup| setup.limits.peers = 2;
+        let mut scene = Scene::of(10, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], few);
+        scene.connect(1);
+        scene.connect(2);
+        let (peer, block) = (PeerKey(2), scene.block(0, 0));
+        scene.say(2, Message::Interested);
+        scene.say(2, Message::Request(block.into()));
+        scene.event(Event::Served { peer, block });
+        scene.say(2, Message::NotInterested);
+        let mut silent = 1;
+        for key in 3..53 {
+            scene.wait(CALL_PAUSE);
+            let actions = scene.connect(key);
+            assert_eq!(farewell(&actions, 2), None);
+            let leaves = if farewell(&actions, key).is_some() {
+                key
+            } else {
+                std::mem::replace(&mut silent, key)
+            };
+            scene.lose(leaves, Farewell::Replaced);
+        }
+        assert!(silent > 40, "{silent}");
+    }
+
+    #[test]
+    fn the_silent_of_a_host_that_has_several_connections_go_first() {
+        let few = |setup: &mut super::super::SwarmSetup| setup.limits.peers = 4;
+        let mut scene = Scene::of(10, &[], few);
+        scene.connect(1);
+        for port in [2, 3] {
+            let greeting = Greeting {
+                address: ([10, 0, 9, 9], port).into(),
+                ..greeting(u64::from(port))
+            };
+            let peer = PeerKey(u64::from(port));
+            scene.event(Event::Connected { peer, greeting });
+        }
+        scene.connect(4);
+        scene.now += USELESS;
+        let left = [(5, 2), (6, 1)].map(|(newcomer, leaves)| {
+            let actions = scene.connect(newcomer);
+            scene.lose(leaves, Farewell::Replaced);
+            scene.wait(CALL_PAUSE);
+            farewell(&actions, leaves)
+        });
+        assert_eq!(left, [Some(Farewell::Replaced), Some(Farewell::Replaced)]);
+    }
+
+    #[test]
+    fn a_host_that_has_its_share_of_connections_gets_another_for_a_silent_one_of_its_own() {
+        let mut scene = Scene::complete();
+        let from_one_host = |scene: &mut Scene, key: u64| {
+            let greeting = Greeting {
+                address: ([10, 0, 9, 9], key as u16).into(),
+                ..greeting(key)
+            };
+            let peer = PeerKey(key);
+            scene.event(Event::Connected { peer, greeting })
+        };
+        scene.connect(99);
+        for key in 1..=25 {
+            assert_eq!(farewell(&from_one_host(&mut scene, key), key), None);
+        }
+        let refused = farewell(&from_one_host(&mut scene, 26), 26);
+        assert_eq!(refused, Some(Farewell::NoRoom));
+        scene.lose(26, Farewell::NoRoom);
+        scene.now += USELESS;
+        let actions = from_one_host(&mut scene, 27);
+        assert_eq!(farewell(&actions, 1), Some(Farewell::Replaced));
+        assert_eq!(
+            (farewell(&actions, 99), farewell(&actions, 27)),
+            (None, None)
+        );
     }
 
     #[test]

@@ -43,10 +43,10 @@ impl Swarm {
             Message::Choke => self.chokes_us(key, now, actions),
             Message::Unchoke => self.unchokes_us(key, now, actions),
             Message::Interested => {
-                self.wants_us(key, true);
+                self.wants_us(key, true, now);
                 self.show_more(key, now, actions);
             }
-            Message::NotInterested => self.wants_us(key, false),
+            Message::NotInterested => self.wants_us(key, false, now),
             Message::Have { piece } => self.got(key, piece, now, actions),
             Message::Bitfield(bits) => match Bitfield::from_bytes(&bits, &self.facts.geometry) {
                 Ok(field) if late => self.repeats_itself(key, &field, now, actions),
@@ -112,11 +112,12 @@ impl Swarm {
         self.fill(key, now, actions);
     }
 
-    fn wants_us(&mut self, key: PeerKey, wants: bool) {
+    fn wants_us(&mut self, key: PeerKey, wants: bool, now: Moment) {
         if let Some(peer) = self.peers.get_mut(&key)
             && peer.wants_us != wants
         {
             peer.wants_us = wants;
+            peer.free_to_ask = (!peer.choked).then_some(now);
             self.pace.choker_due = true;
         }
     }
@@ -224,9 +225,11 @@ impl Swarm {
             return self.hang_up(key, Farewell::Outdated, actions);
         }
         if ours && doubted && (!peer.choked || gift) && peer.uploads.request_in_doubt(block) {
+            peer.asked = true;
             return;
         }
         if ours && !doubted && (!peer.choked || gift) && peer.uploads.request(block) {
+            peer.asked = true;
             if let Some(spread) = &mut self.spread {
                 spread.requested(key, block, now);
             }
@@ -339,9 +342,10 @@ impl Swarm {
     }
 
     /// Begins a peer's turn.
-    pub(super) fn unchoke(&mut self, key: PeerKey, actions: &mut Vec<Action>) {
+    pub(super) fn unchoke(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
         if let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.choked) {
             peer.choked = false;
+            peer.free_to_ask.get_or_insert(now);
             let message = Message::Unchoke;
             actions.push(Action::Say { peer: key, message });
         }

@@ -19,6 +19,8 @@ const IDLE_HAVES_MAX: u32 = 1_000;
 const REST: Duration = Duration::from_secs(1);
 /// Rests because of refusals, without a block between them, after which a peer is left: 63 seconds.
 const REFUSALS_MAX: u32 = 6;
+/// Who says it wants something and was free to ask for so long, a turn of the choker, and did not, is mute.
+const MUTE: Duration = Duration::from_secs(10);
 /// Blocks nobody asked for that are put up with.
 const UNASKED_MAX: u32 = 10;
 
@@ -211,6 +213,10 @@ pub struct Peer {
     pub manners: Manners,
     /// What passed between us.
     pub trade: Trade,
+    /// When it was first free to ask for what it wants, since it last began to want something.
+    pub free_to_ask: Option<Moment>,
+    /// It has asked us for something that it may have.
+    pub asked: bool,
     /// A slot came home from it and nothing good since: it may be about to leave, or refuse everything.
     pub rest: Rest,
     /// Hung up; only its slots are still awaited.
@@ -238,6 +244,8 @@ impl Peer {
             gifts: Gifts::default(),
             manners: Manners::default(),
             trade: Trade::new(now),
+            free_to_ask: None,
+            asked: false,
             rest: Rest::default(),
             leaving: false,
         }
@@ -281,6 +289,12 @@ impl Peer {
             self.offer = self.holds.last_shared(wants, piece, geometry);
         }
         self.offer.is_some()
+    }
+
+    /// Whether it says that it wants something, had its turn, and never asked for anything.
+    pub fn is_mute(&self, now: Moment) -> bool {
+        let had_its_turn = self.free_to_ask.is_some_and(|turn| now >= turn + MUTE);
+        self.wants_us && !self.asked && had_its_turn
     }
 
     /// Whether it may be asked for anything at all.

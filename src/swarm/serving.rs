@@ -70,7 +70,7 @@ impl Swarm {
             self.choke(*peer, actions);
         }
         for peer in &changes.unchoke {
-            self.unchoke(*peer, actions);
+            self.unchoke(*peer, now, actions);
         }
         if !changes.choke.is_empty() {
             self.show_to_all(now, actions);

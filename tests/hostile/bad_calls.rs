@@ -1,11 +1,15 @@
 //! Who calls: silent ones by the hundred, the same one twice. A real peer still gets in.
 
-use crate::fake_peer::{PLAIN, calls, companion, greeting, greeting_of, id, seeds_calling};
+use crate::fake_peer::{
+    Line, PLAIN, calls, companion, greeting, greeting_of, id, leech, seeds_calling,
+};
 use crate::gate::{Gate, Waiting};
 use crate::run::{Room, Run};
 use crate::torrent::Torrent;
+use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// How long is waited for what must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,6 +40,13 @@ fn a_real_peer_gets_in(run: &mut Run, port: SocketAddr, room: &Room, torrent: &T
     room.holds("data", &torrent.content[..]);
 }
 
+fn has_joined(run: &mut Run, peer: SocketAddr) {
+    let peer = peer.to_string();
+    run.event("says that the peer came", |event| {
+        event["state"] == "joined" && event["address"] == peer
+    });
+}
+
 #[test]
 fn hundreds_of_silent_callers_do_not_keep_a_real_peer_out() {
     let torrent = torrent();
@@ -58,6 +69,44 @@ fn silent_callers_do_not_use_up_the_open_files() {
         .collect();
     a_real_peer_gets_in(&mut run, port, &room, &torrent);
     drop(silent);
+}
+
+#[test]
+fn callers_that_want_something_and_never_ask_make_room_for_one_who_does() {
+    let torrent = torrent();
+    let room = Room::new();
+    fs::write(room.down().join("data"), &torrent.content).unwrap();
+    let mut order = room.seed(&torrent);
+    let mut run = order.args(["--max-peers", "4"]).start();
+    let port = run.port();
+    run.event("says that all is here", |event| {
+        event["event"] == "complete"
+    });
+    let gate = Gate::closed();
+    for _ in 0..4 {
+        let (torrent, queue) = (torrent.clone(), gate.queue());
+        let stranger = calls(port, move |line| {
+            line.greet(&torrent, PLAIN);
+            line.tell(id::INTERESTED, &[]);
+            line.stays_open_until(&queue)
+        });
+        has_joined(&mut run, stranger.address);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let mut line = loop {
+        let mut line = Line::new(TcpStream::connect(port).unwrap());
+        line.say(&greeting(torrent.info_hash(), PLAIN));
+        if line.their_greeting().is_some() {
+            break line;
+        }
+        assert!(Instant::now() < deadline, "nobody made room");
+        sleep(Duration::from_millis(100));
+    };
+    line.patience(PATIENCE);
+    assert!(leech(&mut line, &torrent) == torrent.content[..]);
+    gate.open();
+    run.interrupt();
+    run.succeeds();
 }
 
 #[test]
@@ -95,10 +144,7 @@ fn a_caller_with_the_id_of_one_who_is_here_is_hung_up_on() {
         })
     };
     let first = twin(first_gate.queue());
-    let address = first.address.to_string();
-    run.event("says that the first twin came", |event| {
-        event["state"] == "joined" && event["address"] == address
-    });
+    has_joined(&mut run, first.address);
     let second_gate = Gate::closed();
     let second = twin(second_gate.queue());
     assert!(!second.end("the second twin"), "both twins were let in");
