@@ -200,7 +200,7 @@ impl Coordinator {
             .torrents
             .iter()
             .find(|torrent| torrent.info_hash() == info_hash && torrent.takes_callers());
-        let full = self.hands.switchboard.len() > self.hands.peers_max;
+        let full = self.hands.switchboard.seated() >= self.hands.peers_max;
         let Some(connection) = self.hands.switchboard.get_mut(peer) else {
             return;
         };

@@ -129,6 +129,13 @@ impl Switchboard {
         self.connections.len()
     }
 
+    /// How many of them are about a torrent: callers that have not said what they want take no place from
+    /// one that has.
+    pub(super) fn seated(&self) -> usize {
+        let seated = self.connections.values();
+        seated.filter(|it| it.torrent.is_some()).count()
+    }
+
     /// The keys of all connections about `torrent`.
     pub(super) fn of_torrent(&self, torrent: usize) -> Vec<PeerKey> {
         self.connections

@@ -72,6 +72,27 @@ fn silent_callers_do_not_use_up_the_open_files() {
 }
 
 #[test]
+fn silent_callers_take_no_place_from_those_who_speak() {
+    let torrent = torrent();
+    let room = Room::new();
+    let gate = Gate::closed();
+    let company = [0; 3].map(|_| companion(&torrent, gate.queue()));
+    let mut order = room.get(&torrent);
+    for peer in &company {
+        order.peer(peer.address);
+    }
+    let mut run = order.args(["--max-peers", "8"]).start();
+    for peer in &company {
+        has_joined(&mut run, peer.address);
+    }
+    let port = run.port();
+    let silent: Vec<_> = (0..20).map(|_| TcpStream::connect(port).unwrap()).collect();
+    a_real_peer_gets_in(&mut run, port, &room, &torrent);
+    drop(silent);
+    gate.open();
+}
+
+#[test]
 fn callers_that_want_something_and_never_ask_make_room_for_one_who_does() {
     let torrent = torrent();
     let room = Room::new();
