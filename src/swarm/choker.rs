@@ -1,13 +1,13 @@
 //! Whom to serve: tit for tat while we download, turns when we only share.
 //!
 //! Standard: BEP 3 has the ten-second rounds, the optimistic unchoke that moves on every third round and the
-//! threefold chance for newcomers. Ours: the turns of a seed, and decisions 31, 128 and 173.
+//! threefold chance for newcomers. Ours: the turns of a seed, and decisions 31, 128, 173 and 193.
 //!
 //! A slot lets one peer download from us. Every ten seconds, while we download, those who give least make
 //! room for those who give more, and one slot is for a peer drawn by chance; when we only share, those who
 //! were served longest make room for those who waited longest. A free slot is filled at once, a peer that
 //! holds one without asking for anything does not count and loses it when the round is over and others wait,
-//! and who takes and does not give has a slot in sixteen.
+//! who never asks has what nobody else wants, and who takes and does not give has a slot in sixteen.
 //!
 //! ```text
 //! // Whenever interest changes, and at choker.due(). `gives`: we download, slots are for those who give.
@@ -55,6 +55,8 @@ pub struct Candidate {
     pub choked: bool,
     /// It has requests with us.
     pub busy: bool,
+    /// It had its turn and never asked for anything, and gives us nothing.
+    pub mute: bool,
     /// What it is worth to us: while we download, the bytes a second it gives.
     pub worth: u64,
     /// It gives in return for what it takes, or has not taken enough for anybody to tell.
@@ -138,6 +140,7 @@ impl Choker {
         self.proven.take_if(|proven| *proven <= now);
         self.limit_alms(&mut queue, round, now, &mut changes);
         queue.room = self.room(&queue);
+        self.end_mute_turns(&mut queue, now, &mut changes);
         if round {
             self.round = now;
             self.end_idle_turns(&mut queue, gives, now, &mut changes);
@@ -190,13 +193,17 @@ impl Choker {
                 (false, true) => {}
             }
         }
-        // The best first; who never had a turn has no time and comes before those of equal worth.
+        // The best first; who never had a turn has no time and comes before those of equal worth. Who never asks is
+        // last: among sixty like it nobody else would find a place.
         rng.shuffle(&mut queue.waiting);
-        let rank = |it: &Candidate| (!it.gives, u64::MAX - it.worth, self.last(&it.peer));
+        let rank = |it: &Candidate| {
+            let worst = u64::MAX - it.worth;
+            (!it.gives, it.mute, worst, self.last(&it.peer))
+        };
         let ranked = queue.waiting.drain(..).map(|it| (rank(&it), it));
         queue.waiting = in_order(ranked.collect());
         // The worst first.
-        let rank = |it: &Candidate| (it.gives, it.worth, self.last(&it.peer));
+        let rank = |it: &Candidate| (it.gives, !it.mute, it.worth, self.last(&it.peer));
         let ranked = queue.served.drain(..).map(|it| (rank(&it), it));
         queue.served = in_order(ranked.collect());
         let served = &queue.served;
@@ -233,18 +240,38 @@ impl Choker {
         free.min((self.slots * 4).saturating_sub(queue.served.len()))
     }
 
+    /// Who never asks makes room at once for somebody else.
+    fn end_mute_turns(&self, queue: &mut Queue, now: Moment, changes: &mut Changes) {
+        let ready = |it: &&Candidate| !it.mute && self.rested(&it.peer, now);
+        let ready = queue.waiting.iter().filter(ready).count();
+        let free = self.slots.saturating_sub(queue.used);
+        let mute = |it: &Candidate| it.mute && !it.busy && self.rested(&it.peer, now);
+        self.end_turns(queue, ready.min(free), mute, changes);
+    }
+
+    /// Ends such turns until there is room for so many.
+    fn end_turns(
+        &self,
+        queue: &mut Queue,
+        wanted: usize,
+        such: impl Fn(&Candidate) -> bool,
+        changes: &mut Changes,
+    ) {
+        let short = wanted.saturating_sub(queue.room);
+        let over = queue.served.iter().filter(|it| such(it)).take(short);
+        changes.choke.extend(over.map(|it| it.peer));
+        queue.served.retain(|it| !changes.choke.contains(&it.peer));
+        queue.room = self.room(queue);
+    }
+
     /// A round is over: who had a turn and asked for nothing makes room for those who wait, all at once. (Two
     /// a round were not enough: 75 callers who wanted something and never said what kept a seed from
     /// everybody else.)
     fn end_idle_turns(&self, queue: &mut Queue, gives: bool, now: Moment, changes: &mut Changes) {
-        let short = queue.waiting.len().saturating_sub(queue.room);
         // Who gives us something and needs nothing of ours at the moment is not offended.
         let idle =
-            |it: &&Candidate| !it.busy && !self.fresh(&it.peer, now) && (!gives || it.worth == 0);
-        let idle = queue.served.iter().filter(idle).take(short);
-        changes.choke.extend(idle.map(|it| it.peer));
-        queue.served.retain(|it| !changes.choke.contains(&it.peer));
-        queue.room = self.room(queue);
+            |it: &Candidate| !it.busy && self.rested(&it.peer, now) && (!gives || it.worth == 0);
+        self.end_turns(queue, queue.waiting.len(), idle, changes);
     }
 
     /// A round is over: the better ones of those who wait for the worse ones of those who are served.
@@ -266,7 +293,7 @@ impl Choker {
         let ripe: Vec<_> = ripe.collect();
         let mut leave: Vec<PeerKey> = ripe.iter().take(over).map(|it| it.peer).collect();
         let rivals = queue.waiting.iter().skip(queue.room);
-        let rivals = rivals.filter(|it| self.rested(&it.peer, now));
+        let rivals = rivals.filter(|it| !it.mute && self.rested(&it.peer, now));
         let better = ripe.iter().skip(over).zip(rivals);
         let better =
             better.take_while(|(old, new)| !gives || new.worth > old.worth + old.worth / 4);
@@ -296,7 +323,8 @@ impl Choker {
 
     /// One slot is for somebody who has not had a chance to show what it gives.
     fn draw(&self, waiting: &[Candidate], now: Moment, rng: &mut fastrand::Rng) -> Option<PeerKey> {
-        let chances = waiting.iter().filter(|it| self.rested(&it.peer, now));
+        let chances = waiting.iter();
+        let chances = chances.filter(|it| !it.mute && self.rested(&it.peer, now));
         let weight = |it: &Candidate| match now < it.since + NEW {
             true => CHANCES_WHEN_NEW,
             false => 1,
@@ -319,8 +347,8 @@ fn in_order(mut ranked: Vec<(Rank, Candidate)>) -> Vec<Candidate> {
     ranked.into_iter().map(|it| it.1).collect()
 }
 
-/// Whether it gives, what it is worth, when it last had a turn.
-type Rank = (bool, u64, Option<Moment>);
+/// Whether it gives, whether it asks, what it is worth, when it last had a turn.
+type Rank = (bool, bool, u64, Option<Moment>);
 
 /// The candidates, sorted by what can happen to them.
 #[derive(Debug, Default)]
@@ -355,6 +383,7 @@ mod tests {
                 interested: true,
                 choked: true,
                 busy: false,
+                mute: false,
                 worth: 0,
                 gives: true,
                 since: Moment::ZERO,
@@ -370,7 +399,7 @@ mod tests {
                     (candidate.choked, candidate.busy) = (true, false);
                 } else if changes.unchoke.contains(&candidate.peer) {
                     assert!(candidate.choked);
-                    (candidate.choked, candidate.busy) = (false, true);
+                    (candidate.choked, candidate.busy) = (false, !candidate.mute);
                 }
             }
         }
@@ -505,6 +534,50 @@ mod tests {
             now = next;
         }
         assert!(served > seconds(200), "{served:?} of 300 s");
+    }
+
+    #[test]
+    fn a_newcomer_is_served_at_once_among_many_who_never_ask_and_stays() {
+        let (mut crowd, mut choker) = (Crowd::of(75), Choker::new(8));
+        let mut now = seconds(10);
+        while now < seconds(60) {
+            crowd.decide(&mut choker, now);
+            crowd.0.iter_mut().for_each(|it| it.busy = false);
+            now = choker.due().unwrap_or(now + ROUND);
+        }
+        crowd.0.iter_mut().for_each(|it| it.mute = true);
+        crowd.0.extend(Crowd::of(1).0);
+        crowd.0[75].peer = PeerKey(75);
+        crowd.decide(&mut choker, now - Duration::from_secs(3));
+        assert!(!crowd.0[75].choked);
+        for _ in 0..60 {
+            now = now.max(choker.due().unwrap_or(now));
+            crowd.decide(&mut choker, now);
+            assert!(!crowd.0[75].choked);
+        }
+    }
+
+    #[test]
+    fn seventy_five_who_never_ask_have_all_had_a_turn_two_rounds_later() {
+        let (mut crowd, mut choker) = (Crowd::of(75), Choker::new(8));
+        let (mut now, mut had) = (seconds(10), std::collections::BTreeSet::new());
+        while now <= seconds(31) {
+            crowd.decide(&mut choker, now);
+            crowd.0.iter_mut().for_each(|it| it.busy = false);
+            had.extend(crowd.0.iter().filter(|it| !it.choked).map(|it| it.peer));
+            now = choker.due().unwrap_or(now + ROUND);
+        }
+        assert_eq!(had.len(), 75);
+    }
+
+    #[test]
+    fn who_takes_what_it_asks_for_does_not_make_room_for_those_who_never_ask() {
+        let (mut crowd, mut choker) = (Crowd::of(40), Choker::new(8));
+        crowd.0[8..].iter_mut().for_each(|it| it.mute = true);
+        for round in 1..30 {
+            crowd.decide(&mut choker, seconds(10 * round));
+            assert!(crowd.0[..8].iter().all(|it| !it.choked), "round {round}");
+        }
     }
 
     #[test]

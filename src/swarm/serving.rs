@@ -41,6 +41,7 @@ impl Swarm {
                 interested: peer.wants_us,
                 choked: peer.choked,
                 busy: !peer.uploads.is_idle(),
+                mute: peer.is_mute(now) && peer.trade.given() == 0,
                 worth: if gives {
                     peer.trade.down_rate(now)
                 } else {
