@@ -17,6 +17,7 @@
 //!
 //! What somebody is shown and does not fetch is shown to another after a while, and then to everybody: else
 //! connections that never fetch anything, or little, would hand it around among themselves for minutes.
+//! Who let a piece lie is shown no other before it has taken something, or has nothing to ask for.
 //!
 //! ```text
 //! spread.arrive(peer)                      true: say have-none, show pieces one by one
@@ -61,6 +62,8 @@ struct Viewer {
     passed: u32,
     /// When it was last shown a piece.
     shown_at: Moment,
+    /// It let a piece lie that it could have fetched, and has taken nothing since.
+    lets_lie: bool,
 }
 
 impl Viewer {
@@ -150,6 +153,7 @@ impl Spread {
             kept: 0,
             passed: 0,
             shown_at: Moment::ZERO,
+            lets_lie: false,
         };
         self.viewers.insert(peer, viewer);
         hide
@@ -252,11 +256,11 @@ impl Spread {
     /// A block was sent to a peer.
     pub fn served(&mut self, peer: PeerKey, block: Block, now: Moment) {
         self.served_at = Some(now);
-        if let Some(left) = self
-            .viewers
-            .get_mut(&peer)
-            .and_then(|viewer| viewer.open.get_mut(&block.piece()))
-        {
+        let Some(viewer) = self.viewers.get_mut(&peer) else {
+            return;
+        };
+        viewer.lets_lie = false;
+        if let Some(left) = viewer.open.get_mut(&block.piece()) {
             *left = left.saturating_sub(block.length());
             if let Some(show) = self.shows.get_mut(&block.piece()) {
                 show.touched = now;
@@ -291,7 +295,9 @@ impl Spread {
             }
             self.next += 1;
         }
-        let fresh = self.order.get(self.next).copied();
+        // What it would let lie, too, is lost to others for as long again.
+        let lets_lie = viewer.lets_lie && viewing(peer) == Viewing::Silent;
+        let fresh = self.order.get(self.next).filter(|_| !lets_lie).copied();
         let piece = fresh.or_else(|| {
             let left_lying = self.shows.iter().filter(|(piece, show)| {
                 let stalled = now >= show.touched + STALLED;
@@ -302,14 +308,24 @@ impl Spread {
                     Viewing::InLine => stalled && self.was_sent(*it, **piece),
                 };
                 let for_all = show.left >= LEFT_MAX;
-                !shown.has(**piece) && (for_all || show.viewers.iter().all(left))
+                let is_left = for_all || !lets_lie && show.viewers.iter().all(left);
+                !shown.has(**piece) && is_left
             });
             left_lying
                 .min_by_key(|(_, show)| (show.viewers.len(), show.touched))
                 .map(|(piece, _)| *piece)
         })?;
-        if let Some(show) = self.shows.get_mut(&piece) {
-            show.left += u32::from(now >= show.touched + STALLED);
+        if let Some(show) = self.shows.get_mut(&piece)
+            && now >= show.touched + STALLED
+        {
+            show.left += 1;
+            for left in &show.viewers {
+                if let Some(viewer) = self.viewers.get_mut(left)
+                    && viewing(*left) == Viewing::Silent
+                {
+                    viewer.lets_lie = true;
+                }
+            }
         }
         self.show(peer, piece, now);
         Some(piece)
@@ -357,7 +373,7 @@ impl Spread {
     /// Whether the clock alone may bring `peer`, which is interested, something to ask for: it has taken
     /// what it was shown, and others let lie what they were shown.
     pub fn waits(&self, peer: PeerKey, window: u64) -> bool {
-        let Some(viewer) = self.viewers.get(&peer) else {
+        let Some(viewer) = self.viewers.get(&peer).filter(|it| !it.lets_lie) else {
             return false;
         };
         let Some(shown) = &viewer.shown else {
@@ -475,6 +491,31 @@ mod tests {
         };
         assert_eq!(shown(&mut spread, STALLED), 1);
         assert_eq!(shown(&mut spread, STALLED * 2), 5);
+    }
+
+    #[test]
+    fn who_let_a_piece_lie_that_others_have_now_is_shown_another_when_it_takes_something() {
+        let (mut spread, _) = hidden();
+        let next = |spread: &mut Spread, key, now, viewing| {
+            spread.next(PeerKey(key), 1, false, now, |_| viewing)
+        };
+        let lain = next(&mut spread, 1, Moment::ZERO, Viewing::Silent).unwrap();
+        while let Some(piece) = next(&mut spread, 2, Moment::ZERO, Viewing::InLine) {
+            spread.gained(PeerKey(2), piece);
+        }
+        assert_eq!(next(&mut spread, 2, STALLED, Viewing::Silent), Some(lain));
+        spread.gained(PeerKey(2), lain);
+        // The one who had two pieces has gone, and both can be shown again.
+        let mut holds = Holding::Nothing;
+        let (first, last) = (spread.order[1], spread.order[2]);
+        holds.add(first, &spread.geometry);
+        holds.add(last, &spread.geometry);
+        spread.leave(PeerKey(2), &holds);
+        assert_eq!(next(&mut spread, 1, STALLED, Viewing::Silent), None);
+        assert_eq!(next(&mut spread, 3, STALLED, Viewing::Silent), Some(first));
+        let block = spread.geometry.block(lain, 0).unwrap();
+        spread.served(PeerKey(1), block, STALLED);
+        assert_eq!(next(&mut spread, 1, STALLED, Viewing::Silent), Some(last));
     }
 
     #[test]
