@@ -311,9 +311,12 @@ impl Torrent {
             && (late || hands.switchboard.of_torrent(self.number).is_empty())
         {
             closing.step = Step::LastSave;
+            // Of what lies aside nothing but the record tells whose it is, nor of a chosen file that shares all
+            // its pieces with others.
+            let record_goes = closing.ending == Ending::Done && !self.layout.keeps_aside();
             if self.swarm.is_none() || !self.prepared {
                 // Nothing was done that the record does not say already.
-            } else if closing.ending == Ending::Done {
+            } else if record_goes {
                 self.saving.begin();
                 hands.keeper.ask(self.number, Job::Remove);
             } else {

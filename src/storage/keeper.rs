@@ -6,7 +6,7 @@
 //! keeper.ask(task, Job::Prepare { have, overwrite });   // -> Prepared: blocks may be laid
 //! keeper.ask(task, Job::Save { claim, touched });       // -> Saved, again and again
 //! keeper.ask(task, Job::LookAnew { files });            // -> LookedAnew: somebody else wrote to them
-//! keeper.ask(task, Job::Remove);                        // sharing has ended; or
+//! keeper.ask(task, Job::Remove);                        // nobody needs the record any more; or
 //! keeper.ask(task, Job::Close);                         // -> Closed: the record stays
 //! ```
 //!
@@ -68,7 +68,7 @@ pub enum Job {
         /// Their numbers.
         files: BTreeSet<usize>,
     },
-    /// Remove the record and let go of it.
+    /// Remove the record and the part file, and let go.
     Remove,
     /// Let go of the record. One that never came to say anything is removed, and so is a folder that
     /// was made for it.
@@ -467,12 +467,6 @@ impl Kept {
     }
 
     fn remove(mut self) -> Result<(), StorageError> {
-        let aside = self.layout.part().is_some_and(|it| !it.aside().is_empty());
-        if aside && !self.writable {
-            // Whoever only serves leaves data where it is, and the record tells what it means.
-            self.close();
-            return Ok(());
-        }
         // A record that speaks of a part file that is gone only means more to fetch.
         let part = self.remove_part();
         let record = self.record.take().map_or(Ok(()), RecordFile::remove);
@@ -987,7 +981,7 @@ mod tests {
         assert_eq!(survey.trusted.count(), 2);
         seed.verify();
         seed.save_well(true);
-        assert!(matches!(seed.ask(Job::Remove), Outcome::Removed(Ok(()))));
+        seed.close();
         assert!(seed.layout.part_path().exists() && seed.record().exists());
     }
 

@@ -269,6 +269,12 @@ impl Layout {
         self.part.as_ref()
     }
 
+    /// Whether the part file may hold bytes of any piece.
+    pub fn keeps_aside(&self) -> bool {
+        let part = self.part.as_ref();
+        part.is_some_and(|part| !part.aside().is_empty())
+    }
+
     /// How many files bytes can lie in: the torrent's, and the part file if there is one.
     pub fn places(&self) -> usize {
         self.files.len() + usize::from(self.part.is_some())

@@ -86,7 +86,8 @@ fn only_what_is_wanted_appears_and_only_its_pieces_are_fetched() {
         .expect(0)
         .events();
     assert_arrived(&desk, &["three.txt"]);
-    assert_eq!(found(&desk), ["album/three.txt"], "nothing else is left");
+    let left = [".album.ropewalk", ".album.ropewalk.part", "album/three.txt"];
+    assert_eq!(found(&desk), left);
     // The file's 40,000 bytes lie in the last two pieces.
     let wanted = 210_000 - 5 * u64::from(PIECE);
     assert_eq!(event(&events, "started")["size"], 210_000);
@@ -142,6 +143,38 @@ fn a_later_run_takes_what_lay_aside_and_fetches_what_is_missing() {
     assert_eq!(had + more + rest, 210_000, "no byte is fetched twice");
     assert_arrived(&desk, &["one.bin", "sub/empty", "sub/two.bin", "three.txt"]);
     assert_eq!(found(&desk).len(), 4, "{:?}", found(&desk));
+}
+
+#[test]
+fn a_file_that_has_no_piece_for_itself_is_known_again_after_sharing_has_ended() {
+    let desk = Desk::new();
+    let files = [
+        ("before", noise(1, 100)),
+        ("booklet", noise(2, PIECE as usize)),
+        ("behind", noise(3, 70_000)),
+    ];
+    desk.write("t.torrent", &folder("album", &files, PIECE).compose());
+    for (name, bytes) in &files {
+        desk.write(format!("data/album/{name}"), bytes);
+    }
+    let (_seed, address) = seed(&desk);
+    let words = get(&address, &["-e", "--only", "booklet"]);
+    desk.run(&words).expect(0);
+    let again = desk.run(&words).expect(0).events();
+    assert_eq!(event(&again, "complete")["downloaded"], 0);
+    let events = desk.run(&get(&address, &["-e"])).expect(0).events();
+    let rest = 100 + u64::from(PIECE) + 70_000 - 2 * u64::from(PIECE);
+    assert_eq!(event(&events, "complete")["downloaded"], rest);
+    for (name, bytes) in &files {
+        assert!(desk.read(&format!("copy/album/{name}")) == *bytes, "{name}");
+    }
+    // Nothing lies aside any more, and what is all there needs no record to be known.
+    assert_eq!(found(&desk).len(), 3, "{:?}", found(&desk));
+    std::fs::remove_dir_all(desk.path("copy")).unwrap();
+    desk.write("copy/album/booklet", &files[0].1);
+    let outcome = desk.run(&words).expect(2);
+    assert_eq!(event(&outcome.events(), "stopped")["reason"], "in-the-way");
+    assert_eq!(desk.read("copy/album/booklet"), files[0].1, "not ours");
 }
 
 #[test]
