@@ -151,6 +151,7 @@ impl Torrent {
         }
         self.totals_before = (survey.uploaded, survey.downloaded);
         self.layout = survey.layout;
+        self.last_arrival = now;
         let geometry = self.task.metainfo.geometry;
         let queue: VecDeque<PieceIndex> = survey.unsure.pieces(&geometry).collect();
         let laid = survey.laid.iter().flat_map(|laid| {
@@ -181,6 +182,7 @@ impl Torrent {
             }
             Phase::Checking(checking) => {
                 checking.take_note(done);
+                self.last_arrival = now;
                 self.tell_check(hands, now);
                 self.check_on(hands, now);
             }

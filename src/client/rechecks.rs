@@ -6,10 +6,12 @@
 //! rechecks.due(now)                    // at rechecks.wake_at(): all that wait
 //! ```
 
+use super::Ending;
 use super::hands::Hands;
 use super::torrent::{Phase, Torrent};
 use crate::protocol::PieceIndex;
 use crate::storage::check::CheckJob;
+use crate::storage::slot::StorageTrouble;
 use crate::swarm::event::Moment;
 use std::time::Duration;
 
@@ -46,6 +48,22 @@ impl Rechecks {
 }
 
 impl Torrent {
+    /// When the first look at what is there is given up, as nothing could be opened for too long.
+    pub(super) fn stops_looking_at(&self) -> Option<Moment> {
+        let lacks_descriptors = self.rechecks.wake_at().is_some();
+        self.gives_up_at().filter(|_| lacks_descriptors)
+    }
+
+    /// Goes on with the first look, or gives it up.
+    pub(super) fn look_on(&mut self, hands: &mut Hands, now: Moment) {
+        if self.stops_looking_at().is_none_or(|end| end > now) {
+            return self.check_again(hands, now);
+        }
+        let cause = "there were too many open files for too long".to_owned();
+        let error = self.trouble(StorageTrouble::Descriptors, "check", cause);
+        self.close(Ending::Storage(error), hands, now);
+    }
+
     /// Asks for the checks again that have rested.
     pub(super) fn check_again(&mut self, hands: &mut Hands, now: Moment) {
         for (piece, by_block) in self.rechecks.due(now) {
@@ -66,7 +84,6 @@ mod tests {
     use crate::client::rig::{Rig, error};
     use crate::storage::check::CheckDone;
     use crate::storage::keeper::Saved;
-    use crate::storage::slot::StorageTrouble;
     use crate::swarm::event::Verdict;
 
     /// The checker found no descriptor, in place of what it found.
@@ -112,7 +129,7 @@ mod tests {
     #[test]
     fn so_is_one_in_the_first_look_at_what_is_there_and_work_begins_with_all_that_is() {
         let folder = tempfile::tempdir().unwrap();
-        let mut rig = Rig::looking(folder.path());
+        let mut rig = Rig::looking(folder.path(), |_| {});
         for _ in 0..3 {
             lack_descriptors(&mut rig);
         }
@@ -123,6 +140,28 @@ mod tests {
         rig.keep();
         assert!(rig.torrent.takes_callers());
         assert_eq!(rig.torrent.snapshot(rig.now).pieces_have, 3);
+    }
+
+    #[test]
+    fn a_first_look_that_finds_no_descriptor_is_given_up_when_nothing_was_checked_for_too_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let timeout = Duration::from_secs(3);
+        let mut rig = Rig::looking(folder.path(), |task| task.timeout = Some(timeout));
+        lack_descriptors(&mut rig);
+        lack_descriptors(&mut rig);
+        rig.now += REST / 2;
+        rig.check();
+        let checked = rig.now;
+        while let Phase::Checking(_) = rig.torrent.phase {
+            lack_descriptors(&mut rig);
+            let due = rig.torrent.wake_at();
+            rig.wake(due.unwrap());
+        }
+        assert_eq!(rig.now, checked + timeout);
+        let Ending::Storage(error) = rig.left() else {
+            panic!("says why");
+        };
+        assert_eq!(error.kind, StorageTrouble::Descriptors);
     }
 
     #[test]

@@ -57,8 +57,8 @@ impl Rig {
     }
 
     /// The same, when the first pieces have gone to the checker.
-    pub(super) fn looking(folder: &Path) -> Rig {
-        let mut rig = Rig::looking_at_three_of_four(folder, |_| {});
+    pub(super) fn looking(folder: &Path, change: impl FnOnce(&mut Task)) -> Rig {
+        let mut rig = Rig::looking_at_three_of_four(folder, change);
         rig.keep();
         rig
     }

@@ -165,7 +165,7 @@ impl Torrent {
     /// Time has passed: whatever is due is done.
     pub(super) fn wake(&mut self, hands: &mut Hands, now: Moment) {
         match &self.phase {
-            Phase::Checking(_) => self.check_again(hands, now),
+            Phase::Checking(_) => self.look_on(hands, now),
             Phase::Working => self.wake_at_work(hands, now),
             Phase::Closing(_) => self.leave_on(hands, now),
             Phase::Surveying | Phase::Ended => {}
@@ -215,7 +215,10 @@ impl Torrent {
             .flatten()
             .min(),
             Phase::Closing(closing) => closing.wake_at(),
-            Phase::Checking(_) => self.rechecks.wake_at(),
+            Phase::Checking(_) => {
+                let again = self.rechecks.wake_at();
+                again.into_iter().chain(self.stops_looking_at()).min()
+            }
             Phase::Surveying | Phase::Ended => None,
         }
     }
@@ -264,7 +267,7 @@ impl Torrent {
         }
     }
 
-    fn gives_up_at(&self) -> Option<Moment> {
+    pub(super) fn gives_up_at(&self) -> Option<Moment> {
         let missing = self.completed.is_none() && self.task.role == Role::Get;
         self.task
             .timeout
