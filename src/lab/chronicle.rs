@@ -152,6 +152,12 @@ impl Chronicle {
         }
     }
 
+    /// Whether this one is gone without a word to anybody.
+    pub fn has_vanished(&self, who: usize) -> bool {
+        let member = &self.members[who];
+        member.part.role == LabRole::Leaver && member.left.is_some()
+    }
+
     /// Whoever was told to have everything has it.
     pub(super) fn complete(&mut self, who: usize, at: Duration) {
         let member = &mut self.members[who];

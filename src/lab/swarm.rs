@@ -384,6 +384,8 @@ impl Table<'_> {
                 self.chronicle.complete(who, now);
                 self.seats[who].iter_mut().for_each(|it| it.ready = true);
             }
+            // What it heard before it went is no word to the tracker after it.
+            Notice::Tracker { .. } if self.chronicle.has_vanished(who) => return Ok(()),
             Notice::Tracker { outcome, .. } => {
                 let answered = outcome.is_ok();
                 let seat = self.seats[who].iter_mut();
@@ -489,5 +491,55 @@ impl Table<'_> {
             true => LabVerdict::Everybody,
             false => LabVerdict::Different(different),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::lab::chronicle::small_of;
+    use crate::storage::test_torrent::Author;
+
+    #[test]
+    fn who_has_vanished_tells_nothing_of_a_tracker_that_answered_it_a_moment_before() {
+        let plan = Plan {
+            peers: 2,
+            leave: 1,
+            ..Plan::default()
+        };
+        let mut told = Vec::new();
+        let mut table = Table {
+            metainfo: Author::single("book", 16_384, 16_384).metainfo(),
+            folders: Vec::new(),
+            seats: (0..3).map(|_| None).collect(),
+            chronicle: small_of(plan),
+            dice: fastrand::Rng::with_seed(1),
+            clock: Instant::now(),
+            ids: BTreeMap::new(),
+            lines: BTreeMap::new(),
+            open: BTreeSet::new(),
+            tell: &mut |_, _, event| told.push(event),
+        };
+        let leaver = table.with_role(|role| role == LabRole::Leaver)[0];
+        let answer = Notice::Tracker {
+            task: 0,
+            tracker: "udp://127.0.0.1:1".to_owned(),
+            outcome: Ok(2),
+        };
+        table.note(leaver, &answer).unwrap();
+        let pieces = table.chronicle.book.pieces;
+        (0..pieces).for_each(|piece| {
+            table.chronicle.verified(leaver, piece, TURN);
+        });
+        table.dismiss();
+        table.note(leaver, &answer).unwrap();
+        let names = |event: &LabEvent| match event {
+            LabEvent::Told { .. } => "told",
+            LabEvent::Left { .. } => "left",
+            _ => "else",
+        };
+        let names: Vec<_> = told.iter().map(names).collect();
+        assert_eq!(names, ["told", "left"]);
     }
 }
