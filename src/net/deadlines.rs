@@ -11,7 +11,8 @@ const SUSPENDED: Duration = Duration::from_secs(30);
 /// The deadlines of one connection. The defaults are for the real world, tests have shorter ones.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
-    /// For the connection to be accepted.
+    /// For the connection to be accepted. Systems knock at once, after one second and after three (RFC 6298): the
+    /// third knock has two seconds to be answered, and who is missed by it is called again.
     pub connect: Duration,
     /// For all 68 bytes of the handshake.
     pub handshake: Duration,
@@ -32,7 +33,7 @@ pub struct Deadlines {
 impl Default for Deadlines {
     fn default() -> Deadlines {
         Deadlines {
-            connect: Duration::from_secs(10),
+            connect: Duration::from_secs(5),
             handshake: Duration::from_secs(10),
             admission: Duration::from_secs(10),
             keep_alive: Duration::from_secs(110),

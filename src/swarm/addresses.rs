@@ -19,8 +19,12 @@ pub const ADDRESSES_MAX: usize = 1_000;
 const BANNED_MAX: usize = 1_000;
 /// Addresses remembered that are our own. One that is forgotten is called once more, and found out again.
 const OURSELVES_MAX: usize = 100;
-/// Connections being made at a time.
+/// Connections being made at a time, without those that meet silence.
 pub const DIALS_MAX: usize = 24;
+/// The same with them. Each is a thread, a descriptor, and a line in the table of a small router.
+const HALF_OPEN_MAX: usize = 64;
+/// After so long a call meets silence: somebody who is there has answered, if only to refuse.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
 /// Failures in a row after which a tracker's address is not tried again.
 const FAILURES_MAX: u32 = 6;
 /// The same where somebody is there and hangs up each time: half an hour, and a tracker tells of it again by then.
@@ -62,7 +66,8 @@ pub struct AddressBook {
     /// The latest last, as in `ourselves`.
     banned: VecDeque<IpAddr>,
     ourselves: VecDeque<SocketAddr>,
-    dialling: usize,
+    /// The calls under way and when they began, the oldest first.
+    calls: VecDeque<(Moment, SocketAddr)>,
     /// The earliest moment an entry waits for: kept, so that asking for it costs nothing.
     next: Option<Moment>,
 }
@@ -75,7 +80,7 @@ impl AddressBook {
             entries: BTreeMap::new(),
             banned: VecDeque::new(),
             ourselves: VecDeque::new(),
-            dialling: 0,
+            calls: VecDeque::new(),
             next: None,
         }
     }
@@ -139,7 +144,7 @@ impl AddressBook {
 
     /// Up to `room` addresses to dial now, the user's first, then those that failed least.
     pub fn due(&mut self, now: Moment, room: usize, rng: &mut fastrand::Rng) -> Vec<SocketAddr> {
-        let room = room.min(DIALS_MAX.saturating_sub(self.dialling));
+        let room = room.min(self.places(now));
         if room == 0 || self.next.is_none_or(|next| next > now) {
             return Vec::new();
         }
@@ -154,24 +159,43 @@ impl AddressBook {
         let due: Vec<_> = due.into_iter().map(|(.., address)| address).collect();
         for address in &due {
             self.set(*address, AddressState::Dialling);
+            self.calls.push_back((now, *address));
         }
         self.look_ahead();
         due
     }
 
+    /// How many calls may begin: one that meets silence gives up its place, or a few hundred addresses where nobody is
+    /// any more would keep us from a seed behind them for minutes.
+    fn places(&self, now: Moment) -> usize {
+        let begun = self.calls.iter().rev();
+        let fresh = begun.take_while(|(began, _)| *began + SILENT_AFTER > now);
+        let free = DIALS_MAX.saturating_sub(fresh.count());
+        free.min(HALF_OPEN_MAX.saturating_sub(self.calls.len()))
+    }
+
+    /// From when on a call may begin, as far as those under way are concerned; `None`: when one of them is over.
+    fn place_at(&self) -> Option<Moment> {
+        if self.calls.len() >= HALF_OPEN_MAX {
+            return None;
+        }
+        let in_the_way = self.calls.iter().rev().nth(DIALS_MAX - 1);
+        Some(in_the_way.map_or(Moment::ZERO, |(began, _)| *began + SILENT_AFTER))
+    }
+
     /// When `due` will have something to say, if it may dial at all then.
     pub fn wake_at(&self) -> Option<Moment> {
-        self.next.filter(|_| self.dialling < DIALS_MAX)
+        Some(self.next?.max(self.place_at()?))
     }
 
     /// How many are being dialled.
     pub fn dialling(&self) -> usize {
-        self.dialling
+        self.calls.len()
     }
 
     /// Whether some address is being dialled or will be.
     pub fn any_hope(&self) -> bool {
-        self.dialling > 0 || self.next.is_some()
+        !self.calls.is_empty() || self.next.is_some()
     }
 
     /// A peer at this address was there when it was called, or said that it listens there.
@@ -290,8 +314,9 @@ impl AddressBook {
 
     fn set(&mut self, address: SocketAddr, state: AddressState) {
         if let Some(entry) = self.entries.get_mut(&address) {
-            self.dialling -= usize::from(entry.state == AddressState::Dialling);
-            self.dialling += usize::from(state == AddressState::Dialling);
+            if entry.state == AddressState::Dialling {
+                self.calls.retain(|(_, called)| *called != address);
+            }
             entry.state = state;
         }
     }
@@ -352,6 +377,7 @@ fn next_try(origin: Origin, failures: u32, why: &Farewell, now: Moment) -> Addre
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::swarm::event::Slowness;
     use std::net::Ipv4Addr;
 
     fn address(port: u16) -> SocketAddr {
@@ -439,6 +465,49 @@ mod tests {
         assert_eq!(dialled.len(), DIALS_MAX);
         assert_eq!(dialled[0], address(6000));
         assert_eq!(book.due(seconds(0), 500, &mut rng), []);
+    }
+
+    #[test]
+    fn a_seed_behind_three_hundred_silent_addresses_is_called_within_a_minute() {
+        let (mut book, mut rng) = book();
+        let connect = seconds(5);
+        for port in 1..=300 {
+            book.found(address(port), Origin::Tracker, seconds(0));
+        }
+        let (mut now, mut called, mut under_way) = (seconds(0), 0, VecDeque::new());
+        // As many as a client with a hundred places calls at a time.
+        while called < 300 {
+            let due = book.due(now, 40 - under_way.len(), &mut rng);
+            called += due.len();
+            under_way.extend(due.into_iter().map(|address| (now + connect, address)));
+            now += Duration::from_millis(100);
+            while let Some((_, address)) = under_way.pop_front_if(|(end, _)| *end <= now) {
+                book.failed(address, &Farewell::TooSlow(Slowness::Connect), now);
+            }
+        }
+        assert!(now < seconds(45), "{now:?}");
+    }
+
+    #[test]
+    fn silent_calls_hold_others_up_for_a_second_and_are_never_more_than_a_router_bears() {
+        let (mut book, mut rng) = book();
+        for port in 1..=500 {
+            book.found(address(port), Origin::Tracker, seconds(0));
+        }
+        let half = Duration::from_millis(500);
+        assert_eq!(book.due(half, 10, &mut rng).len(), 10);
+        assert_eq!(book.wake_at(), Some(seconds(0)), "others may be called");
+        assert_eq!(book.due(seconds(1), 500, &mut rng).len(), DIALS_MAX - 10);
+        assert_eq!(book.wake_at(), Some(half + seconds(1)));
+        assert_eq!(book.due(half + seconds(1), 500, &mut rng).len(), 10);
+        assert_eq!(book.wake_at(), Some(seconds(2)));
+        for second in 2..5 {
+            book.due(seconds(second), 500, &mut rng);
+        }
+        assert_eq!((book.dialling(), book.wake_at()), (HALF_OPEN_MAX, None));
+        // Who answers makes room at once, if only by refusing.
+        book.failed(book.calls[0].1, &refused(), seconds(4));
+        assert_eq!(book.due(seconds(9), 500, &mut rng).len(), 1);
     }
 
     #[test]
