@@ -1,6 +1,7 @@
 //! What the torrents of a client share: the lines to peers, the open files, the keeper, the checker,
 //! and the board on which users read what happens.
 
+use super::Notice;
 use super::noticeboard::Noticeboard;
 use super::switchboard::{Admission, Switchboard};
 use crate::announce::Answered;
@@ -15,6 +16,7 @@ use crate::storage::open_files::OpenFiles;
 use crate::storage::slot::ReadableBlock;
 use crate::swarm::event::{Action, Farewell, PeerKey, Way};
 use crossbeam_channel::Sender;
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 
 /// Everything a torrent may use and does not own.
@@ -45,6 +47,8 @@ pub(super) struct Hands {
     pub(super) seed: u64,
     /// A caller for whom somebody else is being sent away.
     pub(super) caller: Option<(TcpStream, SocketAddr)>,
+    /// The user was told that peers get no thread.
+    pub(super) lacked_threads: bool,
     /// The list that brains write their actions into, kept so that it is allocated once.
     pub(super) actions: Vec<Action>,
 }
@@ -67,9 +71,12 @@ impl Hands {
             self.bind,
             introduction,
             self.surroundings.clone(),
-        )
+        );
         // A lack of threads or descriptors is ours, and says nothing about the address.
-        .map_err(|_| Farewell::NoRoom)?;
+        let line = line.map_err(|error| {
+            self.tell_lack_of_threads(&error);
+            Farewell::NoRoom
+        })?;
         self.switchboard
             .connect(key, line, address, Way::Dialled, Some(torrent));
         Ok(())
@@ -97,12 +104,27 @@ impl Hands {
             Admission::Now => {
                 let key = self.switchboard.mint();
                 let surroundings = self.surroundings.clone();
-                if let Ok(line) = peer_thread::answer(key, stream, address, surroundings) {
-                    self.switchboard
-                        .connect(key, line, address, Way::Accepted, None);
+                match peer_thread::answer(key, stream, address, surroundings) {
+                    Ok(line) => {
+                        let way = Way::Accepted;
+                        self.switchboard.connect(key, line, address, way, None);
+                    }
+                    Err(error) => self.tell_lack_of_threads(&error),
                 }
             }
         }
+    }
+
+    /// Peers get no thread, or no descriptor for its line. It may pass, and is told once: else a swarm full of peers
+    /// would look as if nobody were there.
+    fn tell_lack_of_threads(&mut self, error: &io::Error) {
+        if std::mem::replace(&mut self.lacked_threads, true) {
+            return;
+        }
+        let text = format!(
+            "a peer needs a thread of its own, and the system gives none: {error}; raise its limits (see `ulimit -u`, `ulimit -n`) or lower --max-peers"
+        );
+        self.noticeboard.post(Notice::Warning { task: None, text });
     }
 
     /// Tells a peer thread something at the end of this turn.
@@ -122,3 +144,23 @@ impl Hands {
 /// Callers let in above the limit of connections until it is known what they want: silent ones must
 /// not keep talking ones out.
 pub(super) const SPARE_CALLERS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::client::rig::Rig;
+
+    #[test]
+    fn that_peers_get_no_thread_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rig = Rig::lacking_the_last(folder.path(), |_| {});
+        rig.notices();
+        for _ in 0..3 {
+            let error = io::Error::from(io::ErrorKind::WouldBlock);
+            rig.hands.tell_lack_of_threads(&error);
+        }
+        let told = rig.notices();
+        assert!(matches!(&told[..], [Notice::Warning { text, .. }] if text.contains("ulimit -u")));
+    }
+}

@@ -119,6 +119,7 @@ impl Rig {
             unsynced_max: u64::MAX,
             seed: 1,
             caller: None,
+            lacked_threads: false,
             actions: Vec::new(),
         };
         let mut task = Task {

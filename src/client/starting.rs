@@ -157,6 +157,7 @@ impl Client {
             unsynced_max: unsynced_max(),
             seed: settings.seed,
             caller: None,
+            lacked_threads: false,
             actions: Vec::new(),
         };
         let clock = Instant::now();
