@@ -755,10 +755,7 @@ mod tests {
             response(&mut stream, "200 OK\r\nContent-Encoding: gzip", body);
         });
         let outcome = ask(&tracker);
-        let refused = matches!(
-            outcome,
-            Err(AnnounceError::Answer(AnswerError::NotBencode(_)))
-        );
+        let refused = matches!(outcome, Err(AnnounceError::Answer(AnswerError::Compressed)));
         assert!(refused, "{outcome:?}");
     }
 

@@ -126,6 +126,9 @@ fn link_page(magnet: &Magnet) -> String {
     for address in &magnet.webseeds {
         page.row("web seed", address);
     }
+    for address in &magnet.exact_sources {
+        page.row("exact source", address);
+    }
     for peer in &magnet.peers {
         page.row("peer", peer);
     }
@@ -188,12 +191,16 @@ fn page(metainfo: &Metainfo) -> String {
     if let Some(digest) = metainfo.info_hash_v2 {
         page.row("info-hash v2", &hex(digest));
     }
-    let total = metainfo.geometry.total();
+    let total = real.clone().map(|file| file.length).sum();
     let files = figures::count(real.clone().count() as u64, "file");
+    let padding = match metainfo.geometry.total() - total {
+        0 => String::new(),
+        bytes => format!(", and {} of padding", figures::size(bytes)),
+    };
     page.row(
         "size",
         &format!(
-            "{} ({}) in {files}",
+            "{} ({}) in {files}{padding}",
             figures::size(total),
             figures::count(total, "byte")
         ),

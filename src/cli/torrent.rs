@@ -86,6 +86,12 @@ fn understand(label: &str, bytes: &[u8]) -> Result<Metainfo, Complaint> {
             format!("cannot read {label}: {}", shown(&error.to_string())),
             "look for a hybrid or version 1 torrent of the same files",
         ),
+        error @ MetainfoError::Path { .. } => Complaint {
+            hint:
+                "whoever made it has to make it again with shorter paths, and a name for each file"
+                    .to_owned(),
+            ..Complaint::metainfo(label, &error)
+        },
         error => Complaint::metainfo(label, &error),
     })
 }

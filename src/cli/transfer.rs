@@ -122,10 +122,10 @@ fn prepare_folder(role: Role, folder: &Path) -> Result<(), Complaint> {
             .map_err(|error| Complaint::output_folder(folder, &error)),
         Role::Seed => match std::fs::metadata(folder) {
             Ok(found) if found.is_dir() => Ok(()),
-            Ok(_) => Err(Complaint::reading(
-                folder,
-                &std::io::ErrorKind::NotADirectory.into(),
-            )),
+            Ok(_) => Err(Complaint {
+                hint: "name the folder that holds it: ropewalk seed TORRENT DIR".to_owned(),
+                ..Complaint::reading(folder, &std::io::ErrorKind::NotADirectory.into())
+            }),
             Err(error) => Err(Complaint::reading(folder, &error)),
         },
     }

@@ -44,6 +44,8 @@ pub struct Magnet {
     pub unusable_trackers: Vec<Unusable>,
     /// Addresses of web seeds.
     pub webseeds: Vec<String>,
+    /// Addresses of the .torrent file itself.
+    pub exact_sources: Vec<String>,
     /// Peers, HOST:PORT. Names are not looked up.
     pub peers: Vec<String>,
     /// The numbers of the files that are wanted (BEP 53); empty: all.
@@ -132,6 +134,7 @@ impl Magnet {
                 Err(why) => Unusable::note(&mut self.unusable_trackers, text.as_bytes(), why),
             },
             "ws" => add(&mut self.webseeds, webseed_address(text).ok()),
+            "xs" => add(&mut self.exact_sources, webseed_address(text).ok()),
             "x.pe" => add(&mut self.peers, peer(text)),
             "so" => {
                 let room = LISTED_MAX.saturating_sub(self.only.len());
@@ -168,6 +171,7 @@ impl fmt::Display for Magnet {
         let lists = [
             ("tr", &self.trackers),
             ("ws", &self.webseeds),
+            ("xs", &self.exact_sources),
             ("x.pe", &self.peers),
         ];
         for (key, list) in lists {
@@ -341,6 +345,9 @@ mod tests {
             with("dn=Ubuntu+11.04+%28Final%29&x.pe=1.2.3.4:5&x.pe=[2001:db8::2]:6&x.pe=foo.com:7");
         assert_eq!(magnet.name.as_deref(), Some("Ubuntu 11.04 (Final)"));
         assert_eq!(magnet.peers, ["1.2.3.4:5", "[2001:db8::2]:6", "foo.com:7"]);
+        let magnet = with("xs=http%3A%2F%2Fa%2Fb.torrent&xs=urn:btpk:4a");
+        assert_eq!(magnet.exact_sources, ["http://a/b.torrent"]);
+        assert!(magnet.to_string().contains("&xs=http"));
         assert_eq!(with("so=0,2-4").only, [0..=0, 2..=4]);
         assert_eq!(
             with("so=7-4,x,-4,,+3&so=10&so=0-4294967295").only,

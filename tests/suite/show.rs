@@ -244,9 +244,30 @@ fn one_byte_is_one_byte() {
 }
 
 #[test]
+fn padding_is_told_apart_from_what_there_is_to_have() {
+    let desk = Desk::new();
+    let mut draft = folder("padded", &[("a", vec![1; 6_144])], 16384);
+    draft.files.push(FileEntry::padding(10_240));
+    desk.write("p.torrent", &draft.compose());
+    let page = desk.run(&["show", "p.torrent"]).expect(0).out;
+    let size = "6.0 KiB (6144 bytes) in 1 file, and 10.0 KiB of padding";
+    assert!(page.contains(size), "{page}");
+}
+
+#[test]
+fn who_made_a_torrent_with_a_path_too_deep_is_to_blame_and_nobody_on_the_way() {
+    let desk = Desk::new();
+    let deep = "d/".repeat(65) + "x";
+    let draft = folder("deep", &[(&deep, b"x".to_vec())], 16384);
+    desk.write("d.torrent", &draft.compose());
+    let said = desk.run(&["show", "d.torrent"]).expect(2).err;
+    assert!(said.contains("hint: whoever made it"), "{said}");
+}
+
+#[test]
 fn a_magnet_link_shows_what_it_says() {
     let desk = Desk::new();
-    let link = "magnet:?dn=a%1b+b&tr=udp://t.example:1&xt=urn:btih:MFRGCYTBMJQWEYLCMFRGCYTBMJQWEYLC&xl=70000&x.pe=192.0.2.1:5";
+    let link = "magnet:?dn=a%1b+b&tr=udp://t.example:1&xt=urn:btih:MFRGCYTBMJQWEYLCMFRGCYTBMJQWEYLC&xl=70000&x.pe=192.0.2.1:5&xs=http://s.example/t";
     let value = desk.run(&["show", "--json", link]).expect(0).json();
     assert_eq!(value["name"], "a\u{1b} b");
     assert_eq!(
@@ -268,6 +289,7 @@ fn a_magnet_link_shows_what_it_says() {
         "6162616261",
         "udp://t.example:1",
         "192.0.2.1:5",
+        "http://s.example/t",
     ] {
         assert!(page.contains(part), "{part} is missing in\n{page}");
     }

@@ -294,6 +294,15 @@ fn an_output_folder_that_cannot_be_is_told_before_anybody_is_asked() {
 }
 
 #[test]
+fn who_names_a_file_to_seed_from_is_told_to_name_its_folder() {
+    let desk = Desk::new();
+    desk.write("t.torrent", &single("one", b"x", 16384).compose());
+    desk.write("one", b"x");
+    let said = desk.run(&["seed", "t.torrent", "one"]).expect(2).err;
+    assert!(said.contains("hint: name the folder"), "{said}");
+}
+
+#[test]
 fn an_output_folder_that_is_a_file_is_told_apart() {
     let desk = Desk::new();
     one_file(&desk, 50_000);

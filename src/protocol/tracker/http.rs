@@ -12,7 +12,7 @@
 
 use super::compact;
 use crate::protocol::InfoHash;
-use crate::protocol::bencode::{self, DecodeLimits, Dict, Item, Value};
+use crate::protocol::bencode::{self, DecodeLimits, Dict, Document, Item, Value};
 use crate::protocol::peer::PeerId;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -266,6 +266,9 @@ pub enum RetryIn {
     Never,
 }
 
+/// How everything begins that gzip made (RFC 1952).
+const GZIP: &[u8] = b"\x1f\x8b";
+
 /// Why a body is no answer that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
@@ -280,15 +283,26 @@ pub enum AnswerError {
     /// Not bencode: a web page, most likely.
     #[error("the answer is not a tracker's: {0}")]
     NotBencode(#[from] bencode::DecodeError),
+    /// It begins as gzip does, and we said of no compression that we know it (RFC 9110, 12.5.3).
+    #[error("the answer is compressed, and nobody asked for that")]
+    Compressed,
     /// Bencode, but not a dictionary.
     #[error("the answer is not a tracker's: it is not a dictionary")]
     NotADictionary,
 }
 
+/// The bencode that the body of an answer begins with.
+pub(super) fn document(body: &[u8]) -> Result<Document<'_>, AnswerError> {
+    if body.starts_with(GZIP) {
+        return Err(AnswerError::Compressed);
+    }
+    Ok(bencode::decode_prefix(body, DecodeLimits::TRACKER)?)
+}
+
 impl Answer {
     /// Reads the body of an answer. Bytes after its end are passed over.
     pub fn decode(body: &[u8]) -> Result<Answer, AnswerError> {
-        let document = bencode::decode_prefix(body, DecodeLimits::TRACKER)?;
+        let document = document(body)?;
         let root = document.root().as_dict();
         let root = root.ok_or(AnswerError::NotADictionary)?;
         let bytes = |key: &str| root.get(key.as_bytes())?.as_bytes();

@@ -11,9 +11,11 @@
 //! assert_eq!(Scraped::decode(body).unwrap().files[0].1.complete, 4);
 //! ```
 
-use super::http::{AnswerError, RequestError, percent_decode, percent_encode, retry, text};
+use super::http::{
+    AnswerError, RequestError, document, percent_decode, percent_encode, retry, text,
+};
 use crate::protocol::InfoHash;
-use crate::protocol::bencode::{self, DecodeLimits, Item, Value};
+use crate::protocol::bencode::{Item, Value};
 
 /// How many torrents of one question or answer are kept. Whole trackers are not for us.
 pub const TORRENTS_MAX: usize = 1_000;
@@ -102,7 +104,7 @@ impl Scraped {
     /// Reads the body of an answer. Entries without both counts are left out, and so is everything
     /// that is not 20 bytes long where an info-hash should be.
     pub fn decode(body: &[u8]) -> Result<Scraped, AnswerError> {
-        let document = bencode::decode_prefix(body, DecodeLimits::TRACKER)?;
+        let document = document(body)?;
         let root = document.root().as_dict();
         let root = root.ok_or(AnswerError::NotADictionary)?;
         if let Some(reason) = root.get(b"failure reason").and_then(Item::as_bytes) {
