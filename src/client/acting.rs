@@ -172,10 +172,12 @@ impl Torrent {
             Happened::Failed(error) if error.kind == StorageTrouble::Descriptors => {
                 return self.warn_of_descriptors(hands);
             }
-            Happened::Failed(error) if self.layout.is_watched() => {
-                return self.was_written_to(error, hands, now);
+            Happened::Failed(error) => {
+                return match self.layout.watched_at(&error.path) {
+                    Some(file) => self.was_written_to(file, error, hands, now),
+                    None => self.close(Ending::Storage(error), hands, now),
+                };
             }
-            Happened::Failed(error) => return self.close(Ending::Storage(error), hands, now),
         };
         self.decide(event, hands, now);
     }

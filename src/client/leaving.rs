@@ -12,6 +12,7 @@ use crate::protocol::PieceIndex;
 use crate::storage::keeper::{Job, Saved};
 use crate::storage::record::{Claim, LaidBlocks};
 use crate::storage::slot::{StorageError, StorageTrouble};
+use crate::swarm::Swarm;
 use crate::swarm::event::{Farewell, Moment, Verdict};
 use std::time::Duration;
 
@@ -80,7 +81,7 @@ impl Torrent {
         self.saving.begin();
         self.unsaved.clear();
         let mut have = swarm.have().clone();
-        for piece in self.doubted.keys().copied().chain(swarm.doubted()) {
+        for piece in self.doubted.iter().copied().chain(swarm.doubted()) {
             have.clear(piece);
         }
         let standing = swarm.standing(now);
@@ -134,9 +135,9 @@ impl Torrent {
                 }
                 self.report_complete(hands, now);
             }
-            Saved::Changed { error, check } => {
+            Saved::Changed { files } => {
                 self.saving.done();
-                self.doubt(error, check, hands);
+                self.were_written_to(&files, hands, now);
             }
             Saved::Doubtful { error, check } => {
                 self.saving.failed(now);
@@ -165,17 +166,14 @@ impl Torrent {
                     hands.noticeboard.post(Notice::Warning { task, text });
                 }
             }
-            // Nobody waits for them to be read back: the record does not speak of them, and the next run looks.
-            Saved::Changed { error, check } => {
-                self.distrust(error.kind, check);
-            }
+            // Nobody waits for them to be hashed: the record does not speak of them, and the next run looks.
+            Saved::Changed { files } => self.withhold(&files, hands, now),
             Saved::Doubtful { error, .. } if error.kind == StorageTrouble::Descriptors => {
                 closing.lacked_descriptors(error, now);
             }
             Saved::Doubtful { error, check } => {
-                let why = error.kind;
                 closing.ending = Ending::Storage(error);
-                self.distrust(why, check);
+                self.distrust(check);
             }
             Saved::Failed(error) => closing.ending = Ending::Storage(error),
         }
@@ -202,13 +200,13 @@ impl Torrent {
     /// A failed sync is not tried again and believed: the system reports a lost write once and then
     /// shows the pages as clean. The keeper has dropped them from the cache; verified pieces are read
     /// back from the medium and hashed, blocks of unfinished ones are fetched again. A second failure
-    /// ends the work. What somebody else wrote to is hashed again as well.
+    /// ends the work.
     fn doubt(&mut self, error: StorageError, check: Vec<PieceIndex>, hands: &mut Hands) {
         // Nothing was lost, only nothing was synced, and it may be so again in a few seconds.
         if error.kind == StorageTrouble::Descriptors {
             return self.warn_of_descriptors(hands);
         }
-        let check = self.distrust(error.kind, check);
+        let check = self.distrust(check);
         let text = format!("{error}; {} pieces are read back", check.len());
         hands.noticeboard.post(Notice::Warning {
             task: Some(self.number),
@@ -220,14 +218,12 @@ impl Torrent {
         }
     }
 
-    /// From now on nothing is claimed of `check`. Where a sync has failed, nor of what was written between the
-    /// claim and the failure, which may be lost as well. Returns all pieces that were verified.
-    fn distrust(&mut self, why: StorageTrouble, mut check: Vec<PieceIndex>) -> Vec<PieceIndex> {
-        if why == StorageTrouble::Broken {
-            check.extend(std::mem::take(&mut self.unsaved));
-            self.shaky.extend(self.book.pieces());
-        }
-        self.doubted.extend(check.iter().map(|piece| (*piece, why)));
+    /// From now on nothing is claimed of `check`, nor of what was written between the claim and the failure, which
+    /// may be lost as well. Returns all pieces that were verified.
+    fn distrust(&mut self, mut check: Vec<PieceIndex>) -> Vec<PieceIndex> {
+        check.extend(std::mem::take(&mut self.unsaved));
+        self.shaky.extend(self.book.pieces());
+        self.doubted.extend(&check);
         check
     }
 
@@ -235,7 +231,6 @@ impl Torrent {
     pub(super) fn read_back(
         &mut self,
         piece: PieceIndex,
-        why: StorageTrouble,
         verdict: Verdict,
         hands: &mut Hands,
         now: Moment,
@@ -246,18 +241,22 @@ impl Torrent {
             let size = u64::from(self.task.metainfo.geometry.piece_size(piece));
             return self.saving.keep(size, now);
         }
-        let since = match why {
-            StorageTrouble::Vanished => "somebody else wrote to its file",
-            _ => "a sync failed",
-        };
-        let cause = format!("piece {piece} was verified and is lost since {since}");
-        let error = self.trouble(why, "keep data in", cause);
+        let cause = format!("piece {piece} was verified and is lost since a sync failed");
+        let error = self.trouble(StorageTrouble::Broken, "keep data in", cause);
         self.close(Ending::Storage(error), hands, now);
     }
 
-    /// Everything is here and on disk: says so once. What is verified and not synced is saved first.
+    /// Everything is here and on disk: says so once. What is verified and not synced is saved first. What was here
+    /// and is lost is for the next run.
     pub(super) fn report_complete(&mut self, hands: &mut Hands, now: Moment) {
-        let waiting = self.completed.is_none() || !self.prepared || !self.doubted.is_empty();
+        if self.completed.is_none() || !self.prepared {
+            return;
+        }
+        if let Some(error) = self.rehashes.lost() {
+            return self.close(Ending::Storage(error), hands, now);
+        }
+        let in_doubt = |swarm: &Swarm| swarm.doubted().next().is_some();
+        let waiting = !self.doubted.is_empty() || self.swarm.as_ref().is_some_and(in_doubt);
         if waiting || self.announced_complete || self.saving.is_under_way() {
             return;
         }

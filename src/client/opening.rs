@@ -111,7 +111,7 @@ impl Torrent {
             touched: BTreeSet::new(),
             verified: BTreeMap::new(),
             peers: 0,
-            doubted: BTreeMap::new(),
+            doubted: BTreeSet::new(),
             unsaved: BTreeSet::new(),
             shaky: BTreeSet::new(),
             warned: BTreeSet::new(),
@@ -222,8 +222,8 @@ impl Torrent {
         if self.rehashes.awaits(piece) {
             return self.hashed_again(piece, verdict, hands, now);
         }
-        if let Some(why) = self.doubted.get(&piece) {
-            return self.read_back(piece, *why, verdict, hands, now);
+        if self.doubted.contains(&piece) {
+            return self.read_back(piece, verdict, hands, now);
         }
         if let Some(error) = error {
             return self.close(Ending::Storage(error), hands, now);

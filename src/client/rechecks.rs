@@ -175,7 +175,7 @@ mod tests {
         };
         rig.torrent.saved(saved, &mut rig.hands, rig.now);
         lack_descriptors(&mut rig);
-        assert!(rig.torrent.takes_callers() && rig.torrent.doubted.contains_key(&doubted));
+        assert!(rig.torrent.takes_callers() && rig.torrent.doubted.contains(&doubted));
         rig.wake(rig.now + REST);
         rig.check();
         assert!(rig.torrent.takes_callers() && rig.torrent.doubted.is_empty());

@@ -1,12 +1,12 @@
-//! Files that somebody else wrote to while they are shared: what they hold is hashed again before more of it is
-//! sent.
+//! Files that somebody else wrote to after they were whole: what they hold is hashed again before more of it is
+//! sent, or called complete.
 //!
 //! ```text
 //! noticed ── a rest ──► looked at anew ──► hashed … hashed ──► told
 //! ```
 //!
-//! A peer's thread notices, which looks at a file's times before it sends anything of it. From then on the brain
-//! keeps back what is asked of the file's pieces. Whoever writes may not be done: so there is a rest, which becomes
+//! A peer's thread notices, which looks at a file's times before it sends anything of it, or the keeper when it
+//! saves. From then on the brain keeps back what is asked of the file's pieces. Whoever writes may not be done: so there is a rest, which becomes
 //! longer for a file that is written to again and again. All files that have rested go through one round together:
 //! a piece may lie in several of them.
 
@@ -17,6 +17,7 @@ use super::{Ending, Notice, Role};
 use crate::protocol::PieceIndex;
 use crate::storage::check::CheckJob;
 use crate::storage::keeper::{Job, LookedAnew};
+use crate::storage::lazy_file::written_to;
 use crate::storage::slot::{StorageError, StorageTrouble};
 use crate::swarm::event::{Event, Moment, Verdict};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -37,19 +38,29 @@ pub(super) struct Rehashes {
     round: Option<Round>,
     /// How often each file was noticed.
     noticed: BTreeMap<usize, u32>,
+    /// The first error of a file that lost pieces, while others are still fetched.
+    lost: Option<StorageError>,
 }
 
 /// A file that was noticed.
 #[derive(Debug)]
 struct Waiting {
-    error: StorageError,
+    trouble: Noticed,
     due: Moment,
+}
+
+/// What was noticed of a file.
+#[derive(Debug)]
+struct Noticed {
+    error: StorageError,
+    /// Its bytes may be wrong although it is as the keeper knows it.
+    suspect: bool,
 }
 
 /// Files that are being dealt with.
 #[derive(Debug)]
 struct Round {
-    files: BTreeMap<usize, StorageError>,
+    files: BTreeMap<usize, Noticed>,
     /// The keeper has looked at them.
     looked: bool,
     queue: VecDeque<PieceIndex>,
@@ -60,19 +71,24 @@ struct Round {
 
 impl Rehashes {
     /// A file is not as it was when its bytes were looked at. True if that was not known.
-    fn notice(&mut self, file: usize, error: StorageError, now: Moment) -> bool {
-        let about_to_be_looked_at =
-            |round: &Round| !round.looked && round.files.contains_key(&file);
-        if self.waiting.contains_key(&file)
-            || self.round.as_ref().is_some_and(about_to_be_looked_at)
-        {
+    fn notice(&mut self, file: usize, trouble: Noticed, now: Moment) -> bool {
+        let round = self.round.as_mut().filter(|round| !round.looked);
+        let in_round = round.and_then(|round| round.files.get_mut(&file));
+        let waiting = self.waiting.get_mut(&file).map(|it| &mut it.trouble);
+        if let Some(known) = waiting.or(in_round) {
+            known.suspect |= trouble.suspect;
             return false;
         }
         let times = self.noticed.entry(file).or_default();
         let due = now + REST * (1 << (*times).min(DOUBLINGS_MAX));
         *times += 1;
-        self.waiting.insert(file, Waiting { error, due });
+        self.waiting.insert(file, Waiting { trouble, due });
         true
+    }
+
+    /// Why not everything is here once nothing more is to be fetched.
+    pub(super) fn lost(&self) -> Option<StorageError> {
+        self.lost.clone()
     }
 
     /// Whether a file was noticed for the first time.
@@ -94,7 +110,7 @@ impl Rehashes {
             waiting.into_iter().partition(|(_, it)| it.due <= now);
         self.waiting = waiting;
         let rested = rested.into_iter();
-        let files: BTreeMap<_, _> = rested.map(|(file, it)| (file, it.error)).collect();
+        let files: BTreeMap<_, _> = rested.map(|(file, it)| (file, it.trouble)).collect();
         let numbers = files.keys().copied().collect();
         self.round = Some(Round {
             files,
@@ -114,26 +130,54 @@ impl Rehashes {
 }
 
 impl Torrent {
-    /// A peer's thread could not send a block of a file that is only read.
-    pub(super) fn was_written_to(&mut self, error: StorageError, hands: &mut Hands, now: Moment) {
+    /// A peer's thread could not send a block of a file to which we do not write.
+    pub(super) fn was_written_to(
+        &mut self,
+        file: usize,
+        error: StorageError,
+        hands: &mut Hands,
+        now: Moment,
+    ) {
+        // What could not be read may be wrong in a file that nobody wrote to.
+        let suspect = error.kind != StorageTrouble::Vanished;
+        self.notice(file, Noticed { error, suspect }, hands, now);
+    }
+
+    /// The keeper has seen that others wrote to these files before it knew them as they are.
+    pub(super) fn were_written_to(
+        &mut self,
+        files: &BTreeSet<usize>,
+        hands: &mut Hands,
+        now: Moment,
+    ) {
+        for file in files {
+            let error = written_to("vouch for", &self.layout.place(*file).path);
+            let suspect = true;
+            self.notice(*file, Noticed { error, suspect }, hands, now);
+        }
+    }
+
+    fn notice(&mut self, file: usize, trouble: Noticed, hands: &mut Hands, now: Moment) {
         if !self.takes_callers() {
             return;
         }
-        let Some(file) = self.layout.place_at(&error.path) else {
-            return self.close(Ending::Storage(error), hands, now);
-        };
+        let error = &trouble.error;
         let text = format!("{error}; what it holds is hashed again before it is shared");
-        if !self.rehashes.notice(file, error, now) {
+        if !self.rehashes.notice(file, trouble, now) {
             return;
         }
         if self.rehashes.is_first(file) {
             self.warn(text, hands);
         }
-        let pieces = self.layout.runs_in(file).map(|(piece, _)| piece);
-        let doubted = Event::Doubted {
-            pieces: pieces.collect(),
-        };
-        self.decide(doubted, hands, now);
+        self.withhold(&BTreeSet::from([file]), hands, now);
+    }
+
+    /// Nothing is sent of these files, nor claimed to be good, before it was hashed again.
+    pub(super) fn withhold(&mut self, files: &BTreeSet<usize>, hands: &mut Hands, now: Moment) {
+        let files = files.iter();
+        let pieces = files.flat_map(|file| self.layout.runs_in(*file).map(|(piece, _)| piece));
+        let pieces = pieces.collect();
+        self.decide(Event::Doubted { pieces }, hands, now);
     }
 
     /// Has the keeper look at the files that have rested.
@@ -164,11 +208,10 @@ impl Torrent {
         round.looked = true;
         let doubted: BTreeSet<PieceIndex> = swarm.doubted().collect();
         let (mut suspect, mut known) = (BTreeSet::new(), BTreeSet::new());
-        for (file, error) in &round.files {
+        for (file, trouble) in &round.files {
             let pieces = self.layout.runs_in(*file).map(|(piece, _)| piece);
             let pieces = pieces.filter(|piece| doubted.contains(piece));
-            // What could not be read may be wrong in a file that nobody wrote to.
-            match changed.contains(file) || error.kind != StorageTrouble::Vanished {
+            match changed.contains(file) || trouble.suspect {
                 true => suspect.extend(pieces),
                 false => known.extend(pieces),
             }
@@ -209,6 +252,11 @@ impl Torrent {
     ) {
         let waits = |file| self.rehashes.waiting.contains_key(&file);
         if !self.layout.runs_of_piece(piece).any(|run| waits(run.file)) {
+            if verdict == Verdict::Good {
+                // It waits for the save that names it, as when it was verified for the first time.
+                let size = u64::from(self.task.metainfo.geometry.piece_size(piece));
+                self.saving.keep(size, now);
+            }
             let blocks = Vec::new();
             let checked = Event::Checked {
                 piece,
@@ -241,11 +289,11 @@ impl Torrent {
         }
     }
 
-    /// Says of each file how it is. `get` ends if a piece is lost, as the next run fetches it; a seed shares what is
-    /// left, if anything.
+    /// Says of each file how it is. `get` fetches what it has never had, and ends if a piece is lost, as the next run
+    /// fetches it; a seed shares what is left, if anything.
     fn tell_what_came(&mut self, round: Round, hands: &mut Hands, now: Moment) {
         let mut lost = None;
-        for (file, error) in round.files {
+        for (file, trouble) in round.files {
             let pieces = self.layout.runs_in(file).map(|(piece, _)| piece);
             let (all, bad) = pieces.fold((0, 0), |(all, bad), piece| {
                 (all + 1, bad + usize::from(round.bad.contains(&piece)))
@@ -256,7 +304,7 @@ impl Torrent {
                     format!("{path}: {bad} of {all} pieces are no longer what the torrent says, and are not shared any more"),
                     hands,
                 );
-                lost.get_or_insert(error);
+                lost.get_or_insert(trouble.error);
             } else if self.rehashes.is_first(file) {
                 self.warn(format!("{path}: it is still what the torrent says"), hands);
             }
@@ -264,9 +312,18 @@ impl Torrent {
         self.note_progress(now);
         // The record has the files as they were.
         self.saving.touch(now);
-        let nothing_left = self.swarm.as_ref().is_none_or(|it| it.have().is_empty());
-        if let Some(error) = lost.filter(|_| nothing_left || self.task.role == Role::Get) {
-            self.close(Ending::Storage(error), hands, now);
+        let Some(error) = lost else { return };
+        match self.task.role {
+            Role::Get => {
+                self.rehashes.lost.get_or_insert(error);
+                self.report_complete(hands, now);
+            }
+            Role::Seed => {
+                let left = self.swarm.as_ref().map(|swarm| swarm.have());
+                if left.is_none_or(|left| left.is_empty()) {
+                    self.close(Ending::Storage(error), hands, now);
+                }
+            }
         }
     }
 
@@ -281,6 +338,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::client::rig::Rig;
+    use crate::net::Happened;
+    use crate::storage::keeper::Saved;
     use crate::storage::test_torrent::Author;
     use std::path::{Path, PathBuf};
 
@@ -310,6 +369,26 @@ mod tests {
         stand
     }
 
+    /// Two files of two pieces, of which the second is still to be fetched.
+    fn getting() -> Stand {
+        let folder = tempfile::tempdir().unwrap();
+        let mut author = Author::new("album", PIECE as u32);
+        author.file("a", &[1; 2 * PIECE]);
+        author.file("b", &[2; 2 * PIECE]);
+        let files = ["a", "b"].map(|name| folder.path().join("album").join(name));
+        author.publish(folder.path());
+        std::fs::remove_file(&files[1]).unwrap();
+        let rig = Rig::getting(&author, folder.path());
+        let mut stand = Stand {
+            rig,
+            files,
+            _folder: folder,
+        };
+        stand.told();
+        assert_eq!(stand.have(), [0, 1]);
+        stand
+    }
+
     fn overwrite(path: &Path, at: usize, bytes: &[u8]) {
         use std::os::unix::fs::FileExt;
         let file = std::fs::File::options().write(true).open(path).unwrap();
@@ -327,7 +406,31 @@ mod tests {
         fn notice(&mut self, file: usize) {
             let error = crate::storage::lazy_file::written_to("share", &self.files[file]);
             let (hands, now) = (&mut self.rig.hands, self.rig.now);
-            self.rig.torrent.was_written_to(error, hands, now);
+            self.rig.torrent.was_written_to(file, error, hands, now);
+        }
+
+        /// A peer's thread could not read a file.
+        fn fail(&mut self, file: usize) {
+            let error = crate::storage::lazy_file::written_to("share", &self.files[file]);
+            let (hands, now) = (&mut self.rig.hands, self.rig.now);
+            let peer = hands.switchboard.mint();
+            let failed = Happened::Failed(error);
+            self.rig.torrent.happened(peer, failed, hands, now);
+        }
+
+        /// The keeper has seen that others wrote to a file.
+        fn changed(&mut self, file: usize) {
+            let files = BTreeSet::from([file]);
+            let (hands, now) = (&mut self.rig.hands, self.rig.now);
+            let changed = Saved::Changed { files };
+            self.rig.torrent.saved(changed, hands, now);
+        }
+
+        /// Nothing more is to be fetched.
+        fn complete(&mut self) {
+            let (hands, now) = (&mut self.rig.hands, self.rig.now);
+            self.rig.torrent.completed = Some(now);
+            self.rig.torrent.report_complete(hands, now);
         }
 
         fn in_doubt(&self) -> Vec<u32> {
@@ -435,6 +538,65 @@ mod tests {
             panic!("{ending:?}");
         };
         assert_eq!(error.path, stand.files[1]);
+    }
+
+    #[test]
+    fn a_download_that_has_lost_a_piece_fetches_the_rest_and_then_says_what_was_written_to() {
+        let mut stand = getting();
+        overwrite(&stand.files[0], PIECE + 7, b"others");
+        stand.fail(0);
+        assert_eq!(stand.in_doubt(), [0, 1]);
+        stand.look();
+        (0..2).for_each(|_| stand.rig.check());
+        assert_eq!(stand.have(), [0]);
+        assert!(stand.rig.torrent.takes_callers());
+        let snapshot = stand.rig.torrent.snapshot(stand.rig.now);
+        assert_eq!(snapshot.wanted_have, PIECE as u64);
+        stand.complete();
+        let ending = stand.rig.left();
+        let Ending::Storage(error) = ending else {
+            panic!("{ending:?}");
+        };
+        assert_eq!(error.path, stand.files[0]);
+        assert_eq!(stand.rig.next_survey().trusted.count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_still_written_to_and_cannot_be_read_ends_a_download() {
+        let mut stand = getting();
+        stand.fail(1);
+        let ending = stand.rig.left();
+        assert!(matches!(ending, Ending::Storage(_)), "{ending:?}");
+    }
+
+    #[test]
+    fn what_the_keeper_found_changed_is_hashed_although_it_has_not_changed_since() {
+        for bad in [false, true] {
+            let mut stand = getting();
+            if bad {
+                overwrite(&stand.files[0], PIECE + 7, b"others");
+                stand.notice(0);
+                stand.look();
+                // Whatever these say is older than what the keeper finds.
+                (0..2).for_each(|_| drop(stand.rig.checkers_answer()));
+                stand.rig.torrent.rehashes.round = None;
+            }
+            stand.changed(0);
+            stand.complete();
+            assert_eq!(stand.in_doubt(), [0, 1]);
+            assert!(!stand.rig.torrent.announced_complete);
+            stand.look();
+            (0..2).for_each(|_| stand.rig.check());
+            assert_eq!(stand.rig.torrent.takes_callers(), !bad);
+            if !bad {
+                // What was hashed again is saved before anything is called complete.
+                let (hands, now) = (&mut stand.rig.hands, stand.rig.now);
+                stand.rig.torrent.report_complete(hands, now);
+                assert!(!stand.rig.torrent.announced_complete);
+                stand.rig.keep();
+                assert!(stand.rig.torrent.announced_complete);
+            }
+        }
     }
 
     #[test]

@@ -49,6 +49,13 @@ impl Rig {
         rig
     }
 
+    /// What is missing of `author`'s files in the folder is fetched, and there is nobody to get it from.
+    pub(super) fn getting(author: &Author, folder: &Path) -> Rig {
+        let mut rig = Rig::begun(author, folder, Role::Get, |_| {});
+        rig.get_to_work();
+        rig
+    }
+
     /// `author`'s files are in the folder and are seeded.
     pub(super) fn seeding(author: &Author, folder: &Path) -> Rig {
         let mut rig = Rig::begun(author, folder, Role::Seed, |_| {});

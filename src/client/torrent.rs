@@ -69,9 +69,8 @@ pub(super) struct Torrent {
     pub(super) verified: BTreeMap<usize, Modified>,
     /// Peers connected.
     pub(super) peers: usize,
-    /// Pieces that were verified once and are to be read back before they count, and why: their sync failed (`Broken`),
-    /// or somebody else wrote to their file (`Vanished`).
-    pub(super) doubted: BTreeMap<PieceIndex, StorageTrouble>,
+    /// Pieces that were verified once and are to be read back before they count, as their sync failed.
+    pub(super) doubted: BTreeSet<PieceIndex>,
     /// Pieces verified since the last save began: the record does not know of them, nor the keeper.
     pub(super) unsaved: BTreeSet<PieceIndex>,
     /// Unfinished pieces with blocks that may be lost since a sync failed: fetched again when complete.

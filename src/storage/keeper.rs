@@ -63,7 +63,7 @@ pub enum Job {
         /// The files with pieces that were found good since then, and when the last of them was.
         verified: BTreeMap<usize, Modified>,
     },
-    /// Look how these files are, to which nothing is written, and read them as they are from now on.
+    /// Look how these files are, to which we do not write any more, and read them as they are from now on.
     LookAnew {
         /// Their numbers.
         files: BTreeSet<usize>,
@@ -118,16 +118,15 @@ pub enum Saved {
     Safe {
         /// One sentence.
         warning: Option<String>,
-        /// Nothing will be written any more: where everything lies, to be read as long as nobody else writes to it.
+        /// More files will not be written to any more: where everything lies. These are to be read as long as nobody
+        /// else writes to them.
         watched: Option<Arc<Layout>>,
     },
     /// All data is on the medium, but somebody else wrote to files that were whole. The record does not vouch for
-    /// them: hash these pieces again, and save then.
+    /// them: have them looked at anew, hash what they hold, and save then.
     Changed {
-        /// One of the files.
-        error: StorageError,
-        /// All that was claimed of them.
-        check: Vec<PieceIndex>,
+        /// Their numbers.
+        files: BTreeSet<usize>,
     },
     /// The medium did not take all data, for the first time, or a file could not be opened for lack of
     /// descriptors (then nothing is in doubt). The record on disk says what it said before; save again.
@@ -407,6 +406,7 @@ impl Kept {
             // While we looked at it.
             return Err(written_to("use", &self.layout.place(*number).path));
         }
+        self.layout = Arc::new(self.known.watched(&self.layout));
         if moved || !self.layout.wanted_pieces().is_within(have) {
             // From here on blocks are laid. If the record cannot be written, the next save says so.
             let _ = self.write_record();
@@ -1208,6 +1208,78 @@ mod tests {
     }
 
     #[test]
+    fn of_what_is_still_fetched_whole_files_are_read_as_long_as_nobody_writes_to_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut desk = Desk::new(&two(), folder.path());
+        desk.begin();
+        desk.fetch(0);
+        desk.fetch(1);
+        match desk.save(false) {
+            Saved::Safe {
+                watched: Some(layout),
+                ..
+            } => desk.layout = layout,
+            other => panic!("{other:?}"),
+        }
+        write_into(desk.path(0));
+        write_into(desk.path(1));
+        let read = |desk: &Desk, index| {
+            let geometry = desk.layout.geometry();
+            let block = geometry.block(geometry.piece(index).unwrap(), 0).unwrap();
+            let places = OpenFiles::new(8).places(&desk.layout, block, Access::Read);
+            ReadableBlock { block, places }.read(&mut Vec::new())
+        };
+        assert_eq!(read(&desk, 0).unwrap_err().kind, StorageTrouble::Vanished);
+        // Its time moves with what we write.
+        read(&desk, 1).unwrap();
+        let files = BTreeSet::from([0]);
+        match desk.ask(Job::LookAnew { files }) {
+            Outcome::LookedAnew(Ok(LookedAnew { changed, layout })) => {
+                assert_eq!(changed, BTreeSet::from([0]));
+                desk.layout = layout;
+            }
+            other => panic!("{other:?}"),
+        }
+        read(&desk, 0).unwrap();
+        desk.fetch(2);
+        read(&desk, 2).unwrap();
+    }
+
+    #[test]
+    fn what_was_whole_before_work_began_is_read_as_long_as_nobody_writes_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        two().publish(folder.path());
+        let mut desk = Desk::new(&two(), folder.path());
+        std::fs::remove_file(desk.path(1)).unwrap();
+        desk.begin();
+        let (whole, missing) = (desk.path(0), desk.path(1));
+        assert_eq!(desk.layout.watched_at(whole), Some(0));
+        assert_eq!(desk.layout.watched_at(missing), None);
+    }
+
+    #[test]
+    fn what_was_made_longer_and_looked_at_anew_is_not_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut desk = Desk::new(&two(), folder.path());
+        desk.begin();
+        desk.fetch(0);
+        desk.save_well(false);
+        let open = std::fs::File::options().write(true).open(desk.path(0));
+        open.unwrap().set_len(16_385).unwrap();
+        let files = BTreeSet::from([0]);
+        assert!(matches!(
+            desk.ask(Job::LookAnew { files }),
+            Outcome::LookedAnew(Ok(_))
+        ));
+        desk.fetch(1);
+        desk.fetch(2);
+        match desk.save(false) {
+            Saved::Failed(error) => assert_eq!(error.kind, StorageTrouble::InTheWay),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
     fn nothing_is_complete_that_was_written_to_while_it_was_looked_at() {
         let folder = tempfile::tempdir().unwrap();
         two().publish(folder.path());
@@ -1222,9 +1294,9 @@ mod tests {
         );
     }
 
-    fn changed(saved: Saved) -> Vec<u32> {
+    fn changed(saved: Saved) -> Vec<usize> {
         match saved {
-            Saved::Changed { check, .. } => check.into_iter().map(PieceIndex::get).collect(),
+            Saved::Changed { files } => files.into_iter().collect(),
             other => panic!("{other:?}"),
         }
     }

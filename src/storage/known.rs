@@ -141,9 +141,9 @@ impl Known {
         changed
     }
 
-    /// Whether nothing more will be written to any file, as far as that can be told.
-    pub(super) fn is_settled(&self) -> bool {
-        self.open.is_empty()
+    /// How many files we may still write to, as far as that can be told.
+    pub(super) fn unsettled(&self) -> usize {
+        self.open.len()
     }
 
     /// Looks at all wanted files. Those come back that somebody wrote to since they were noted; that is noted, too.
@@ -167,8 +167,8 @@ impl Known {
         Ok(changed)
     }
 
-    /// Looks again at `files`, which are only read: whatever is there now is to be read. Those come back that are
-    /// not as they were, or not there.
+    /// Looks again at `files`, to which we do not write: whatever is there now is to be read. Those come back that
+    /// are not as they were, or not there.
     pub(super) fn look_anew(
         &mut self,
         layout: &Layout,
@@ -176,19 +176,29 @@ impl Known {
     ) -> BTreeSet<usize> {
         let mut changed = BTreeSet::new();
         for number in files {
-            let now = look_at(layout.place(*number)).ok();
-            if now.is_none() || now != self.facts[*number] {
+            let (file, then) = (layout.place(*number), self.facts[*number]);
+            let now = look_at(file).ok();
+            if now.is_none() || now != then {
                 changed.insert(*number);
             }
+            // One that was made longer is not taken for what it should be.
+            let longest = then.map_or(0, |then| then.length).max(file.length);
+            let known = now.map(|now| FileFacts {
+                length: now.length.min(longest),
+                ..now
+            });
             // Of one that is not there the old times stand: should it come back, it is looked at once more.
-            self.facts[*number] = now.or(self.facts[*number]);
+            self.facts[*number] = known.or(then);
         }
         changed
     }
 
-    /// The same torrent, to be read as long as nobody writes to its files.
+    /// The same torrent; files that we do not write to are to be read as long as nobody else does.
     pub(super) fn watched(&self, layout: &Layout) -> Layout {
-        let times = self.facts.iter().map(|facts| Some((*facts)?.into()));
+        let times = self.facts.iter().enumerate().map(|(number, facts)| {
+            let facts = facts.filter(|_| !self.open.contains(&number))?;
+            Some(facts.into())
+        });
         layout.clone().as_seen(times)
     }
 }

@@ -144,8 +144,8 @@ impl Layout {
         Arc::make_mut(&mut self.files)[file].path = path;
     }
 
-    /// For reading alone, and for no file that was written to after these times, at which their bytes were
-    /// good.
+    /// Files with a time are for reading alone, and only as long as nobody writes to them: their bytes were good
+    /// at these times.
     pub fn as_seen(self, seen: impl Iterator<Item = Option<Seen>>) -> Layout {
         Layout {
             seen: Some(seen.collect()),
@@ -153,14 +153,12 @@ impl Layout {
         }
     }
 
-    /// The place with this path.
-    pub fn place_at(&self, path: &Path) -> Option<usize> {
-        (0..self.places()).find(|number| self.place(*number).path == path)
-    }
-
-    /// Whether files are read as long as nobody writes to them.
-    pub fn is_watched(&self) -> bool {
-        self.seen.is_some()
+    /// The place with this path, if it is read as long as nobody writes to it.
+    pub fn watched_at(&self, path: &Path) -> Option<usize> {
+        let seen = self.seen.as_ref()?;
+        let watched = (0..self.places()).filter(|number| seen[*number].is_some());
+        let mut here = watched.filter(|number| self.place(*number).path == path);
+        here.next()
     }
 
     /// A handle to the file that a [`Run`] names. Nothing is opened yet.

@@ -11,6 +11,7 @@
 use super::Swarm;
 use super::event::{Action, Farewell, Moment, PeerKey};
 use crate::protocol::PieceIndex;
+use crate::protocol::bitfield::Bitfield;
 use std::collections::BTreeSet;
 
 /// What we have no longer, for certain or perhaps.
@@ -24,6 +25,12 @@ impl Doubts {
     /// Whether a piece waits for its verdict.
     pub(super) fn has(&self, piece: PieceIndex) -> bool {
         self.open.contains(&piece)
+    }
+
+    /// How many of `pieces` were ours once.
+    pub(super) fn lost_of(&self, pieces: &Bitfield) -> u32 {
+        let lost = self.lost.iter().filter(|piece| pieces.has(**piece));
+        lost.count() as u32
     }
 
     /// Whether a piece was ours once.

@@ -369,7 +369,8 @@ impl Swarm {
 
     /// Sends the haves that waited for company, to those who lack the pieces.
     fn tell_news(&mut self, actions: &mut Vec<Action>) {
-        let pieces = self.news.take();
+        let mut pieces = self.news.take();
+        pieces.retain(|piece| self.have.has(*piece));
         for (key, peer) in self.peers.iter().filter(|(_, peer)| !peer.leaving) {
             for piece in pieces.iter().filter(|piece| !peer.holds.has(**piece)) {
                 let message = crate::protocol::peer::Message::Have { piece: piece.get() };
@@ -447,6 +448,7 @@ impl Swarm {
         let here = || self.peers.values().filter(|peer| !peer.leaving);
         let geometry = &self.facts.geometry;
         let missing = self.picker.wants().count() + self.picker.given_up().len() as u32;
+        let missing = missing + self.doubts.lost_of(&self.facts.wanted);
         let wanted_have = match self.facts.downloads {
             true => self.facts.wanted.count() - missing,
             false => self.have.count(),

@@ -214,7 +214,7 @@ fn what_somebody_wrote_to_while_the_rest_was_fetched_is_neither_complete_nor_bel
             assert!(warning.contains("it was written to meanwhile"), "{warning}");
             let ended = get.wait_for("stopped");
             let text = ended["text"].as_str().unwrap();
-            assert!(text.contains("somebody else wrote to its file"), "{ended}");
+            assert!(text.contains("it was written to meanwhile"), "{ended}");
             assert_eq!(get.end().code(), Some(2));
         }
         let again = [&words[..], &LOOPBACK, &["album.torrent"]].concat();

@@ -3,7 +3,6 @@
 use super::{Kept, LookedAnew, Saved};
 use crate::protocol::PieceIndex;
 use crate::protocol::bitfield::Bitfield;
-use crate::storage::lazy_file::written_to;
 use crate::storage::reach;
 use crate::storage::record::{Claim, PartRecord, Record};
 use crate::storage::slot::{StorageError, StorageTrouble};
@@ -15,45 +14,40 @@ impl Kept {
     /// Once nothing that is wanted is missing any more: looks whether all files are as we left them. The numbers of
     /// those come back that are not, and of any others that somebody wrote to since they were whole: they are to be
     /// hashed before anything is finished.
-    pub(super) fn finish(&mut self, have: &Bitfield) -> Result<Vec<usize>, StorageError> {
-        let mut changed = self.known.settle(&self.layout, &self.layout.settled(have));
-        let whole = self.layout.wanted_pieces().is_within(have) && self.known.is_settled();
+    pub(super) fn finish(&mut self, have: &Bitfield) -> Result<BTreeSet<usize>, StorageError> {
+        let settled = self.layout.settled(have);
+        let mut changed = BTreeSet::from_iter(self.known.settle(&self.layout, &settled));
+        let whole = self.layout.wanted_pieces().is_within(have) && self.known.unsettled() == 0;
         if whole && self.writable && !self.finished {
             changed.extend(self.known.look_again(&self.layout)?);
-            if changed.is_empty() {
-                self.finished = true;
-                self.layout = Arc::new(self.known.watched(&self.layout));
-            }
+            self.finished = changed.is_empty();
         }
         Ok(changed)
     }
 
     /// Writes into the record what is safe, but for files that somebody else wrote to since they were whole.
     pub(super) fn vouch(&mut self) -> Result<Saved, StorageError> {
-        let was_finished = self.finished;
+        let before = (self.finished, self.known.unsettled());
         let have = self.safe.have.clone();
         let changed = self.finish(&have)?;
-        let mut check = BTreeSet::new();
         for number in &changed {
             for (piece, _) in self.layout.runs_in(*number) {
                 self.safe.have.clear(piece);
-                check.extend(have.has(piece).then_some(piece));
             }
         }
         let warning = self.write_record();
-        Ok(match changed.first() {
-            Some(number) => Saved::Changed {
-                error: written_to("vouch for", &self.layout.place(*number).path),
-                check: check.into_iter().collect(),
-            },
-            None => Saved::Safe {
-                warning,
-                watched: (self.finished && !was_finished).then(|| self.layout.clone()),
-            },
-        })
+        if !changed.is_empty() {
+            return Ok(Saved::Changed { files: changed });
+        }
+        let news = before != (self.finished, self.known.unsettled());
+        if news {
+            self.layout = Arc::new(self.known.watched(&self.layout));
+        }
+        let watched = news.then(|| self.layout.clone());
+        Ok(Saved::Safe { warning, watched })
     }
 
-    /// Others wrote to these files, which we only read.
+    /// Others wrote to these files, which we do not write to any more.
     pub(super) fn look_anew(&mut self, files: &BTreeSet<usize>) -> LookedAnew {
         let changed = self.known.look_anew(&self.layout, files);
         self.layout = Arc::new(self.known.watched(&self.layout));
