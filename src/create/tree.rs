@@ -226,7 +226,7 @@ impl Tree {
             device: identity.device,
             inode: identity.inode,
             modified: time(stamp.modified),
-            changed: Some(time(stamp.changed)),
+            changed: time(stamp.changed),
         };
         Ok(HashedFile { path, facts })
     }

@@ -50,7 +50,7 @@ pub(super) fn vouch_for(path: PathBuf) -> Result<Hashed, LabError> {
         device: found.dev(),
         inode: found.ino(),
         modified: (found.mtime(), found.mtime_nsec() as u32),
-        changed: None,
+        changed: (found.ctime(), found.ctime_nsec() as u32),
     };
     Ok(Hashed(vec![HashedFile { path, facts }]))
 }

@@ -1116,6 +1116,46 @@ mod tests {
         }
     }
 
+    #[test]
+    fn nor_is_one_with_its_old_time_that_was_replaced_written_to_or_copied() {
+        let file_of = |path: &Path| std::fs::File::options().write(true).open(path).unwrap();
+        let write = |path: &Path| file_of(path).write_all_at(b"others", 100).unwrap();
+        let replace = |path: &Path| {
+            std::fs::copy(path, path.with_extension("new")).unwrap();
+            write(&path.with_extension("new"));
+            std::fs::rename(path.with_extension("new"), path).unwrap();
+        };
+        let copy_all = |path: &Path| {
+            let copies = path.parent().unwrap().with_extension("new");
+            std::fs::create_dir(&copies).unwrap();
+            std::fs::copy(path, copies.join("complete")).unwrap();
+            std::fs::rename(copies.join("complete"), path).unwrap();
+        };
+        // Clocks of file systems tick a few times in a hundredth of a second: the second change is in another tick.
+        let tick = |path: &Path| {
+            let changed = |path: &Path| {
+                let found = path.metadata().unwrap();
+                (found.ctime(), found.ctime_nsec())
+            };
+            let before = changed(path);
+            let probe = path.with_extension("probe");
+            while std::fs::write(&probe, "").is_ok() && changed(&probe) <= before {}
+            std::fs::remove_file(probe).unwrap();
+        };
+        for change in [&write as &dyn Fn(&Path), &replace, &copy_all] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut desk = Desk::new(&two(), folder.path());
+            desk.get_all();
+            let path = desk.path(0);
+            let modified = path.metadata().unwrap().modified().unwrap();
+            tick(path);
+            change(path);
+            file_of(path).set_modified(modified).unwrap();
+            let survey = desk.survey(GET).unwrap();
+            assert_eq!((survey.trusted.count(), survey.unsure.count()), (2, 1));
+        }
+    }
+
     /// Two files, a piece and two pieces long.
     fn two() -> Author {
         let mut author = Author::new("two", 16_384);

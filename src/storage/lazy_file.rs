@@ -24,7 +24,7 @@ pub type Modified = (i64, u32);
 pub struct Seen {
     modified: Modified,
     /// Programs that write into a file may put its time of modification back, and this one they cannot.
-    changed: Option<Modified>,
+    changed: Modified,
 }
 
 impl From<FileFacts> for Seen {
@@ -113,12 +113,11 @@ impl LazyFile {
 
     /// An error if the file, of which this was `found`, was written to after its bytes were looked at.
     pub fn is_as_seen(&self, found: &Metadata) -> Result<(), StorageError> {
-        let modified = (found.mtime(), found.mtime_nsec() as u32);
-        let changed = (found.ctime(), found.ctime_nsec() as u32);
-        let same = |seen: Seen| {
-            seen.modified == modified && seen.changed.is_none_or(|then| then == changed)
+        let now = Seen {
+            modified: (found.mtime(), found.mtime_nsec() as u32),
+            changed: (found.ctime(), found.ctime_nsec() as u32),
         };
-        if self.seen.is_none_or(same) {
+        if self.seen.is_none_or(|then| then == now) {
             return Ok(());
         }
         Err(written_to("share", &self.path))
@@ -218,14 +217,7 @@ mod tests {
         let modified = (found.mtime(), found.mtime_nsec() as u32);
         let changed = (found.ctime(), found.ctime_nsec() as u32);
         let handle = || LazyFile::new(folder.path().into(), path.clone(), Access::Read);
-        let seen = Seen {
-            modified,
-            changed: Some(changed),
-        };
-        let by_modified = Seen {
-            changed: None,
-            ..seen
-        };
+        let seen = Seen { modified, changed };
         let look = |seen| {
             let file = handle().as_seen(seen);
             file.look_again(file.get().unwrap())
@@ -233,7 +225,7 @@ mod tests {
         look(Some(seen)).unwrap();
         // The last change before that was in another tick of the clock.
         let ago = Seen {
-            changed: Some((changed.0 - 1, changed.1)),
+            changed: (changed.0 - 1, changed.1),
             ..seen
         };
         look(Some(ago)).unwrap_err();
@@ -241,7 +233,7 @@ mod tests {
         written
             .set_modified(std::time::SystemTime::UNIX_EPOCH)
             .unwrap();
-        let error = look(Some(by_modified)).unwrap_err();
+        let error = look(Some(seen)).unwrap_err();
         assert_eq!(
             (error.kind, error.path),
             (StorageTrouble::Vanished, path.clone())

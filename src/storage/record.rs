@@ -19,8 +19,8 @@
 //! | ⌈pieces/8⌉ | bitfield of the pieces that are good and synced |
 //! | 4, then each 4 + ⌈blocks/8⌉ | unfinished pieces: index, bitfield of the blocks that are laid and synced |
 //! | 4, then ⌈files/8⌉ | number of files, bitfield of those that are on disk |
-//! | 36 for each of these | length, device, inode, modification time (seconds, nanoseconds) |
-//! | 36 in version 2 | the same of the [part file](super::part), zeros if there is none |
+//! | 48 for each of these | length, device, inode, times of modification and of change (seconds, nanoseconds) |
+//! | 48 in version 2 | the same of the [part file](super::part), zeros if there is none |
 //! | ⌈files/8⌉ in version 2 | bitfield of the files that are open |
 //! | ⌈pieces/8⌉ in version 2 | bitfield of the pieces that lie aside |
 //! | 20 | SHA-1 of everything before |
@@ -95,9 +95,8 @@ pub struct FileFacts {
     pub inode: u64,
     /// When it was last written to: seconds since 1970, and nanoseconds. Anybody can set it to anything.
     pub modified: (i64, u32),
-    /// When anything of it last changed, its name and its times included. Nobody can set it. A record does not
-    /// say it.
-    pub changed: Option<(i64, u32)>,
+    /// When anything of it last changed, its name and its times included. Nobody can set it.
+    pub changed: (i64, u32),
 }
 
 /// Why bytes are no record of this torrent. Never an error for the user: everything is hashed then.
@@ -177,7 +176,7 @@ impl Record {
     /// The bytes to be written.
     pub fn encode(&self) -> Vec<u8> {
         let claim = &self.claim;
-        let mut out = Vec::with_capacity(128 + claim.have.as_bytes().len() + 37 * self.files.len());
+        let mut out = Vec::with_capacity(128 + claim.have.as_bytes().len() + 49 * self.files.len());
         out.extend(MAGIC);
         let version = match self.part {
             Some(_) => VERSION,
@@ -256,7 +255,7 @@ const NO_FILE: FileFacts = FileFacts {
     device: 0,
     inode: 0,
     modified: (0, 0),
-    changed: None,
+    changed: (0, 0),
 };
 
 impl FileFacts {
@@ -264,8 +263,10 @@ impl FileFacts {
         out.extend(self.length.to_be_bytes());
         out.extend(self.device.to_be_bytes());
         out.extend(self.inode.to_be_bytes());
-        out.extend(self.modified.0.to_be_bytes());
-        out.extend(self.modified.1.to_be_bytes());
+        for time in [self.modified, self.changed] {
+            out.extend(time.0.to_be_bytes());
+            out.extend(time.1.to_be_bytes());
+        }
     }
 }
 
@@ -379,9 +380,13 @@ impl<'a> Fields<'a> {
             length: self.u64()?,
             device: self.u64()?,
             inode: self.u64()?,
-            modified: (i64::from_be_bytes(self.array()?), self.u32()?),
-            changed: None,
+            modified: self.time()?,
+            changed: self.time()?,
         })
+    }
+
+    fn time(&mut self) -> Result<(i64, u32), RecordError> {
+        Ok((i64::from_be_bytes(self.array()?), self.u32()?))
     }
 }
 
@@ -419,13 +424,14 @@ mod tests {
             any::<u64>(),
             any::<u64>(),
             any::<(i64, u32)>(),
+            any::<(i64, u32)>(),
         );
-        let facts = facts.prop_map(|(length, device, inode, modified)| FileFacts {
+        let facts = facts.prop_map(|(length, device, inode, modified, changed)| FileFacts {
             length,
             device,
             inode,
             modified,
-            changed: None,
+            changed,
         });
         (
             0u64..2_000_000,

@@ -8,11 +8,12 @@
 //! What a record is worth: its pieces were synced before it was written, and a piece is never written
 //! again after it was checked. So a program that was killed leaves a true record, if the files are still
 //! the same ones. Times of change tell less: they move while other pieces are written. They count where
-//! nothing was written any more: after a clean end, and in files that were complete (`known`).
+//! nothing was written any more: after a clean end, and in files that were complete (`known`). There the file's number
+//! and its time of change count, too: whoever replaces a file, or writes into it, may put back its other time.
 
 use super::layout::{LaidFile, Layout};
 use super::lazy_file::{Access, LazyFile};
-use super::reach::{in_the_way, kind_of_thing, way_is_plain};
+use super::reach::{in_the_way, is_plain_at, kind_of_thing, way_is_plain};
 use super::record::{FileFacts, LaidBlocks, Record};
 use super::slot::StorageError;
 use crate::protocol::bitfield::Bitfield;
@@ -151,7 +152,7 @@ pub(super) fn facts(stat: &rustix::fs::Stat) -> FileFacts {
         device: stat.st_dev as u64,
         inode: stat.st_ino as u64,
         modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
-        changed: Some((stat.st_ctime as i64, stat.st_ctime_nsec as u32)),
+        changed: (stat.st_ctime as i64, stat.st_ctime_nsec as u32),
     }
 }
 
@@ -272,7 +273,8 @@ impl SortedPieces {
                 }
             }
             let all = || layout.runs_in(number).map(|(piece, _)| piece);
-            if !record.is_some_and(|record| is_same(record, number, found, all())) {
+            let path = &layout.place(number).path;
+            if !record.is_some_and(|record| is_same(record, number, path, found, all())) {
                 all().for_each(|piece| {
                     standing.doubted.set(piece);
                 });
@@ -343,6 +345,7 @@ impl SortedPieces {
 fn is_same(
     record: &Record,
     number: usize,
+    path: &Path,
     found: &Found,
     mut pieces: impl Iterator<Item = PieceIndex>,
 ) -> bool {
@@ -356,8 +359,10 @@ fn is_same(
     if now.length != then.length {
         return false;
     }
-    let unchanged = then.changed.is_none_or(|then| now.changed == Some(then));
-    if now.modified == then.modified && unchanged {
+    // A device may have another number after a restart of the system. Elsewhere a file's number may be given anew each
+    // time, and its time of change may be anything.
+    let itself = (now.inode, now.changed) == (then.inode, then.changed);
+    if now.modified == then.modified && (itself || !is_plain_at(path)) {
         return true;
     }
     // We were killed while we wrote to it: its time moved on, its number did not. A file that was
