@@ -6,10 +6,12 @@
 
 use super::hands::Hands;
 use super::torrent::{Phase, Torrent};
-use super::{Ending, Notice};
+use super::{Ending, Notice, Role};
 use crate::net::Command;
 use crate::protocol::PieceIndex;
 use crate::storage::keeper::{Job, Saved};
+use crate::storage::layout::Layout;
+use crate::storage::lazy_file::written_to;
 use crate::storage::record::{Claim, LaidBlocks};
 use crate::storage::slot::{StorageError, StorageTrouble};
 use crate::swarm::Swarm;
@@ -53,6 +55,19 @@ impl Closing {
     /// When patience ends, or the last save is tried again.
     pub(super) fn wake_at(&self) -> Option<Moment> {
         self.by.into_iter().chain(self.try_again).min()
+    }
+
+    /// Whether the record can go when we leave. Of what lies aside nothing but the record tells whose it is, nor of a
+    /// chosen file that shares all its pieces with others.
+    fn needs_no_record(&self, layout: &Layout) -> bool {
+        self.ending == Ending::Done && !layout.keeps_aside()
+    }
+
+    /// Somebody wrote to a file of ours: what was right when it was complete may not be so any more.
+    fn found_changed(&mut self, error: StorageError) {
+        if matches!(self.ending, Ending::Done | Ending::StoppedSharing) {
+            self.ending = Ending::Storage(error);
+        }
     }
 
     /// A save could not open a file: nothing is lost by it. The last save makes up for one before it,
@@ -165,9 +180,19 @@ impl Torrent {
                     let task = Some(self.number);
                     hands.noticeboard.post(Notice::Warning { task, text });
                 }
+                if last && closing.needs_no_record(&self.layout) {
+                    self.saving.begin();
+                    return hands.keeper.ask(self.number, Job::Remove);
+                }
             }
             // Nobody waits for them to be hashed: the record does not speak of them, and the next run looks.
-            Saved::Changed { files } => self.withhold(&files, hands, now),
+            Saved::Changed { files } => {
+                let path = files.first().map(|file| &self.layout.place(*file).path);
+                if let Some(path) = path {
+                    closing.found_changed(written_to("vouch for", path));
+                }
+                self.withhold(&files, hands, now);
+            }
             Saved::Doubtful { error, .. } if error.kind == StorageTrouble::Descriptors => {
                 closing.lacked_descriptors(error, now);
             }
@@ -288,13 +313,19 @@ impl Torrent {
         let totals = self.totals(now);
         self.announcing.say_stopped(totals);
         let by = Some(now + LEAVE_WITHIN);
-        self.phase = Phase::Closing(Closing {
+        let mut closing = Closing {
             ending,
             by,
             step: Step::Goodbyes,
             tries: 0,
             try_again: None,
-        });
+        };
+        if let Some(error) = self.rehashes.unsettled()
+            && self.task.role == Role::Get
+        {
+            closing.found_changed(error);
+        }
+        self.phase = Phase::Closing(closing);
         self.leave_on(hands, now);
     }
 
@@ -303,6 +334,9 @@ impl Torrent {
         let Phase::Closing(closing) = &mut self.phase else {
             return;
         };
+        // Whoever leaves as soon as everything is here has just looked.
+        let has_shared = self.task.sharing.time != Some(Duration::ZERO);
+        let looks_back = self.task.role == Role::Get && has_shared;
         closing.by = closing.by.filter(|by| *by > now);
         let late = closing.by.is_none();
         if closing.step == Step::Goodbyes
@@ -310,12 +344,10 @@ impl Torrent {
             && (late || hands.switchboard.of_torrent(self.number).is_empty())
         {
             closing.step = Step::LastSave;
-            // Of what lies aside nothing but the record tells whose it is, nor of a chosen file that shares all
-            // its pieces with others.
-            let record_goes = closing.ending == Ending::Done && !self.layout.keeps_aside();
+            let record_goes = closing.needs_no_record(&self.layout);
             if self.swarm.is_none() || !self.prepared {
                 // Nothing was done that the record does not say already.
-            } else if record_goes {
+            } else if record_goes && !looks_back {
                 self.saving.begin();
                 hands.keeper.ask(self.number, Job::Remove);
             } else {

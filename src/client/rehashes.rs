@@ -91,6 +91,13 @@ impl Rehashes {
         self.lost.clone()
     }
 
+    /// The first file that waits for a verdict.
+    pub(super) fn unsettled(&self) -> Option<StorageError> {
+        let round = self.round.iter().flat_map(|round| round.files.values());
+        let mut noticed = round.chain(self.waiting.values().map(|it| &it.trouble));
+        noticed.next().map(|it| it.error.clone())
+    }
+
     /// Whether a file was noticed for the first time.
     fn is_first(&self, file: usize) -> bool {
         self.noticed.get(&file) == Some(&1)
@@ -597,6 +604,52 @@ mod tests {
                 assert!(stand.rig.torrent.announced_complete);
             }
         }
+    }
+
+    /// Everything is here and shared, until `ending` by itself or somebody else's doing.
+    fn leaves(ending: Ending, meanwhile: impl FnOnce(&mut Stand)) -> (Ending, u32) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut author = Author::new("album", PIECE as u32);
+        author.file("a", &[1; 2 * PIECE]);
+        author.file("b", &[2; 2 * PIECE]);
+        let files = ["a", "b"].map(|name| folder.path().join("album").join(name));
+        author.publish(folder.path());
+        let mut stand = Stand {
+            rig: Rig::getting(&author, folder.path()),
+            files,
+            _folder: folder,
+        };
+        stand.complete();
+        assert!(stand.rig.torrent.announced_complete);
+        meanwhile(&mut stand);
+        let (hands, now) = (&mut stand.rig.hands, stand.rig.now);
+        stand.rig.torrent.close(ending, hands, now);
+        let ending = stand.rig.left();
+        (ending, stand.rig.next_survey().trusted.count())
+    }
+
+    #[test]
+    fn who_has_shared_does_not_end_well_when_others_have_written_to_a_file_that_nobody_asked_for() {
+        for ending in [Ending::Done, Ending::StoppedSharing] {
+            let written = |stand: &mut Stand| overwrite(&stand.files[0], 7, b"others");
+            let (ended, trusted) = leaves(ending.clone(), written);
+            assert!(matches!(ended, Ending::Storage(_)), "{ended:?}");
+            assert_eq!(trusted, 2);
+            let deleted = |stand: &mut Stand| std::fs::remove_file(&stand.files[0]).unwrap();
+            let (ended, _) = leaves(ending.clone(), deleted);
+            assert!(matches!(ended, Ending::Storage(_)), "{ended:?}");
+            assert_eq!(leaves(ending.clone(), |_| {}).0, ending);
+        }
+    }
+
+    #[test]
+    fn nor_when_what_they_wrote_to_has_not_been_hashed_again() {
+        let (ended, trusted) = leaves(Ending::StoppedSharing, |stand| {
+            touch(&stand.files[0]);
+            stand.notice(0);
+        });
+        assert!(matches!(ended, Ending::Storage(_)), "{ended:?}");
+        assert_eq!(trusted, 2);
     }
 
     #[test]

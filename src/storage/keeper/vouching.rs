@@ -11,16 +11,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl Kept {
-    /// Once nothing that is wanted is missing any more: looks whether all files are as we left them. The numbers of
-    /// those come back that are not, and of any others that somebody wrote to since they were whole: they are to be
-    /// hashed before anything is finished.
+    /// Once nothing that is wanted is missing any more, and before we leave: looks whether all files are as we left
+    /// them. The numbers of those come back that are not, and of any others that somebody wrote to since they were
+    /// whole: they are to be hashed before anything is finished.
     pub(super) fn finish(&mut self, have: &Bitfield) -> Result<BTreeSet<usize>, StorageError> {
         let settled = self.layout.settled(have);
         let mut changed = BTreeSet::from_iter(self.known.settle(&self.layout, &settled));
         let whole = self.layout.wanted_pieces().is_within(have) && self.known.unsettled() == 0;
-        if whole && self.writable && !self.finished {
+        if whole && self.writable && (!self.finished || self.safe.clean) {
             changed.extend(self.known.look_again(&self.layout)?);
-            self.finished = changed.is_empty();
+            self.finished |= changed.is_empty();
         }
         Ok(changed)
     }
