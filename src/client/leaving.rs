@@ -505,6 +505,22 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_claimed_of_a_file_of_which_others_have_taken_bytes_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rig = Rig::hashing_the_last(folder.path(), |_| {});
+        let done = CheckDone {
+            verdict: Verdict::Unreadable,
+            blocks: Vec::new(),
+            error: Some(error(StorageTrouble::Vanished)),
+            ..rig.checkers_answer()
+        };
+        rig.torrent.checked(done, &mut rig.hands, rig.now);
+        assert!(matches!(rig.left(), Ending::Storage(_)));
+        let survey = rig.next_survey();
+        assert!(survey.trusted.is_empty() && survey.laid.is_empty());
+    }
+
+    #[test]
     fn a_save_that_lacked_descriptors_is_done_again_by_the_last_one() {
         let folder = tempfile::tempdir().unwrap();
         let mut rig = three_of_four(&folder);

@@ -226,6 +226,12 @@ impl Torrent {
             return self.read_back(piece, verdict, hands, now);
         }
         if let Some(error) = error {
+            if error.kind == StorageTrouble::Vanished {
+                // Whoever took away these bytes may have taken others.
+                self.shaky.extend(self.book.pieces());
+                let files = self.layout.runs_of_piece(piece).map(|run| run.file);
+                self.withhold(&files.collect(), hands, now);
+            }
             return self.close(Ending::Storage(error), hands, now);
         }
         if self.shaky.remove(&piece) {

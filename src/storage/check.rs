@@ -19,13 +19,15 @@ mod cursor;
 pub(crate) use self::cursor::will_read;
 use self::cursor::{Cursor, Unread};
 use super::layout::Place;
-use super::slot::StorageError;
+use super::reach::is_plain_at;
+use super::slot::{StorageError, StorageTrouble};
 use crate::protocol::digest::Hasher;
 use crate::protocol::digest::lanes::{Lanes, WORTHWHILE, Width};
 use crate::protocol::geometry::BLOCK_LENGTH;
 use crate::protocol::{Digest, PieceIndex};
 use crate::swarm::event::Verdict;
 use crossbeam_channel::{Receiver, Sender};
+use rustix::fs::SeekFrom;
 use std::io;
 use std::num::NonZeroUsize;
 use std::thread::{self, JoinHandle};
@@ -354,6 +356,9 @@ impl Reader {
             let second = self.read(&job.places, |bytes| again.update(bytes));
             read = second.map(|()| false);
             blocks = again.finish();
+            if let Some(error) = emptied(&job.places) {
+                read = Err(Unread::Missing(error));
+            }
         }
         let (verdict, error) = match read {
             Ok(true) => (Verdict::Good, None),
@@ -386,6 +391,29 @@ impl Reader {
             }
         }
     }
+}
+
+/// The error of a file with a hole in one of these places, all of which we wrote to: what is written is no hole, be it
+/// zeros. So somebody else has cut the file, or emptied a part of it. Told only where that is so for certain.
+fn emptied(places: &[Place]) -> Option<StorageError> {
+    places.iter().find_map(|place| {
+        let Place::File {
+            file,
+            offset,
+            length,
+        } = place
+        else {
+            return None;
+        };
+        let open = file.get_once().ok().filter(|_| is_plain_at(file.path()))?;
+        let hole = rustix::fs::seek(&*open, SeekFrom::Hole(*offset)).ok()?;
+        (hole < offset + u64::from(*length)).then(|| StorageError {
+            kind: StorageTrouble::Vanished,
+            doing: "check",
+            path: file.path().to_owned(),
+            cause: "a part of it was cut off or emptied meanwhile".to_owned(),
+        })
+    })
 }
 
 /// The digests of the blocks of a piece that comes in chunks of any size.
@@ -432,7 +460,6 @@ mod tests {
     use crate::storage::layout::Layout;
     use crate::storage::lazy_file::Access;
     use crate::storage::open_files::OpenFiles;
-    use crate::storage::slot::StorageTrouble;
     use crate::storage::test_torrent::{Author, noise};
     use std::path::Path;
 
@@ -447,6 +474,30 @@ mod tests {
             initial: false,
             may_wait: false,
         }
+    }
+
+    #[test]
+    fn of_a_file_that_was_cut_and_made_longer_again_no_peer_is_to_blame() {
+        let folder = tempfile::tempdir().unwrap();
+        if !is_plain_at(folder.path()) {
+            return;
+        }
+        let author = Author::single("one", 65_536, 131_072);
+        author.publish(folder.path());
+        let layout = author.layout(folder.path());
+        let path = &layout.files()[0].path;
+        let check = || Reader::default().check(&job(&layout, 1));
+        assert_eq!(check().verdict, Verdict::Good);
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_len(70_000).unwrap();
+        file.set_len(131_072).unwrap();
+        let done = check();
+        assert_eq!((done.verdict, done.blocks.len()), (Verdict::Unreadable, 0));
+        assert_eq!(done.error.unwrap().kind, StorageTrouble::Vanished);
+        // Zeros that a peer sent are no hole.
+        std::fs::write(path, [0; 131_072]).unwrap();
+        let done = check();
+        assert_eq!((done.verdict, done.error), (Verdict::Bad, None));
     }
 
     #[test]
