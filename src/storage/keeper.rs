@@ -1208,6 +1208,28 @@ mod tests {
     }
 
     #[test]
+    fn nor_for_what_somebody_cut_off_while_the_file_was_fetched_and_made_longer_again() {
+        let folder = tempfile::tempdir().unwrap();
+        if !reach::is_plain_at(folder.path()) {
+            return;
+        }
+        let mut desk = Desk::new(&two(), folder.path());
+        desk.begin();
+        desk.fetch(1);
+        desk.save_well(false);
+        let open = std::fs::File::options().write(true).open(desk.path(1));
+        let open = open.unwrap();
+        open.set_len(1000).unwrap();
+        open.set_len(32_768).unwrap();
+        desk.fetch(2);
+        assert_eq!(changed(desk.save(true)), [1]);
+        desk.close();
+        let mut next = Desk::new(&two(), folder.path());
+        next.begin();
+        assert_eq!(next.fetch_wanted(), [0, 1]);
+    }
+
+    #[test]
     fn nothing_is_complete_before_what_somebody_wrote_to_was_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let mut desk = Desk::new(&two(), folder.path());

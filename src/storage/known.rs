@@ -16,11 +16,12 @@
 
 use super::layout::{LaidFile, Layout};
 use super::lazy_file::Modified;
-use super::reach::{in_the_way, is_plain_at};
+use super::reach::{in_the_way, is_plain_at, open_to_read};
 use super::record::FileFacts;
 use super::slot::{StorageError, StorageTrouble};
-use super::survey::{self, Found};
+use super::survey::{self, Found, Zeros};
 use crate::protocol::bitfield::Bitfield;
+use rustix::fs::SeekFrom;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What is known of the places of one torrent.
@@ -115,7 +116,8 @@ impl Known {
     }
 
     /// The open files with all their pieces in `settled` were noted after that was so: nothing more will be written to
-    /// them. Those come back that somebody wrote to after we had found them good.
+    /// them. Those come back that somebody wrote to after we had found them good, or cut and made longer again while
+    /// our own writes hid it: whatever we wrote is no hole.
     pub(super) fn settle(&mut self, layout: &Layout, settled: &Bitfield) -> Vec<usize> {
         let is_whole = |number: &usize| {
             let mut runs = layout.runs_in(*number);
@@ -134,7 +136,7 @@ impl Known {
             }
             self.open.remove(&number);
             let verified = self.verified.remove(&number);
-            if verified.is_some_and(|then| facts.modified > then) {
+            if verified.is_some_and(|then| facts.modified > then) || is_emptied(layout, number) {
                 changed.push(number);
             }
         }
@@ -201,6 +203,23 @@ impl Known {
         });
         layout.clone().as_seen(times)
     }
+}
+
+/// Whether a wanted file has a hole under a piece that is not of zeros alone. One that an earlier run found so is hashed
+/// once more for it.
+fn is_emptied(layout: &Layout, number: usize) -> bool {
+    let ours = number < layout.files().len() && layout.is_wanted(number);
+    let file = ours.then(|| open_to_read(&layout.place(number).path));
+    let Some(Ok(open)) = file else { return false };
+    let (mut zeros, mut hole) = (Zeros::default(), None);
+    layout.runs_in(number).any(|(piece, run)| {
+        if hole.is_none_or(|hole| hole < run.offset) {
+            hole = rustix::fs::seek(&open, SeekFrom::Hole(run.offset)).ok();
+        }
+        let size = layout.geometry().piece_size(piece);
+        hole.is_some_and(|hole| hole < run.offset + run.length)
+            && layout.piece_digest(piece) != zeros.digest(size)
+    })
 }
 
 /// How the file is now. An error if there is none.
