@@ -8,7 +8,9 @@
 //! GiB, before the first block may come, and whoever writes first would take them in passing.
 
 use super::layout::{LaidFile, Layout};
-use super::reach::{TMPFS, in_the_way, open_or_create, open_to_read, open_to_write, unmake};
+use super::reach::{
+    TMPFS, in_the_way, open_or_create, open_to_read, open_to_write, open_whole, unmake,
+};
 use super::record::FileFacts;
 use super::slot::{StorageError, StorageTrouble};
 use super::survey;
@@ -86,7 +88,15 @@ impl Allocation<'_> {
                 continue;
             }
             let before = undo.made.len();
-            let open = open_or_create(self.layout.folder(), &file.path, &mut undo.made)?;
+            // What is whole may be where we may not write.
+            let whole = match missing.is_empty() {
+                true => open_whole(self.layout.folder(), &file.path, file.length),
+                false => None,
+            };
+            let open = match whole {
+                Some(open) => open,
+                None => open_or_create(self.layout.folder(), &file.path, &mut undo.made)?,
+            };
             for made in &undo.made[before..] {
                 room.folders.extend(made.parent().map(Path::to_owned));
             }

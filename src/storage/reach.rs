@@ -82,6 +82,15 @@ pub(super) fn open_to_write(root: &Path, path: &Path) -> Result<File, StorageErr
     open_at(folder, name, path, OFlags::RDWR)
 }
 
+/// Opens a regular file of this length below `root` for reading, if there is one. No symbolic link is followed, as where
+/// we write.
+pub(super) fn open_whole(root: &Path, path: &Path, length: u64) -> Option<File> {
+    let (folder, name) = folder_of(root, path, None).ok()?;
+    let open = open_at(folder, name, path, OFlags::RDONLY).ok()?;
+    let found = open.metadata().ok()?;
+    (found.len() == length).then_some(open)
+}
+
 /// Opens a regular file below `root` for reading and writing, made if it is missing, and so are the
 /// folders it lies in. What was made is appended to `made`, in order.
 pub(super) fn open_or_create(

@@ -379,6 +379,19 @@ fn data_that_may_not_be_read_is_neither_missing_nor_in_the_way() {
 }
 
 #[test]
+fn data_that_is_whole_and_may_not_be_written_to_is_complete() {
+    let desk = Desk::new();
+    one_file(&desk, 50_000);
+    allow(&desk, "data/f.bin", 0o444);
+    let mut fetch = vec!["get", "-e", "-o", "data", "f.torrent"];
+    fetch.extend(LOOPBACK);
+    let outcome = as_nobody(&desk, &fetch);
+    let told = String::from_utf8(outcome.stderr).unwrap();
+    assert_eq!(outcome.status.code(), Some(0), "{told}");
+    assert!(told.contains("everything is here"), "{told}");
+}
+
+#[test]
 fn the_limits_of_sharing_hold_for_a_seed_with_holes() {
     let desk = Desk::new();
     let mut bytes = one_file(&desk, 50_000);
