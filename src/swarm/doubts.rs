@@ -11,7 +11,6 @@
 use super::Swarm;
 use super::event::{Action, Farewell, Moment, PeerKey};
 use crate::protocol::PieceIndex;
-use crate::protocol::bitfield::Bitfield;
 use std::collections::BTreeSet;
 
 /// What we have no longer, for certain or perhaps.
@@ -27,12 +26,6 @@ impl Doubts {
         self.open.contains(&piece)
     }
 
-    /// How many of `pieces` were ours once.
-    pub(super) fn lost_of(&self, pieces: &Bitfield) -> u32 {
-        let lost = self.lost.iter().filter(|piece| pieces.has(**piece));
-        lost.count() as u32
-    }
-
     /// Whether a piece was ours once.
     pub(super) fn has_lost(&self, piece: PieceIndex) -> bool {
         self.lost.contains(&piece)
@@ -43,6 +36,14 @@ impl Swarm {
     /// Pieces of ours that wait to be hashed again.
     pub fn doubted(&self) -> impl Iterator<Item = PieceIndex> {
         self.doubts.open.iter().copied()
+    }
+
+    /// How many wanted pieces are not here, whether they will be asked for or not.
+    pub(super) fn missing(&self) -> u32 {
+        let lost = self.doubts.lost.iter();
+        let lost = lost.filter(|piece| self.facts.wanted.has(**piece));
+        let never_here = self.picker.wants().count() as usize + self.picker.given_up().len();
+        (never_here + lost.count()) as u32
     }
 
     /// Somebody may have changed these. What is with a peer's thread is withheld by the thread itself, which sees
@@ -74,6 +75,7 @@ impl Swarm {
             return self.pump(now, actions);
         }
         self.have.clear(piece);
+        self.news.forget(piece);
         self.doubts.lost.insert(piece);
         let waiting = self.peers.iter().filter(|(_, it)| it.uploads.holds(piece));
         for key in waiting.map(|(key, _)| *key).collect::<Vec<PeerKey>>() {

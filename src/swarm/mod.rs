@@ -369,8 +369,7 @@ impl Swarm {
 
     /// Sends the haves that waited for company, to those who lack the pieces.
     fn tell_news(&mut self, actions: &mut Vec<Action>) {
-        let mut pieces = self.news.take();
-        pieces.retain(|piece| self.have.has(*piece));
+        let pieces = self.news.take();
         for (key, peer) in self.peers.iter().filter(|(_, peer)| !peer.leaving) {
             for piece in pieces.iter().filter(|piece| !peer.holds.has(**piece)) {
                 let message = crate::protocol::peer::Message::Have { piece: piece.get() };
@@ -447,10 +446,8 @@ impl Swarm {
     pub fn standing(&self, now: Moment) -> Standing {
         let here = || self.peers.values().filter(|peer| !peer.leaving);
         let geometry = &self.facts.geometry;
-        let missing = self.picker.wants().count() + self.picker.given_up().len() as u32;
-        let missing = missing + self.doubts.lost_of(&self.facts.wanted);
         let wanted_have = match self.facts.downloads {
-            true => self.facts.wanted.count() - missing,
+            true => self.facts.wanted.count() - self.missing(),
             false => self.have.count(),
         };
         let last = geometry.pieces().checked_sub(1);

@@ -50,6 +50,11 @@ impl News {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
+    /// The piece is lost: nobody is told of it.
+    pub fn forget(&mut self, piece: PieceIndex) {
+        self.pieces.retain(|other| *other != piece);
+    }
+
     /// When they have to be told.
     pub fn due(&self) -> Option<Moment> {
         self.due
@@ -88,5 +93,7 @@ mod tests {
         assert_eq!(add(&mut news, 16 << 10, false), now);
         assert_eq!(news.take().len(), 8);
         assert_eq!(add(&mut news, 16 << 10, true), now);
+        news.forget(geometry.piece(9).unwrap());
+        assert!(news.take().is_empty());
     }
 }
