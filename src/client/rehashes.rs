@@ -6,9 +6,10 @@
 //! ```
 //!
 //! A peer's thread notices, which looks at a file's times before it sends anything of it, or the keeper when it
-//! saves. From then on the brain keeps back what is asked of the file's pieces. Whoever writes may not be done: so there is a rest, which becomes
-//! longer for a file that is written to again and again. All files that have rested go through one round together:
-//! a piece may lie in several of them.
+//! saves. From then on the brain keeps back what is asked of the file's pieces. Whoever writes may not be done: so
+//! there is a rest, which becomes longer for a file that is written to again and again. All files that have rested go
+//! through one round together: a piece may lie in several of them. The keeper looks at the others as well, for
+//! whoever writes to one (`touch -R`) often writes to all, and a rest for each would keep peers waiting for hours.
 
 use super::hands::Hands;
 use super::opening::CHECKS_AHEAD;
@@ -66,7 +67,7 @@ struct Round {
     queue: VecDeque<PieceIndex>,
     // Bound: `CHECKS_AHEAD`.
     in_flight: BTreeSet<PieceIndex>,
-    bad: BTreeSet<PieceIndex>,
+    bad: BTreeMap<PieceIndex, Verdict>,
 }
 
 impl Rehashes {
@@ -124,9 +125,27 @@ impl Rehashes {
             looked: false,
             queue: VecDeque::new(),
             in_flight: BTreeSet::new(),
-            bad: BTreeSet::new(),
+            bad: BTreeMap::new(),
         });
         Some(numbers)
+    }
+
+    /// The keeper has found that these changed, too, which were only looked at beside the others. Those that were not
+    /// known go through the same round.
+    fn join(&mut self, files: BTreeMap<usize, StorageError>) -> BTreeSet<usize> {
+        let mut joined = BTreeSet::new();
+        for (file, error) in files {
+            if let Some(waiting) = self.waiting.get_mut(&file) {
+                // When it is looked at once more it will be as it was this time.
+                waiting.trouble.suspect = true;
+            } else if let Some(round) = &mut self.round {
+                *self.noticed.entry(file).or_default() += 1;
+                let suspect = true;
+                round.files.insert(file, Noticed { error, suspect });
+                joined.insert(file);
+            }
+        }
+        joined
     }
 
     /// Whether a verdict on this piece is for us.
@@ -187,11 +206,23 @@ impl Torrent {
         self.decide(Event::Doubted { pieces }, hands, now);
     }
 
-    /// Has the keeper look at the files that have rested.
+    /// Has the keeper look at the files that have rested, and at what else we share.
     pub(super) fn look_at_what_changed(&mut self, hands: &mut Hands, now: Moment) {
-        if let Some(files) = self.rehashes.begin(now) {
-            hands.keeper.ask(self.number, Job::LookAnew { files });
+        let Some(mut files) = self.rehashes.begin(now) else {
+            return;
+        };
+        if let Some(swarm) = &self.swarm {
+            let has_some = |file| {
+                let mut runs = self.layout.runs_in(file);
+                runs.any(|(piece, _)| swarm.have().has(piece))
+            };
+            let others = (0..self.layout.files().len()).filter(|file| {
+                let waits = self.rehashes.waiting.contains_key(file);
+                !waits && self.layout.is_watched(*file) && has_some(*file)
+            });
+            files.extend(others);
         }
+        hands.keeper.ask(self.number, Job::LookAnew { files });
     }
 
     /// The keeper has looked. What is as it was after all is good; the rest goes to the checker.
@@ -208,6 +239,8 @@ impl Torrent {
             Ok(looked) => looked,
             Err(error) => return self.close(Ending::Storage(error), hands, now),
         };
+        // Before anything can be sent of them as they are now.
+        self.others_changed(&changed, hands, now);
         self.lies(layout, hands);
         let (Some(round), Some(swarm)) = (&mut self.rehashes.round, &self.swarm) else {
             return;
@@ -230,6 +263,36 @@ impl Torrent {
         self.hash_on(hands, now);
     }
 
+    /// Takes those into the round that changed and were not noticed by anybody.
+    fn others_changed(&mut self, changed: &BTreeSet<usize>, hands: &mut Hands, now: Moment) {
+        let Some(round) = &self.rehashes.round else {
+            return;
+        };
+        let others = changed
+            .iter()
+            .filter(|file| !round.files.contains_key(file));
+        let errors = others.map(|file| {
+            let path = &self.layout.place(*file).path;
+            (*file, written_to("share", path))
+        });
+        let joined = self.rehashes.join(errors.collect());
+        let new = joined.iter().filter(|file| self.rehashes.is_first(**file));
+        if let Some(first) = new.clone().next() {
+            let path = self.layout.place(*first).path.display();
+            let text = match new.count() {
+                1 => format!("{path} was written to, too; it is hashed again as well"),
+                all => format!(
+                    "{path} and {} more files were written to, too; they are hashed again as well",
+                    all - 1
+                ),
+            };
+            self.warn(text, hands);
+        }
+        if !joined.is_empty() {
+            self.withhold(&joined, hands, now);
+        }
+    }
+
     /// The checker has hashed a piece of a round.
     pub(super) fn hashed_again(
         &mut self,
@@ -242,10 +305,13 @@ impl Torrent {
             return;
         };
         round.in_flight.remove(&piece);
-        if verdict != Verdict::Good {
-            round.bad.insert(piece);
+        let is_settled = self.settle_doubt(piece, verdict.clone(), hands, now);
+        if let Some(round) = &mut self.rehashes.round
+            && is_settled
+            && verdict != Verdict::Good
+        {
+            round.bad.insert(piece, verdict);
         }
-        self.settle_doubt(piece, verdict, hands, now);
         self.hash_on(hands, now);
     }
 
@@ -256,22 +322,31 @@ impl Torrent {
         verdict: Verdict,
         hands: &mut Hands,
         now: Moment,
-    ) {
-        let waits = |file| self.rehashes.waiting.contains_key(&file);
-        if !self.layout.runs_of_piece(piece).any(|run| waits(run.file)) {
-            if verdict == Verdict::Good {
-                // It waits for the save that names it, as when it was verified for the first time.
-                let size = u64::from(self.task.metainfo.geometry.piece_size(piece));
-                self.saving.keep(size, now);
+    ) -> bool {
+        let mut waits = false;
+        for run in self.layout.runs_of_piece(piece) {
+            if let Some(waiting) = self.rehashes.waiting.get_mut(&run.file) {
+                // What is wrong now may be right when it has rested, and must not be taken for right unhashed.
+                waiting.trouble.suspect |= verdict != Verdict::Good;
+                waits = true;
             }
-            let blocks = Vec::new();
-            let checked = Event::Checked {
-                piece,
-                verdict,
-                blocks,
-            };
-            self.decide(checked, hands, now);
         }
+        if waits {
+            return false;
+        }
+        if verdict == Verdict::Good {
+            // It waits for the save that names it, as when it was verified for the first time.
+            let size = u64::from(self.task.metainfo.geometry.piece_size(piece));
+            self.saving.keep(size, now);
+        }
+        let blocks = Vec::new();
+        let checked = Event::Checked {
+            piece,
+            verdict,
+            blocks,
+        };
+        self.decide(checked, hands, now);
+        true
     }
 
     /// Hands the next pieces to the checker; ends the round when there are no more.
@@ -299,21 +374,34 @@ impl Torrent {
     /// Says of each file how it is. `get` fetches what it has never had, and ends if a piece is lost, as the next run
     /// fetches it; a seed shares what is left, if anything.
     fn tell_what_came(&mut self, round: Round, hands: &mut Hands, now: Moment) {
-        let mut lost = None;
+        let (mut lost, mut good) = (None, Vec::new());
         for (file, trouble) in round.files {
-            let pieces = self.layout.runs_in(file).map(|(piece, _)| piece);
-            let (all, bad) = pieces.fold((0, 0), |(all, bad), piece| {
-                (all + 1, bad + usize::from(round.bad.contains(&piece)))
-            });
+            let pieces: Vec<_> = self.layout.runs_in(file).map(|(piece, _)| piece).collect();
+            let mut bad = pieces.iter().filter_map(|piece| round.bad.get(piece));
             let path = self.layout.place(file).path.display().to_string();
-            if bad > 0 {
+            let (all, count) = (pieces.len(), bad.clone().count());
+            if count > 0 {
+                let what = match bad.all(|it| *it == Verdict::Unreadable) {
+                    true => "cannot be read",
+                    false => "are no longer what the torrent says",
+                };
                 self.warn(
-                    format!("{path}: {bad} of {all} pieces are no longer what the torrent says, and are not shared any more"),
+                    format!("{path}: {count} of {all} pieces {what}, and are not shared any more"),
                     hands,
                 );
                 lost.get_or_insert(trouble.error);
             } else if self.rehashes.is_first(file) {
-                self.warn(format!("{path}: it is still what the torrent says"), hands);
+                good.push(path);
+            }
+        }
+        match good.as_slice() {
+            [] => {}
+            [path] => self.warn(format!("{path}: it is still what the torrent says"), hands),
+            [path, others @ ..] => {
+                let others = others.len();
+                let text =
+                    format!("{path} and {others} more: they are still what the torrent says");
+                self.warn(text, hands);
             }
         }
         self.note_progress(now);
@@ -500,6 +588,64 @@ mod tests {
             "{told:?}"
         );
         assert!(stand.rig.torrent.rehashes.round.is_none() && stand.rig.torrent.takes_callers());
+    }
+
+    #[test]
+    fn whoever_wrote_to_one_file_and_to_others_costs_one_rest_and_few_words() {
+        let mut stand = seeding();
+        stand.files.iter().for_each(|path| touch(path));
+        stand.notice(0);
+        assert_eq!(stand.in_doubt(), [0, 1, 2]);
+        stand.told();
+        stand.look();
+        assert_eq!(stand.in_doubt(), [0, 1, 2, 3, 4]);
+        let told = stand.told();
+        assert!(
+            told.len() == 1 && told[0].contains("/b was written to, too"),
+            "{told:?}"
+        );
+        (0..5).for_each(|_| stand.rig.check());
+        assert!(stand.in_doubt().is_empty());
+        assert_eq!(stand.have(), [0, 1, 2, 3, 4]);
+        let told = stand.told();
+        assert!(
+            told.len() == 1
+                && told[0].ends_with("/a and 1 more: they are still what the torrent says"),
+            "{told:?}"
+        );
+        assert!(stand.rig.torrent.rehashes.round.is_none());
+    }
+
+    #[test]
+    fn what_is_wrong_is_not_believed_because_its_file_was_noticed_again_meanwhile() {
+        let mut stand = seeding();
+        overwrite(&stand.files[0], PIECE + 7, b"others");
+        stand.notice(0);
+        stand.look();
+        // Seen by a thread that knew the file as it was in the beginning.
+        stand.notice(0);
+        (0..3).for_each(|_| stand.rig.check());
+        assert_eq!(stand.in_doubt(), [0, 1, 2]);
+        stand.look();
+        (0..3).for_each(|_| stand.rig.check());
+        assert!(stand.in_doubt().is_empty());
+        assert_eq!(stand.have(), [0, 2, 3, 4]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_said_to_be_something_else() {
+        let mut stand = seeding();
+        std::fs::remove_file(&stand.files[0]).unwrap();
+        std::fs::create_dir(&stand.files[0]).unwrap();
+        stand.notice(0);
+        stand.told();
+        stand.look();
+        (0..3).for_each(|_| stand.rig.check());
+        let told = stand.told();
+        assert!(
+            told.len() == 1 && told[0].contains("/a: 3 of 3 pieces cannot be read"),
+            "{told:?}"
+        );
     }
 
     #[test]

@@ -155,10 +155,14 @@ impl Layout {
 
     /// The place with this path, if it is read as long as nobody writes to it.
     pub fn watched_at(&self, path: &Path) -> Option<usize> {
-        let seen = self.seen.as_ref()?;
-        let watched = (0..self.places()).filter(|number| seen[*number].is_some());
-        let mut here = watched.filter(|number| self.place(*number).path == path);
-        here.next()
+        let mut watched = (0..self.places()).filter(|number| self.is_watched(*number));
+        watched.find(|number| self.place(*number).path == path)
+    }
+
+    /// Whether a place is read as long as nobody writes to it.
+    pub fn is_watched(&self, place: usize) -> bool {
+        let seen = self.seen.as_ref();
+        seen.is_some_and(|seen| seen.get(place).is_some_and(Option::is_some))
     }
 
     /// A handle to the file that a [`Run`] names. Nothing is opened yet.
