@@ -7,8 +7,9 @@
 //! [`arguments`] (with [`words`] and [`values`]) says what the user wants; each command has its file
 //! ([`session`] is what `get`, `seed` and `share` tell);
 //! [`complaint`] is where errors become sentences, [`status`] what the shell sees. [`output`] is the
-//! only file that writes to standard output or standard error (a bar apart, [`progress`]), [`stream`] how
-//! long a reader is waited for, [`shown`] what makes text from strangers safe to show, [`events`] what `--json` writes.
+//! only file that writes to standard output or standard error, [`stream`] how long a reader is waited for,
+//! [`terminal`] where a bar is drawn ([`progress`]), [`shown`] what makes text from strangers safe to show,
+//! [`events`] what `--json` writes.
 
 pub mod arguments;
 pub mod complaint;
@@ -27,6 +28,7 @@ pub mod shown;
 pub mod signals;
 pub mod status;
 pub mod stream;
+pub mod terminal;
 pub mod torrent;
 pub mod tracker;
 pub mod transfer;

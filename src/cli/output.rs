@@ -102,10 +102,15 @@ pub fn say(text: &str) {
     let mut whole = String::with_capacity(text.len() + 1);
     whole.push_str(text);
     whole.push('\n');
+    draw(&whole);
+}
+
+/// Writes `text` to standard error as it is.
+pub fn draw(text: &str) {
     // A standard error that is full or closed is no reason to stop the work.
     match STREAMS.get().and_then(|streams| streams.err.as_ref()) {
-        Some(stream) => drop(stream.write(whole.as_bytes(), &END)),
-        None => drop(std::io::stderr().lock().write_all(whole.as_bytes())),
+        Some(stream) => drop(stream.write(text.as_bytes(), &END)),
+        None => drop(std::io::stderr().lock().write_all(text.as_bytes())),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::figures;
 use super::output;
+use super::terminal::Terminal;
 use crate::client::Snapshot;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
@@ -16,6 +17,9 @@ const NAME_LENGTH: usize = 24;
 
 /// The cells of the bar.
 const CELLS: usize = 12;
+
+/// Drawings of the bar in a second, at most.
+const DRAWINGS: u8 = 20;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +83,9 @@ impl Progress {
             })
             .collect();
         let bar = (style == Style::Bar).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let place = Box::new(Terminal::default());
+            let target = ProgressDrawTarget::term_like_with_hz(place, DRAWINGS);
+            let bar = ProgressBar::with_draw_target(None, target);
             // The whole line is a message that is cut at the terminal's width, however narrow it gets.
             if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
                 bar.set_style(style);

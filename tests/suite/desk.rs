@@ -4,8 +4,13 @@ use assert_cmd::Command;
 use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 use ropewalk::protocol::Digest;
 use ropewalk::protocol::metainfo::{Draft, FileEntry};
+use rustix::fs::OFlags;
+use rustix::{pty, termios};
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -143,6 +148,21 @@ pub fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     while writer.write(&[0; 4096]).is_ok() {}
     rustix::fs::fcntl_setfl(&writer, flags).unwrap();
     (reader, writer)
+}
+
+/// A terminal that takes nothing, as after Ctrl-S, and whoever would look at it.
+pub fn stopped_terminal() -> (OwnedFd, File) {
+    let viewer = pty::openpt(pty::OpenptFlags::RDWR | pty::OpenptFlags::NOCTTY).unwrap();
+    pty::grantpt(&viewer).unwrap();
+    pty::unlockpt(&viewer).unwrap();
+    let name = pty::ptsname(&viewer, Vec::new()).unwrap();
+    let mut options = File::options();
+    let options = options
+        .write(true)
+        .custom_flags(OFlags::NOCTTY.bits() as i32);
+    let terminal = options.open(name.to_str().unwrap()).unwrap();
+    termios::tcflow(&terminal, termios::Action::OOff).unwrap();
+    (viewer, terminal)
 }
 
 /// Waits until the run takes signals itself.

@@ -1,6 +1,6 @@
 //! Where the output goes: nowhere, into a full disk, to a reader that has left or has stopped reading.
 
-use crate::desk::{Desk, end_of, full_pipe, noise, single, wait_for_handlers};
+use crate::desk::{Desk, end_of, full_pipe, noise, single, stopped_terminal, wait_for_handlers};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::io::Read;
@@ -136,6 +136,38 @@ fn a_reader_that_has_stopped_reading_keeps_no_command_from_ending() {
                 // Nothing of a result is lost with what this one says, and it may have been at work already.
                 let talk = words == ["seed", "f.torrent", "data"];
                 assert!(code == Some(143) || talk && code == Some(0), "{words:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_terminal_that_was_stopped_keeps_no_bar_from_leaving_in_order() {
+    let commands: [&[&str]; 2] = [
+        &[
+            "get",
+            "--no-tracker",
+            "--bind=127.0.0.1",
+            "--port=0",
+            "f.torrent",
+        ],
+        &["create", "-o", "other.torrent", "data/f.bin"],
+    ];
+    std::thread::scope(|scope| {
+        for words in commands {
+            scope.spawn(move || {
+                let desk = Desk::new();
+                let bytes = noise(1, 1 << 20);
+                desk.write("f.torrent", &single("f.bin", &bytes, 16_384).compose());
+                desk.write("data/f.bin", &bytes);
+                let (_viewer, terminal) = stopped_terminal();
+                let mut command = desk.signalled();
+                command.args(words).env("TERM", "xterm");
+                command.stdout(Stdio::null()).stderr(terminal);
+                let run = command.spawn().unwrap();
+                wait_for_handlers(&run);
+                kill_process(Pid::from_child(&run), Signal::INT).unwrap();
+                assert_eq!(end_of(run), Some(130), "{words:?}");
             });
         }
     });
