@@ -9,11 +9,12 @@
 //! | a signal asked for an end | five seconds |
 //!
 //! What is taken in the meantime, be it one portion, begins the wait anew. After it the stream is given up, and
-//! what else is said there is lost at once.
+//! what else is said there is lost at once. Whoever did not read the other stream either has had the same time to
+//! do so, and is waited for no more than half a second.
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::thread::Builder;
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ const AFTER_THE_WORK: Duration = Duration::from_secs(60);
 
 /// Somebody waits for the end then.
 const AFTER_A_SIGNAL: Duration = Duration::from_secs(5);
+
+/// What a reader who waits for us needs to take a portion, on a busy machine too.
+const A_MOMENT: Duration = Duration::from_millis(500);
 
 /// How often it is looked whether an end has come in sight, while a reader is waited for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -43,6 +47,8 @@ pub enum Unwritten {
 pub struct EndInSight {
     over: AtomicBool,
     signal: AtomicU8,
+    /// What the next portion, on whichever stream, has been waited for already, in milliseconds.
+    waited: AtomicU32,
 }
 
 impl EndInSight {
@@ -51,6 +57,7 @@ impl EndInSight {
         EndInSight {
             over: AtomicBool::new(false),
             signal: AtomicU8::new(0),
+            waited: AtomicU32::new(0),
         }
     }
 
@@ -106,12 +113,13 @@ impl Stream {
     pub fn write(&self, bytes: &[u8], end: &EndInSight) -> Result<(), Unwritten> {
         bytes
             .chunks(PORTION)
-            .try_for_each(|portion| self.write_portion(portion, || end.patience()))
+            .try_for_each(|portion| self.write_portion(portion, end, || end.patience()))
     }
 
     fn write_portion(
         &self,
         bytes: &[u8],
+        end: &EndInSight,
         patience: impl Fn() -> Option<Duration>,
     ) -> Result<(), Unwritten> {
         if self.given_up.load(Relaxed) {
@@ -121,7 +129,7 @@ impl Stream {
         let (written, outcome) = bounded(1);
         let bytes = bytes.to_vec();
         let _ = self.portions.send(Portion { bytes, written });
-        let mut waited = Duration::ZERO;
+        let mut waited = Duration::from_millis(end.waited.swap(0, Relaxed).into());
         loop {
             match outcome.recv_timeout(LOOK) {
                 Ok(outcome) => return outcome.map_err(Unwritten::Failed),
@@ -136,6 +144,8 @@ impl Stream {
             waited += LOOK;
             if waited >= patience {
                 self.given_up.store(true, Relaxed);
+                let for_all = patience.saturating_sub(A_MOMENT).as_millis() as u32;
+                end.waited.store(for_all, Relaxed);
                 return Err(Unwritten::Unread);
             }
         }
@@ -192,7 +202,7 @@ mod tests {
                 reader.recv().unwrap()
             });
             stream
-                .write_portion(b"late", || {
+                .write_portion(b"late", &EndInSight::new(), || {
                     looked.set(looked.get() + 1);
                     let _ = tell.try_send(());
                     None
@@ -207,11 +217,35 @@ mod tests {
     #[test]
     fn who_reads_nothing_when_the_end_is_near_is_given_up_once_and_for_all() {
         let (stream, _reader) = pipe();
-        let unread = stream.write_portion(b"one", || Some(LOOK));
+        let end = EndInSight::new();
+        let unread = stream.write_portion(b"one", &end, || Some(LOOK));
         assert!(matches!(unread, Err(Unwritten::Unread)));
         // No reader was waited for this time, or this would never end.
-        let unread = stream.write_portion(b"two", || None);
+        let unread = stream.write_portion(b"two", &end, || None);
         assert!(matches!(unread, Err(Unwritten::Unread)));
+    }
+
+    #[test]
+    fn who_reads_neither_stream_is_not_waited_for_twice() {
+        let (out, _unread) = pipe();
+        let (err, _unread_either) = pipe();
+        let end = EndInSight::new();
+        let looks = |stream: &Stream| {
+            let looked = std::cell::Cell::new(0);
+            let unread = stream.write_portion(b"one", &end, || {
+                looked.set(looked.get() + 1);
+                Some(A_MOMENT + 2 * LOOK)
+            });
+            assert!(matches!(unread, Err(Unwritten::Unread)));
+            looked.get()
+        };
+        assert_eq!([looks(&out), looks(&err)], [7, 5]);
+        // It counts once: what is taken begins the wait anew.
+        let (other, reader) = pipe();
+        let read = std::thread::spawn(move || reader.recv().unwrap());
+        other.write(b"two", &end).unwrap();
+        assert_eq!(read.join().unwrap(), b"two");
+        assert_eq!(end.waited.load(Relaxed), 0);
     }
 
     #[test]
