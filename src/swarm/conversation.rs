@@ -402,7 +402,6 @@ impl Swarm {
     }
 }
 
-/// Keeps a few pieces a peer named. Further ones are dropped: a flood of them takes no memory.
 /// Cheap to say and not free to hear. `late`: the time for the bitfield is over.
 fn is_tiresome(message: &Message, late: bool) -> bool {
     match message {
