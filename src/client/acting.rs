@@ -182,11 +182,16 @@ impl Torrent {
         self.decide(event, hands, now);
     }
 
+    /// Tells the user that something about this torrent is not as it should be: one sentence, not escaped.
+    pub(super) fn warn(&self, text: String, hands: &Hands) {
+        let task = Some(self.number);
+        hands.noticeboard.post(Notice::Warning { task, text });
+    }
+
     /// Says something that may happen again and again, once.
     pub(super) fn warn_once(&mut self, text: &str, hands: &Hands) {
         if self.warned.insert(text.to_owned()) {
-            let (task, text) = (Some(self.number), text.to_owned());
-            hands.noticeboard.post(Notice::Warning { task, text });
+            self.warn(text.to_owned(), hands);
         }
     }
 

@@ -143,10 +143,7 @@ impl Torrent {
                     self.lies(layout, hands);
                 }
                 if let Some(text) = warning {
-                    hands.noticeboard.post(Notice::Warning {
-                        task: Some(self.number),
-                        text,
-                    });
+                    self.warn(text, hands);
                 }
                 self.report_complete(hands, now);
             }
@@ -214,10 +211,7 @@ impl Torrent {
     ) {
         self.saving.done();
         if let Err(error) = outcome {
-            hands.noticeboard.post(Notice::Warning {
-                task: Some(self.number),
-                text: error.to_string(),
-            });
+            self.warn(error.to_string(), hands);
         }
         self.leave_on(hands, now);
     }
@@ -233,10 +227,7 @@ impl Torrent {
         }
         let check = self.distrust(check);
         let text = format!("{error}; {} pieces are read back", check.len());
-        hands.noticeboard.post(Notice::Warning {
-            task: Some(self.number),
-            text,
-        });
+        self.warn(text, hands);
         for piece in check {
             let job = self.check_job(piece, false, hands);
             hands.checker.ask(job);

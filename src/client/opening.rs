@@ -144,10 +144,7 @@ impl Torrent {
             Err(error) => return self.close(Ending::Storage(error), hands, now),
         };
         for text in survey.warnings {
-            hands.noticeboard.post(Notice::Warning {
-                task: Some(self.number),
-                text,
-            });
+            self.warn(text, hands);
         }
         self.totals_before = (survey.uploaded, survey.downloaded);
         self.layout = survey.layout;
@@ -293,10 +290,7 @@ impl Torrent {
             return self.close(ending, hands, now);
         }
         if let Some(error) = unreadable {
-            hands.noticeboard.post(Notice::Warning {
-                task: Some(self.number),
-                text: error.to_string(),
-            });
+            self.warn(error.to_string(), hands);
         }
         if self.task.role == Role::Get {
             let (have, overwrite) = (checking.have.clone(), self.task.overwrite);

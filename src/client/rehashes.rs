@@ -14,7 +14,7 @@
 use super::hands::Hands;
 use super::opening::CHECKS_AHEAD;
 use super::torrent::{Phase, Torrent};
-use super::{Ending, Notice, Role};
+use super::{Ending, Role};
 use crate::protocol::PieceIndex;
 use crate::storage::check::CheckJob;
 use crate::storage::keeper::{Job, LookedAnew};
@@ -421,17 +421,13 @@ impl Torrent {
             }
         }
     }
-
-    fn warn(&self, text: String, hands: &Hands) {
-        let task = Some(self.number);
-        hands.noticeboard.post(Notice::Warning { task, text });
-    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::client::Notice;
     use crate::client::rig::Rig;
     use crate::net::Happened;
     use crate::storage::keeper::Saved;
