@@ -65,12 +65,11 @@ impl Torrent {
                 hands.checker.ask(job);
             }
             Action::Keep { piece } => {
-                let size = u64::from(self.task.metainfo.geometry.piece_size(piece));
                 self.unsaved.insert(piece);
                 let verified = lazy_file::now();
                 let runs = self.layout.runs_of_piece(piece);
                 self.verified.extend(runs.map(|run| (run.file, verified)));
-                self.saving.keep(size, now);
+                self.await_save(piece, now);
             }
             Action::Forget { piece } => self.book.forget(piece),
             Action::Announce => self.announcing.ask_soon(),

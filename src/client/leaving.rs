@@ -243,6 +243,12 @@ impl Torrent {
         check
     }
 
+    /// A piece is good, for the first time or once more: it waits for the save that names it.
+    pub(super) fn await_save(&mut self, piece: PieceIndex, now: Moment) {
+        let size = self.task.metainfo.geometry.piece_size(piece);
+        self.saving.keep(u64::from(size), now);
+    }
+
     /// A doubted piece was read back.
     pub(super) fn read_back(
         &mut self,
@@ -253,9 +259,7 @@ impl Torrent {
     ) {
         if verdict == Verdict::Good {
             self.doubted.remove(&piece);
-            // It waits for the save that names it, as when it was verified for the first time.
-            let size = u64::from(self.task.metainfo.geometry.piece_size(piece));
-            return self.saving.keep(size, now);
+            return self.await_save(piece, now);
         }
         let cause = format!("piece {piece} was verified and is lost since a sync failed");
         let error = self.trouble(StorageTrouble::Broken, "keep data in", cause);

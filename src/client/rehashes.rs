@@ -335,9 +335,7 @@ impl Torrent {
             return false;
         }
         if verdict == Verdict::Good {
-            // It waits for the save that names it, as when it was verified for the first time.
-            let size = u64::from(self.task.metainfo.geometry.piece_size(piece));
-            self.saving.keep(size, now);
+            self.await_save(piece, now);
         }
         let blocks = Vec::new();
         let checked = Event::Checked {
