@@ -96,7 +96,7 @@ impl Torrent {
         self.saving.begin();
         self.unsaved.clear();
         let mut have = swarm.have().clone();
-        for piece in self.doubted.iter().copied().chain(swarm.doubted()) {
+        for piece in self.to_read_back.iter().copied().chain(swarm.doubted()) {
             have.clear(piece);
         }
         let standing = swarm.standing(now);
@@ -239,7 +239,7 @@ impl Torrent {
     fn distrust(&mut self, mut check: Vec<PieceIndex>) -> Vec<PieceIndex> {
         check.extend(std::mem::take(&mut self.unsaved));
         self.shaky.extend(self.book.pieces());
-        self.doubted.extend(&check);
+        self.to_read_back.extend(&check);
         check
     }
 
@@ -249,7 +249,7 @@ impl Torrent {
         self.saving.keep(u64::from(size), now);
     }
 
-    /// A doubted piece was read back.
+    /// A piece of which a sync had failed was read back.
     pub(super) fn read_back(
         &mut self,
         piece: PieceIndex,
@@ -258,7 +258,7 @@ impl Torrent {
         now: Moment,
     ) {
         if verdict == Verdict::Good {
-            self.doubted.remove(&piece);
+            self.to_read_back.remove(&piece);
             return self.await_save(piece, now);
         }
         let cause = format!("piece {piece} was verified and is lost since a sync failed");
@@ -276,7 +276,7 @@ impl Torrent {
             return self.close(Ending::Storage(error), hands, now);
         }
         let in_doubt = |swarm: &Swarm| swarm.doubted().next().is_some();
-        let waiting = !self.doubted.is_empty() || self.swarm.as_ref().is_some_and(in_doubt);
+        let waiting = !self.to_read_back.is_empty() || self.swarm.as_ref().is_some_and(in_doubt);
         if waiting || self.announced_complete || self.saving.is_under_way() {
             return;
         }

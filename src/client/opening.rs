@@ -111,7 +111,7 @@ impl Torrent {
             touched: BTreeSet::new(),
             verified: BTreeMap::new(),
             peers: 0,
-            doubted: BTreeSet::new(),
+            to_read_back: BTreeSet::new(),
             unsaved: BTreeSet::new(),
             shaky: BTreeSet::new(),
             warned: BTreeSet::new(),
@@ -219,7 +219,7 @@ impl Torrent {
         if self.rehashes.awaits(piece) {
             return self.hashed_again(piece, verdict, hands, now);
         }
-        if self.doubted.contains(&piece) {
+        if self.to_read_back.contains(&piece) {
             return self.read_back(piece, verdict, hands, now);
         }
         if let Some(error) = error {

@@ -70,7 +70,7 @@ pub(super) struct Torrent {
     /// Peers connected.
     pub(super) peers: usize,
     /// Pieces that were verified once and are to be read back before they count, as their sync failed.
-    pub(super) doubted: BTreeSet<PieceIndex>,
+    pub(super) to_read_back: BTreeSet<PieceIndex>,
     /// Pieces verified since the last save began: the record does not know of them, nor the keeper.
     pub(super) unsaved: BTreeSet<PieceIndex>,
     /// Unfinished pieces with blocks that may be lost since a sync failed: fetched again when complete.
