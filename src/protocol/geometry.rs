@@ -176,6 +176,11 @@ impl Geometry {
         (index < self.pieces).then_some(PieceIndex(index))
     }
 
+    /// The last piece, the only one that may be shorter than the others; `None`: the torrent has no bytes.
+    pub fn last_piece(&self) -> Option<PieceIndex> {
+        self.pieces.checked_sub(1).map(PieceIndex)
+    }
+
     /// All pieces in order.
     pub fn all_pieces(&self) -> impl ExactSizeIterator<Item = PieceIndex> + use<> {
         (0..self.pieces).map(PieceIndex)
@@ -256,6 +261,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(next, total);
+            prop_assert_eq!(geometry.last_piece(), geometry.all_pieces().last());
         }
 
         #[test]
@@ -291,7 +297,8 @@ mod tests {
 
     #[test]
     fn a_torrent_without_bytes_has_no_pieces() {
-        assert_eq!(Geometry::new(0, 16_384).unwrap().pieces(), 0);
+        let nothing = Geometry::new(0, 16_384).unwrap();
+        assert_eq!((nothing.pieces(), nothing.last_piece()), (0, None));
         assert_eq!(Geometry::new(1, 0), Err(GeometryError::NoPieceLength));
         assert!(matches!(
             Geometry::new(u64::MAX, 1),

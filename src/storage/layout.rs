@@ -1,7 +1,7 @@
 //! Which file holds which byte of a torrent.
 //!
 //! ```text
-//! let layout = Arc::new(Layout::new(&metainfo, folder));      // facts, never changed
+//! let layout = Arc::new(Layout::new(&metainfo, folder));      // facts; where they change, there is a new one
 //! for run in layout.runs(start, length) { ... }               // which files, from which byte on
 //! let places = open_files.places(&layout, block, Access::Write);  // the same, ready to be used
 //! ```
@@ -312,8 +312,7 @@ impl Layout {
 
     /// Bytes of the wanted pieces: what has to be fetched to have the wanted files.
     pub fn wanted_bytes(&self) -> u64 {
-        let last = self.geometry.pieces().checked_sub(1);
-        let last = last.and_then(|last| self.geometry.piece(last));
+        let last = self.geometry.last_piece();
         let cut = last.is_some_and(|last| self.wanted_pieces.has(last));
         self.geometry.size_of(self.wanted_pieces.count(), cut)
     }

@@ -100,8 +100,7 @@ impl Swarm {
         let Facts {
             geometry, wanted, ..
         } = &self.facts;
-        let last = geometry.pieces().checked_sub(1);
-        let last = last.and_then(|last| geometry.piece(last));
+        let last = geometry.last_piece();
         let ends = last.is_some_and(|last| wanted.has(last));
         let blocks = geometry.size_of(wanted.count(), ends) / u64::from(BLOCK_LENGTH) / part;
         self.picker.out() as u64 <= blocks && self.picker.is_endgame()

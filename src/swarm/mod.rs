@@ -450,9 +450,7 @@ impl Swarm {
             true => self.facts.wanted.count() - self.missing(),
             false => self.have.count(),
         };
-        let last = geometry.pieces().checked_sub(1);
-        let last = last.and_then(|last| geometry.piece(last));
-        let last = last.filter(|last| self.have.has(*last));
+        let last = geometry.last_piece().filter(|last| self.have.has(*last));
         let is_wanted = |last: &PieceIndex| !self.facts.downloads || self.facts.wanted.has(*last);
         let have = geometry.size_of(self.have.count(), last.is_some());
         let wanted_have = geometry.size_of(wanted_have, last.filter(is_wanted).is_some());

@@ -262,8 +262,7 @@ impl Peer {
 
     /// It said all it has.
     pub fn tell_all(&mut self, holds: Holding, wants: &Bitfield, geometry: &Geometry) {
-        let last = geometry.pieces().checked_sub(1);
-        let last = last.and_then(|last| geometry.piece(last));
+        let last = geometry.last_piece();
         self.offer = last.and_then(|last| holds.last_shared(wants, last, geometry));
         self.holds = holds;
     }
