@@ -22,9 +22,9 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// Descriptors in use beside peers and data files: standard streams, listeners, record, trackers, and
-/// callers that wait or are let in above the limit. The checker's files come to it. The pipes of threads that are just writing (`net::bundle`) have no
-/// share: one that cannot be had is done without.
+/// Descriptors in use beside peers and data files: standard streams, listeners, trackers, and callers that wait
+/// or are let in above the limit. The checker's files and the records are counted apart. The pipes of threads
+/// that are just writing (`net::bundle`) have no share: one that cannot be had is done without.
 const DESCRIPTORS_BESIDE: u64 = 16 + (CALLERS_MAX + 2 * SPARE_CALLERS) as u64;
 
 /// Descriptors of one connection: its socket and its wake-up.

@@ -4,7 +4,7 @@
 //! let keeper = Keeper::start(move |done| inbox.send(done).is_ok())?;
 //! keeper.ask(task, Job::Survey { layout, rules });      // -> Surveyed: hash what is unsure, then
 //! keeper.ask(task, Job::Prepare { have, overwrite });   // -> Prepared: blocks may be laid
-//! keeper.ask(task, Job::Save { claim, touched });       // -> Saved, again and again
+//! keeper.ask(task, Job::Save { claim, .. });            // -> Saved, again and again
 //! keeper.ask(task, Job::LookAnew { files });            // -> LookedAnew: somebody else wrote to them
 //! keeper.ask(task, Job::Remove);                        // nobody needs the record any more; or
 //! keeper.ask(task, Job::Close);                         // -> Closed: the record stays
