@@ -41,7 +41,7 @@ pub(super) struct Closing {
 /// The steps out, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// Peers hang up, a save that was under way is finished.
+    /// Peers hang up, a save or a look at the files that was under way is finished.
     Goodbyes,
     /// The record gets its last words, or goes.
     LastSave,
@@ -277,7 +277,8 @@ impl Torrent {
         }
         let in_doubt = |swarm: &Swarm| swarm.doubted().next().is_some();
         let waiting = !self.to_read_back.is_empty() || self.swarm.as_ref().is_some_and(in_doubt);
-        if waiting || self.announced_complete || self.saving.is_under_way() {
+        let busy = self.saving.is_under_way() || self.rehashes.is_looking();
+        if waiting || self.announced_complete || busy {
             return;
         }
         if self.saving.is_behind() {
@@ -336,6 +337,7 @@ impl Torrent {
         let late = closing.by.is_none();
         if closing.step == Step::Goodbyes
             && !self.saving.is_under_way()
+            && !self.rehashes.is_looking()
             && (late || hands.switchboard.of_torrent(self.number).is_empty())
         {
             closing.step = Step::LastSave;

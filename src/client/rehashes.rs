@@ -110,6 +110,12 @@ impl Rehashes {
         due.filter(|_| self.round.is_none())
     }
 
+    /// Whether the keeper looks at files. What it finds changed it takes for known from then on, so nothing is claimed
+    /// before it has told of it.
+    pub(super) fn is_looking(&self) -> bool {
+        self.round.as_ref().is_some_and(|round| !round.looked)
+    }
+
     /// Begins a round with the files that have rested, if there are any.
     fn begin(&mut self, now: Moment) -> Option<BTreeSet<usize>> {
         self.wake_at().filter(|due| *due <= now)?;
@@ -232,20 +238,30 @@ impl Torrent {
         hands: &mut Hands,
         now: Moment,
     ) {
-        if !matches!(self.phase, Phase::Working) {
-            return;
+        if let Some(round) = &mut self.rehashes.round {
+            round.looked = true;
         }
-        let LookedAnew { changed, layout } = match outcome {
-            Ok(looked) => looked,
-            Err(error) => return self.close(Ending::Storage(error), hands, now),
-        };
+        let is_leaving = matches!(self.phase, Phase::Closing(_));
+        match outcome {
+            Ok(LookedAnew { changed, .. }) if is_leaving => {
+                // Nobody waits for them to be hashed: the last save does not speak of them.
+                self.withhold(&changed, hands, now);
+                self.leave_on(hands, now);
+            }
+            Ok(looked) => self.sort_out(looked, hands, now),
+            Err(_) if is_leaving => self.leave_on(hands, now),
+            Err(error) => self.close(Ending::Storage(error), hands, now),
+        }
+    }
+
+    fn sort_out(&mut self, looked: LookedAnew, hands: &mut Hands, now: Moment) {
+        let LookedAnew { changed, layout } = looked;
         // Before anything can be sent of them as they are now.
         self.others_changed(&changed, hands, now);
         self.lies(layout, hands);
         let (Some(round), Some(swarm)) = (&mut self.rehashes.round, &self.swarm) else {
             return;
         };
-        round.looked = true;
         let doubted: BTreeSet<PieceIndex> = swarm.doubted().collect();
         let (mut suspect, mut known) = (BTreeSet::new(), BTreeSet::new());
         for (file, trouble) in &round.files {
@@ -538,11 +554,7 @@ mod tests {
         fn look(&mut self) {
             let due = self.rig.torrent.rehashes.wake_at().unwrap();
             self.rig.wake(due);
-            let is_looking = |rig: &Rig| {
-                let round = rig.torrent.rehashes.round.as_ref();
-                round.is_some_and(|round| !round.looked)
-            };
-            while is_looking(&self.rig) {
+            while self.rig.torrent.rehashes.is_looking() {
                 self.rig.keep();
             }
         }
@@ -608,6 +620,36 @@ mod tests {
             "{told:?}"
         );
         assert!(stand.rig.torrent.rehashes.round.is_none());
+    }
+
+    #[test]
+    fn what_changed_beside_it_is_not_claimed_by_who_leaves_before_the_keeper_has_told_of_it() {
+        let mut stand = seeding();
+        touch(&stand.files[0]);
+        overwrite(&stand.files[1], 0, &[9; 5 * PIECE / 2]);
+        stand.notice(0);
+        let due = stand.rig.torrent.rehashes.wake_at().unwrap();
+        stand.rig.wake(due);
+        let (hands, now) = (&mut stand.rig.hands, stand.rig.now);
+        stand.rig.torrent.close(Ending::StoppedSharing, hands, now);
+        assert_eq!(stand.rig.left(), Ending::StoppedSharing);
+        assert!(stand.rig.next_survey().trusted.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_saved_while_the_keeper_looks_for_what_else_changed() {
+        let mut stand = seeding();
+        stand.files.iter().for_each(|path| touch(path));
+        stand.notice(0);
+        let due = stand.rig.torrent.rehashes.wake_at().unwrap();
+        stand.rig.wake(due);
+        let later = due + Duration::from_secs(10);
+        stand.rig.wake(later);
+        assert!(!stand.rig.torrent.saving.is_under_way());
+        stand.rig.keep();
+        stand.rig.torrent.wake(&mut stand.rig.hands, later);
+        assert!(stand.rig.torrent.saving.is_under_way());
+        assert_eq!(stand.in_doubt(), [0, 1, 2, 3, 4]);
     }
 
     #[test]

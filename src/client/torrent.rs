@@ -184,7 +184,7 @@ impl Torrent {
         self.look_at_what_changed(hands, now);
         self.pause_or_go_on(hands, now);
         self.report_complete(hands, now);
-        if self.saving.is_due(now) {
+        if self.saving.is_due(now) && !self.rehashes.is_looking() {
             self.save(hands, now);
         }
         self.announce(now);
@@ -203,7 +203,7 @@ impl Torrent {
                 self.swarm.as_ref().and_then(Swarm::wake_at),
                 self.rechecks.wake_at(),
                 self.rehashes.wake_at(),
-                self.saving.wake_at(),
+                (self.saving.wake_at()).filter(|_| !self.rehashes.is_looking()),
                 self.announcing.wake_at(),
                 self.progress_due,
                 self.sharing_ends_at(),

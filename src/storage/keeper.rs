@@ -10,8 +10,8 @@
 //! keeper.ask(task, Job::Close);                         // -> Closed: the record stays
 //! ```
 //!
-//! Every job but `Close` and `LookAnew` may follow the one before only when that was answered. The record never claims
-//! more than what is on disk: data is synced first, the record is written after that.
+//! Every job but `Close` may follow the one before only when that was answered, but a `LookAnew` need not wait for a
+//! `Save`. The record never claims more than what is on disk: data is synced first, the record is written after that.
 
 mod vouching;
 
