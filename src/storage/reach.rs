@@ -14,21 +14,20 @@ use std::path::{Component, Path, PathBuf};
 pub(super) const TMPFS: u32 = 0x0102_1994;
 
 /// File systems of this machine alone, whose shared maps are the page cache itself, and whose times of change are
-/// set by who writes and by nothing later: ext2/3/4, xfs, btrfs, tmpfs, ramfs, f2fs, overlay, bcachefs, jfs, nilfs, reiserfs. Not
-/// NFS, CIFS, FUSE, 9p and whatever is not known.
+/// set by who writes and by nothing later. Not NFS, CIFS, FUSE, 9p and whatever is not known.
 pub(super) fn is_plain(magic: u32) -> bool {
     const PLAIN: [u32; 11] = [
-        0x0000_ef53,
-        0x5846_5342,
-        0x9123_683e,
+        0x0000_ef53, // ext2, ext3, ext4
+        0x5846_5342, // xfs
+        0x9123_683e, // btrfs
         TMPFS,
-        0x8584_58f6,
-        0xf2f5_2010,
-        0x794c_7630,
-        0xca45_1a4e,
-        0x3153_464a,
-        0x0000_3434,
-        0x5265_4973,
+        0x8584_58f6, // ramfs
+        0xf2f5_2010, // f2fs
+        0x794c_7630, // overlay
+        0xca45_1a4e, // bcachefs
+        0x3153_464a, // jfs
+        0x0000_3434, // nilfs
+        0x5265_4973, // reiserfs
     ];
     PLAIN.contains(&magic)
 }
