@@ -11,15 +11,16 @@ use super::{Client, Control, Notice, Role, Settings, StartError, Task};
 use crate::announce::tiers::Tiers;
 use crate::announce::{Answered, secret};
 use crate::net::Report;
-use crate::net::listen::{self, CALLERS_MAX, Caller, Listener};
+use crate::net::listen::{self, CALLERS_MAX, Caller, Listener, Listening};
 use crate::net::peer_thread::{Deadlines, Surroundings};
 use crate::protocol::peer::PeerId;
 use crate::storage::check::{self, CheckDone, Checker};
 use crate::storage::keeper::{Done, Keeper};
 use crate::storage::open_files::OpenFiles;
 use crate::storage::slot::MapBudget;
-use crossbeam_channel::{Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::collections::BTreeSet;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Descriptors in use beside peers and data files: standard streams, listeners, trackers, and callers that wait
@@ -175,15 +176,7 @@ impl Client {
             rates: (settings.up, settings.down),
             clock,
         };
-        // Bound: none is sent; it closes with the thread.
-        let (at_work, ended) = bounded(1);
-        let thread = std::thread::Builder::new()
-            .name("coordinator".to_owned())
-            .spawn(move || {
-                let _until_the_end = (listening, at_work);
-                coordinator.run();
-            })
-            .map_err(unstarted("coordinator"))?;
+        let (thread, ended) = spawn(coordinator, listening).map_err(unstarted("coordinator"))?;
         Ok(Client {
             notices,
             control,
@@ -191,6 +184,22 @@ impl Client {
             ended,
         })
     }
+}
+
+/// Starts the coordinator's thread, and with it ends the listener's. The channel closes when it has ended.
+fn spawn(
+    coordinator: Coordinator,
+    listening: Option<Listening>,
+) -> std::io::Result<(JoinHandle<()>, Receiver<()>)> {
+    // Bound: none is sent; it closes with the thread.
+    let (at_work, ended) = bounded(1);
+    let thread = Builder::new()
+        .name("coordinator".to_owned())
+        .spawn(move || {
+            let _until_the_end = (listening, at_work);
+            coordinator.run();
+        })?;
+    Ok((thread, ended))
 }
 
 /// The ends of those who tell the coordinator something.
