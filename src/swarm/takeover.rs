@@ -41,6 +41,7 @@ const DOUBLINGS_MAX: u32 = 7;
 /// The first requests of a queue stay with a peer that does not say whether a cancel came in time: they may
 /// be on their way. With two of them instead of four, twice as many bytes came twice.
 const LEFT_ALONE: usize = 4;
+
 /// On what terms somebody is asked for what is expected of another.
 pub(super) struct Terms {
     /// The other has to be expected so many times later, and more than so many seconds.
@@ -50,6 +51,7 @@ pub(super) struct Terms {
     copy: bool,
 }
 
+/// A move costs a round trip before the block can come.
 const TO_MOVE: Terms = Terms {
     times: 2.0,
     seconds: 0.05,
