@@ -15,12 +15,15 @@ use crate::protocol::peer::PeerId;
 use crate::protocol::tracker::http::{Occasion, Request};
 use crate::swarm::event::{Event, Moment, Origin};
 use crossbeam_channel::{Sender, unbounded};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Addresses asked for in one announce.
 const NUM_WANT: u32 = 80;
+
+/// Addresses of ours that are remembered: more than a host has at a time.
+const SEEN_AS_MAX: usize = 16;
 
 /// The totals that an announce tells the tracker, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +58,9 @@ pub(super) struct Announcing {
     asking: usize,
     /// Everything that is wanted is here: nobody has to be found.
     content: bool,
-    /// Our address as trackers see it (BEP 24).
-    seen_as: BTreeSet<IpAddr>,
+    /// Our addresses as trackers see them (BEP 24), the latest last: nobody dials itself.
+    // Bound: `SEEN_AS_MAX`.
+    seen_as: VecDeque<IpAddr>,
     /// Trackers that the user was told of because they fail.
     failing: BTreeSet<String>,
     /// What trackers warned of last: the user was told.
@@ -82,7 +86,7 @@ impl Announcing {
             threads: Vec::new(),
             asking: 0,
             content: false,
-            seen_as: BTreeSet::new(),
+            seen_as: VecDeque::new(),
             failing: BTreeSet::new(),
             warned: BTreeMap::new(),
             leaving: false,
@@ -196,11 +200,20 @@ impl Announcing {
         let Ok(mut answer) = answered.outcome else {
             return Vec::new();
         };
-        self.seen_as.extend(answer.external_ip);
+        self.remember(answer.external_ip);
         let ourselves =
             |it: &SocketAddr| it.port() == self.who.port && self.seen_as.contains(&it.ip());
         answer.peers.retain(|peer| !ourselves(peer));
         answer.peers
+    }
+
+    /// A tracker sees us at this address. The attack: another one in each answer.
+    fn remember(&mut self, external_ip: Option<IpAddr>) {
+        let new = external_ip.filter(|it| !self.seen_as.contains(it));
+        self.seen_as.extend(new);
+        if self.seen_as.len() > SEEN_AS_MAX {
+            self.seen_as.pop_front();
+        }
     }
 
     /// Warns of a tracker that fails, once until it answers again: without it there may be no peers.
@@ -423,6 +436,21 @@ mod tests {
         };
         let found = one.answered(answered("http://a/", answer), &board, Moment::ZERO);
         assert_eq!(found, peers[1..]);
+    }
+
+    #[test]
+    fn a_tracker_that_sees_us_elsewhere_each_time_takes_no_memory() {
+        let (mut one, _outcomes) = announcing(&["http://a/"]);
+        let (board, _notices) = Noticeboard::new();
+        for last in 0..=u8::MAX {
+            let answer = Answer {
+                external_ip: Some([192, 0, 2, last].into()),
+                ..Answer::default()
+            };
+            one.answered(answered("http://a/", answer), &board, Moment::ZERO);
+        }
+        assert_eq!(one.seen_as.len(), SEEN_AS_MAX);
+        assert_eq!(one.seen_as.back(), Some(&[192, 0, 2, u8::MAX].into()));
     }
 
     #[test]
