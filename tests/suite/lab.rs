@@ -2,7 +2,6 @@
 
 use crate::desk::{Desk, is_calm, noise};
 use serde_json::Value;
-use std::time::{Duration, Instant};
 
 /// Two dozen pages of one block.
 fn desk() -> Desk {
@@ -327,11 +326,9 @@ fn an_interrupted_lab_says_so_and_cleans_up() {
     assert!(lines.any(|line| line.unwrap().contains("\"leecher\"")));
     let pid = rustix::process::Pid::from_child(&lab);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let began = Instant::now();
     let last = lines.map_while(Result::ok).last().unwrap();
     assert!(last.contains("\"interrupted\""), "{last}");
     assert_eq!(lab.wait().unwrap().code(), Some(130));
-    assert!(began.elapsed() < Duration::from_secs(60));
     assert_eq!(std::fs::read_dir(desk.path("tmp")).unwrap().count(), 0);
     assert_eq!(desk.read("lab.html"), b"of yesterday");
     assert_eq!(names(&desk), ["lab.html", "little book.bin", "tmp"]);
