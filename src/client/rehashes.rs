@@ -62,6 +62,10 @@ struct Noticed {
 #[derive(Debug)]
 struct Round {
     files: BTreeMap<usize, Noticed>,
+    /// Those of them that nobody had noticed before the keeper looked. They have not rested.
+    joined: BTreeSet<usize>,
+    /// When they will have rested.
+    rested: Moment,
     /// The keeper has looked at them.
     looked: bool,
     queue: VecDeque<PieceIndex>,
@@ -128,6 +132,8 @@ impl Rehashes {
         let numbers = files.keys().copied().collect();
         self.round = Some(Round {
             files,
+            joined: BTreeSet::new(),
+            rested: now + REST,
             looked: false,
             queue: VecDeque::new(),
             in_flight: BTreeSet::new(),
@@ -138,8 +144,11 @@ impl Rehashes {
 
     /// The keeper has found that these changed, too, which were only looked at beside the others. Those that were not
     /// known go through the same round.
-    fn join(&mut self, files: BTreeMap<usize, StorageError>) -> BTreeSet<usize> {
+    fn join(&mut self, files: BTreeMap<usize, StorageError>, now: Moment) -> BTreeSet<usize> {
         let mut joined = BTreeSet::new();
+        if let Some(round) = &mut self.round {
+            round.rested = now + REST;
+        }
         for (file, error) in files {
             if let Some(waiting) = self.waiting.get_mut(&file) {
                 // When it is looked at once more it will be as it was this time.
@@ -148,10 +157,28 @@ impl Rehashes {
                 *self.noticed.entry(file).or_default() += 1;
                 let suspect = true;
                 round.files.insert(file, Noticed { error, suspect });
+                round.joined.insert(file);
                 joined.insert(file);
             }
         }
         joined
+    }
+
+    /// A piece that lies in these `files` is wrong. If one of them only joined the round, somebody may be at work on it just
+    /// now: they rest, and go through the next round together.
+    fn let_rest(&mut self, files: &[usize]) {
+        let Some(round) = &mut self.round else { return };
+        if !files.iter().any(|file| round.joined.contains(file)) {
+            return;
+        }
+        for file in files {
+            if let Some(trouble) = round.files.remove(file) {
+                let due = round.rested;
+                let waiting = self.waiting.entry(*file);
+                let waiting = waiting.or_insert(Waiting { trouble, due });
+                waiting.trouble.suspect = true;
+            }
+        }
     }
 
     /// Whether a verdict on this piece is for us.
@@ -291,7 +318,7 @@ impl Torrent {
             let path = &self.layout.place(*file).path;
             (*file, written_to("share", path))
         });
-        let joined = self.rehashes.join(errors.collect());
+        let joined = self.rehashes.join(errors.collect(), now);
         let new = joined.iter().filter(|file| self.rehashes.is_first(**file));
         if let Some(first) = new.clone().next() {
             let path = self.layout.place(*first).path.display();
@@ -321,6 +348,11 @@ impl Torrent {
             return;
         };
         round.in_flight.remove(&piece);
+        if verdict != Verdict::Good {
+            let runs = self.layout.runs_of_piece(piece);
+            let files: Vec<usize> = runs.map(|run| run.file).collect();
+            self.rehashes.let_rest(&files);
+        }
         let is_settled = self.settle_doubt(piece, verdict.clone(), hands, now);
         if let Some(round) = &mut self.rehashes.round
             && is_settled
@@ -650,6 +682,47 @@ mod tests {
         stand.rig.torrent.wake(&mut stand.rig.hands, later);
         assert!(stand.rig.torrent.saving.is_under_way());
         assert_eq!(stand.in_doubt(), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_file_that_was_away_while_the_keeper_looked_at_others_is_looked_at_once_more() {
+        let mut stand = seeding();
+        let aside = stand.files[1].with_extension("aside");
+        touch(&stand.files[0]);
+        std::fs::rename(&stand.files[1], &aside).unwrap();
+        stand.notice(0);
+        stand.look();
+        (0..5).for_each(|_| stand.rig.check());
+        std::fs::rename(&aside, &stand.files[1]).unwrap();
+        // The piece in the middle lies in both, so nothing can be said of the other yet.
+        assert_eq!(stand.in_doubt(), [2, 3, 4]);
+        let told = stand.told();
+        assert!(!told.iter().any(|it| it.contains("still")), "{told:?}");
+        stand.look();
+        (0..3).for_each(|_| stand.rig.check());
+        assert!(stand.in_doubt().is_empty());
+        assert_eq!(stand.have(), [0, 1, 2, 3, 4]);
+        let told = stand.told();
+        assert!(
+            told.len() == 1
+                && told[0].ends_with("/a and 1 more: they are still what the torrent says"),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn but_only_once() {
+        let mut stand = seeding();
+        touch(&stand.files[0]);
+        std::fs::remove_file(&stand.files[1]).unwrap();
+        stand.notice(0);
+        stand.look();
+        (0..5).for_each(|_| stand.rig.check());
+        stand.look();
+        (0..3).for_each(|_| stand.rig.check());
+        assert!(stand.in_doubt().is_empty());
+        assert_eq!(stand.have(), [0, 1]);
+        assert_eq!(stand.rig.torrent.rehashes.wake_at(), None);
     }
 
     #[test]
