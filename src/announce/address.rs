@@ -110,27 +110,50 @@ pub(super) fn is_https(url: &str) -> bool {
         .is_some_and(|it| it.eq_ignore_ascii_case("https:"))
 }
 
-/// The address that `location` means on the page at `base` (RFC 3986, what servers use of it).
+/// The address that `location` means on the page at `base` (RFC 3986, section 5.2).
 pub(super) fn join(base: &str, location: &str) -> Option<String> {
+    let base = base.split('#').next()?;
     let (scheme, rest) = base.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let path_end = base.find(['?', '#']).unwrap_or(base.len());
+    let authority = rest.split(['/', '?']).next()?;
+    let path_end = base.find('?').unwrap_or(base.len());
     let before_colon = location.split(['/', '?', '#']).next()?;
     Some(if before_colon.contains(':') {
         location.to_owned()
     } else if location.starts_with("//") {
         format!("{scheme}:{location}")
     } else if location.starts_with('/') {
-        format!("{scheme}://{authority}{location}")
+        format!("{scheme}://{authority}{}", straight(location))
     } else if location.starts_with('?') {
         format!("{}{location}", &base[..path_end])
+    } else if location.is_empty() || location.starts_with('#') {
+        base.to_owned()
     } else {
         let start = scheme.len() + 3 + authority.len();
         let folder = base[start..path_end]
             .rfind('/')
             .map_or("/", |slash| &base[start..start + slash + 1]);
-        format!("{scheme}://{authority}{folder}{location}")
+        let way = straight(&format!("{folder}{location}"));
+        format!("{scheme}://{authority}{way}")
     })
+}
+
+/// The path without `.` and `..`, and what follows it as it is: a server may know no way up.
+fn straight(path: &str) -> String {
+    let (path, rest) = path.split_at(path.find(['?', '#']).unwrap_or(path.len()));
+    let mut parts = Vec::new();
+    let mut ends_in_folder = false;
+    for part in path.split('/').skip(1) {
+        ends_in_folder = matches!(part, "." | "..");
+        match part {
+            "." => {}
+            ".." => drop(parts.pop()),
+            name => parts.push(name),
+        }
+    }
+    if ends_in_folder {
+        parts.push("");
+    }
+    format!("/{}{rest}", parts.join("/"))
 }
 
 /// Whether a part of the path is what trackers call theirs. A path that leads up again could end anywhere.
@@ -204,6 +227,14 @@ mod tests {
             ("y", "http://h:1/a/y"),
             ("?y", "http://h:1/a/b?y"),
             ("file:/etc", "file:/etc"),
+            ("../y?z=../x#../w", "http://h:1/y?z=../x#../w"),
+            ("../../../y", "http://h:1/y"),
+            ("./y/./z/..", "http://h:1/a/y/"),
+            ("..", "http://h:1/"),
+            ("/announce/../y", "http://h:1/y"),
+            ("/y/...//z", "http://h:1/y/...//z"),
+            ("#y", "http://h:1/a/b?q=1"),
+            ("", "http://h:1/a/b?q=1"),
         ] {
             assert_eq!(join(base, location).unwrap(), expected);
         }
