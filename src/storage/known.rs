@@ -4,7 +4,7 @@
 //! ```text
 //! known.note(file, number, now)?;              // it was synced, and its facts are these
 //! let changed = known.settle(&layout, &settled);  // whole files are not ours to write to any more
-//! let changed = known.look_again(&layout)?;    // at the end: are they all as they were?
+//! let changed = known.look_again(&layout, true)?;  // at the end: are they all as they were?
 //! ```
 //!
 //! A block is never written after its piece was checked. So from the moment on at which the last piece of a
@@ -129,9 +129,7 @@ impl Known {
             let Some(facts) = self.facts[number] else {
                 continue;
             };
-            let path = &layout.place(number).path;
-            let steady = self.steady.entry(facts.device);
-            if !*steady.or_insert_with(|| is_plain_at(path)) {
+            if !self.is_steady(facts.device, layout, number) {
                 continue;
             }
             self.open.remove(&number);
@@ -143,14 +141,25 @@ impl Known {
         changed
     }
 
+    /// Whether the times of a place on this device can be believed.
+    fn is_steady(&mut self, device: u64, layout: &Layout, number: usize) -> bool {
+        let steady = self.steady.entry(device);
+        *steady.or_insert_with(|| is_plain_at(&layout.place(number).path))
+    }
+
     /// How many files we may still write to, as far as that can be told.
     pub(super) fn unsettled(&self) -> usize {
         self.open.len()
     }
 
     /// Looks at all wanted files. Those come back that somebody wrote to since they were noted; that is noted, too.
-    /// An error if one is not there, or not the one we know.
-    pub(super) fn look_again(&mut self, layout: &Layout) -> Result<Vec<usize>, StorageError> {
+    /// While there is `time` to hash them, so do those of which anything changed at all: a program may have written to
+    /// them and put their time back. An error if one is not there, or not the one we know.
+    pub(super) fn look_again(
+        &mut self,
+        layout: &Layout,
+        time: bool,
+    ) -> Result<Vec<usize>, StorageError> {
         let mut changed = Vec::new();
         for number in 0..layout.places() {
             let is_part = number >= layout.files().len();
@@ -161,7 +170,11 @@ impl Known {
             let file = layout.place(number);
             let now = look_at(file)?;
             is_ours(file, Some(then), now)?;
-            if now.modified != then.modified && file.length > 0 {
+            let differs = now.modified != then.modified
+                || time
+                    && now.changed != then.changed
+                    && self.is_steady(now.device, layout, number);
+            if differs && file.length > 0 {
                 self.facts[number] = Some(now);
                 changed.push(number);
             }
