@@ -9,7 +9,7 @@ use super::torrent::Torrent;
 use super::{Ending, Notice};
 use crate::net::{Command, Happened, Introduction};
 use crate::protocol::Block;
-use crate::storage::lazy_file::{self, Access};
+use crate::storage::lazy_file::Access;
 use crate::storage::slot::{BlockSlot, StorageTrouble};
 use crate::swarm::event::{Action, Event, Farewell, Moment, PeerKey, Way};
 use std::collections::VecDeque;
@@ -64,13 +64,7 @@ impl Torrent {
                 let job = self.check_job(piece, by_block, hands);
                 hands.checker.ask(job);
             }
-            Action::Keep { piece } => {
-                self.unsaved.insert(piece);
-                let verified = lazy_file::now();
-                let runs = self.layout.runs_of_piece(piece);
-                self.verified.extend(runs.map(|run| (run.file, verified)));
-                self.await_save(piece, now);
-            }
+            Action::Keep { piece } => self.verified(piece, now),
             Action::Forget { piece } => self.book.forget(piece),
             Action::Announce => self.announcing.ask_soon(),
             Action::Complete => {
@@ -148,7 +142,7 @@ impl Torrent {
                 self.last_arrival = now;
                 self.note_progress(now);
                 let block = self.book.laid(slot);
-                self.touched.extend(self.layout.files_of(block));
+                self.saving.laid(self.layout.files_of(block));
                 Event::Received { peer, block }
             }
             Happened::Returned(slot) => Event::Returned {

@@ -11,7 +11,7 @@ use crate::net::Command;
 use crate::protocol::PieceIndex;
 use crate::storage::keeper::{Job, Saved};
 use crate::storage::layout::Layout;
-use crate::storage::lazy_file::written_to;
+use crate::storage::lazy_file::{self, written_to};
 use crate::storage::record::{Claim, LaidBlocks};
 use crate::storage::slot::{StorageError, StorageTrouble};
 use crate::swarm::Swarm;
@@ -93,24 +93,21 @@ impl Torrent {
 
     fn send_save(&mut self, clean: bool, hands: &mut Hands, now: Moment) {
         let Some(swarm) = &self.swarm else { return };
-        self.saving.begin();
-        self.unsaved.clear();
-        let mut have = swarm.have().clone();
-        for piece in self.to_read_back.iter().copied().chain(swarm.doubted()) {
-            have.clear(piece);
-        }
+        let laid = self.laid_blocks();
+        let (have, laid) = self.saving.may_claim(swarm.have(), swarm.doubted(), laid);
         let standing = swarm.standing(now);
         let claim = Claim {
-            laid: self.laid_blocks(),
             have,
+            laid,
             uploaded: self.totals_before.0 + standing.uploaded,
             downloaded: self.totals_before.1 + standing.downloaded,
             clean,
         };
+        let (touched, verified) = self.saving.begin();
         let save = Job::Save {
             claim,
-            touched: std::mem::take(&mut self.touched),
-            verified: std::mem::take(&mut self.verified),
+            touched,
+            verified,
         };
         hands.keeper.ask(self.number, save);
     }
@@ -118,7 +115,6 @@ impl Torrent {
     /// The blocks of unfinished pieces that lie in their files.
     fn laid_blocks(&self) -> Vec<LaidBlocks> {
         let mut pieces: Vec<PieceIndex> = self.book.pieces().collect();
-        pieces.retain(|piece| !self.shaky.contains(piece));
         pieces.sort_unstable();
         let laid = pieces.into_iter().map(|piece| {
             let mut blocks = LaidBlocks::new(&self.task.metainfo.geometry, piece);
@@ -195,7 +191,7 @@ impl Torrent {
             }
             Saved::Doubtful { error, check } => {
                 closing.ending = Ending::Storage(error);
-                self.distrust(check);
+                self.saving.distrust(check, self.book.pieces());
             }
             Saved::Failed(error) => closing.ending = Ending::Storage(error),
         }
@@ -225,7 +221,7 @@ impl Torrent {
         if error.kind == StorageTrouble::Descriptors {
             return self.warn_of_descriptors(hands);
         }
-        let check = self.distrust(check);
+        let check = self.saving.distrust(check, self.book.pieces());
         let text = format!("{error}; {} pieces are read back", check.len());
         self.warn(text, hands);
         for piece in check {
@@ -234,19 +230,20 @@ impl Torrent {
         }
     }
 
-    /// From now on nothing is claimed of `check`, nor of what was written between the claim and the failure, which
-    /// may be lost as well. Returns all pieces that were verified.
-    fn distrust(&mut self, mut check: Vec<PieceIndex>) -> Vec<PieceIndex> {
-        check.extend(std::mem::take(&mut self.unsaved));
-        self.shaky.extend(self.book.pieces());
-        self.to_read_back.extend(&check);
-        check
+    /// A piece is good, for the first time.
+    pub(super) fn verified(&mut self, piece: PieceIndex, now: Moment) {
+        let files = self.layout.runs_of_piece(piece).map(|run| run.file);
+        let (size, at) = (self.size_of(piece), lazy_file::now());
+        self.saving.verified(piece, size, files, at, now);
     }
 
-    /// A piece is good, for the first time or once more: it waits for the save that names it.
-    pub(super) fn await_save(&mut self, piece: PieceIndex, now: Moment) {
-        let size = self.task.metainfo.geometry.piece_size(piece);
-        self.saving.keep(u64::from(size), now);
+    /// A piece is good once more, after others wrote to its file.
+    pub(super) fn verified_again(&mut self, piece: PieceIndex, now: Moment) {
+        self.saving.keep(self.size_of(piece), now);
+    }
+
+    fn size_of(&self, piece: PieceIndex) -> u64 {
+        u64::from(self.task.metainfo.geometry.piece_size(piece))
     }
 
     /// A piece of which a sync had failed was read back.
@@ -258,8 +255,7 @@ impl Torrent {
         now: Moment,
     ) {
         if verdict == Verdict::Good {
-            self.to_read_back.remove(&piece);
-            return self.await_save(piece, now);
+            return self.saving.was_read_back(piece, self.size_of(piece), now);
         }
         let cause = format!("piece {piece} was verified and is lost since a sync failed");
         let error = self.trouble(StorageTrouble::Broken, "keep data in", cause);
@@ -276,7 +272,7 @@ impl Torrent {
             return self.close(Ending::Storage(error), hands, now);
         }
         let in_doubt = |swarm: &Swarm| swarm.doubted().next().is_some();
-        let waiting = !self.to_read_back.is_empty() || self.swarm.as_ref().is_some_and(in_doubt);
+        let waiting = self.saving.reads_back_any() || self.swarm.as_ref().is_some_and(in_doubt);
         let busy = self.saving.is_under_way() || self.rehashes.is_looking();
         if waiting || self.announced_complete || busy {
             return;
@@ -448,7 +444,7 @@ mod tests {
         rig.torrent.book.mark_laid(block);
         rig.torrent.save(&mut rig.hands, rig.now);
         rig.keepers_answer();
-        rig.torrent.unsaved.insert(later);
+        rig.torrent.verified(later, rig.now);
         rig.torrent
             .close(Ending::Interrupted, &mut rig.hands, rig.now);
         let saved = doubtful(StorageTrouble::Broken, vec![lost]);

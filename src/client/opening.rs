@@ -26,7 +26,7 @@ use crate::storage::slot::{SlotBook, StorageError, StorageTrouble};
 use crate::storage::survey::{Survey, SurveyRules};
 use crate::swarm::event::{Event, Moment, Origin, Verdict};
 use crate::swarm::{Limits, Swarm, SwarmSetup};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Pieces handed to the checker ahead of its answers: enough to keep it busy, few enough that an
@@ -108,12 +108,7 @@ impl Torrent {
             saving: Saving::default(),
             rechecks: Rechecks::default(),
             rehashes: Rehashes::default(),
-            touched: BTreeSet::new(),
-            verified: BTreeMap::new(),
             peers: 0,
-            to_read_back: BTreeSet::new(),
-            unsaved: BTreeSet::new(),
-            shaky: BTreeSet::new(),
             warned: BTreeSet::new(),
             totals_before: (0, 0),
             started: now,
@@ -219,20 +214,19 @@ impl Torrent {
         if self.rehashes.awaits(piece) {
             return self.hashed_again(piece, verdict, hands, now);
         }
-        if self.to_read_back.contains(&piece) {
+        if self.saving.reads_back(piece) {
             return self.read_back(piece, verdict, hands, now);
         }
         if let Some(error) = error {
             if error.kind == StorageTrouble::Vanished {
                 // Whoever took away these bytes may have taken others.
-                self.shaky.extend(self.book.pieces());
+                self.saving.distrust_laid(self.book.pieces());
                 let files = self.layout.runs_of_piece(piece).map(|run| run.file);
                 self.withhold(&files.collect(), hands, now);
             }
             return self.close(Ending::Storage(error), hands, now);
         }
-        if self.shaky.remove(&piece) {
-            // What was hashed may have been in the page cache alone.
+        if self.saving.fetches_again(piece) {
             let (verdict, blocks) = (Verdict::Unreadable, Vec::new());
             let again = Event::Checked {
                 piece,

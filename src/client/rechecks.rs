@@ -175,9 +175,9 @@ mod tests {
         };
         rig.torrent.saved(saved, &mut rig.hands, rig.now);
         lack_descriptors(&mut rig);
-        assert!(rig.torrent.takes_callers() && rig.torrent.to_read_back.contains(&doubted));
+        assert!(rig.torrent.takes_callers() && rig.torrent.saving.reads_back(doubted));
         rig.wake(rig.now + REST);
         rig.check();
-        assert!(rig.torrent.takes_callers() && rig.torrent.to_read_back.is_empty());
+        assert!(rig.torrent.takes_callers() && !rig.torrent.saving.reads_back_any());
     }
 }

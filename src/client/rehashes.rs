@@ -383,7 +383,7 @@ impl Torrent {
             return false;
         }
         if verdict == Verdict::Good {
-            self.await_save(piece, now);
+            self.verified_again(piece, now);
         }
         let blocks = Vec::new();
         let checked = Event::Checked {

@@ -17,15 +17,14 @@ use super::rehashes::Rehashes;
 use super::saving::Saving;
 use super::{Ending, Role, Snapshot, Task};
 use crate::client::Notice;
+use crate::protocol::InfoHash;
 use crate::protocol::peer::PeerId;
-use crate::protocol::{InfoHash, PieceIndex};
 use crate::storage::layout::Layout;
-use crate::storage::lazy_file::Modified;
 use crate::storage::slot::{SlotBook, StorageError, StorageTrouble};
 use crate::swarm::allowance::{Allowance, Need};
 use crate::swarm::event::{Event, Moment};
 use crate::swarm::{Limits, Swarm};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,19 +61,8 @@ pub(super) struct Torrent {
     pub(super) saving: Saving,
     pub(super) rechecks: Rechecks,
     pub(super) rehashes: Rehashes,
-    /// The numbers of the files written to since the last save.
-    pub(super) touched: BTreeSet<usize>,
-    /// The files with pieces verified since the last save, and when the last of them was by the clock that files
-    /// have their times from.
-    pub(super) verified: BTreeMap<usize, Modified>,
     /// Peers connected.
     pub(super) peers: usize,
-    /// Pieces that were verified once and are to be read back before they count, as their sync failed.
-    pub(super) to_read_back: BTreeSet<PieceIndex>,
-    /// Pieces verified since the last save began: the record does not know of them, nor the keeper.
-    pub(super) unsaved: BTreeSet<PieceIndex>,
-    /// Unfinished pieces with blocks that may be lost since a sync failed: fetched again when complete.
-    pub(super) shaky: BTreeSet<PieceIndex>,
     /// What the user was told that may happen again.
     pub(super) warned: BTreeSet<String>,
     /// Payload served and fetched in earlier runs, in bytes.
