@@ -19,6 +19,7 @@ mod rechecks;
 mod rehashes;
 #[cfg(test)]
 mod rig;
+mod saves;
 mod saving;
 mod starting;
 mod switchboard;

@@ -7,7 +7,8 @@
 //! A torrent is surveyed (what do the disk and the record say?), checked (what must be hashed?), then
 //! its brain is made and the real work begins, while the keeper still allocates. It closes when
 //! sharing ends, when something is beyond mending, or when the user says so. The way in is `opening.rs`,
-//! the way out `leaving.rs`; what the brain decides is carried out in `acting.rs`.
+//! the way out `leaving.rs`; what the brain decides is carried out in `acting.rs`, and what it found good goes to
+//! the disk in `saves.rs`.
 
 use super::announcing::Announcing;
 use super::hands::Hands;
