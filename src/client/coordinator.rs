@@ -17,7 +17,7 @@ use crate::net::{Command, Happened, Report};
 use crate::protocol::InfoHash;
 use crate::protocol::peer::PeerId;
 use crate::storage::check::CheckDone;
-use crate::storage::keeper::{Done, Outcome};
+use crate::storage::keeper::Done;
 use crate::swarm::Limits;
 use crate::swarm::allowance::{Allowance, Need};
 use crate::swarm::event::{Farewell, Moment, PeerKey};
@@ -246,14 +246,7 @@ impl Coordinator {
     /// The keeper has done a job.
     fn kept(&mut self, done: Done, now: Moment) {
         let (torrent, hands) = (&mut self.torrents[done.task], &mut self.hands);
-        match done.outcome {
-            Outcome::Surveyed(survey) => torrent.surveyed(survey, hands, now),
-            Outcome::Prepared(outcome) => torrent.prepared(outcome, hands, now),
-            Outcome::Saved(saved) => torrent.saved(saved, hands, now),
-            Outcome::LookedAnew(outcome) => torrent.looked_anew(outcome, hands, now),
-            Outcome::Removed(outcome) => torrent.removed(outcome, hands, now),
-            Outcome::Closed => torrent.let_go(hands, now),
-        }
+        torrent.kept(done.outcome, hands, now);
     }
 
     /// A thread without which nothing can be saved has failed, by a fault of ours: the record on disk

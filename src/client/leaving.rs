@@ -38,7 +38,7 @@ pub(super) struct Closing {
 /// The steps out, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// Peers hang up, a save or a look at the files that was under way is finished.
+    /// Peers hang up, and the keeper finishes what it was at.
     Goodbyes,
     /// The record gets its last words, or goes.
     LastSave,
@@ -99,8 +99,7 @@ impl Torrent {
                     hands.noticeboard.post(Notice::Warning { task, text });
                 }
                 if last && closing.needs_no_record(&self.layout) {
-                    self.saving.begin();
-                    return hands.keeper.ask(self.number, Job::Remove);
+                    return self.ask(Job::Remove, hands);
                 }
             }
             // Nobody waits for them to be hashed: the record does not speak of them, and the next run looks.
@@ -130,7 +129,6 @@ impl Torrent {
         hands: &mut Hands,
         now: Moment,
     ) {
-        self.saving.done();
         if let Err(error) = outcome {
             self.warn(error.to_string(), hands);
         }
@@ -176,8 +174,7 @@ impl Torrent {
         closing.by = closing.by.filter(|by| *by > now);
         let late = closing.by.is_none();
         if closing.step == Step::Goodbyes
-            && !self.saving.is_under_way()
-            && !self.rehashes.is_looking()
+            && self.outstanding.is_idle()
             && (late || hands.switchboard.of_torrent(self.number).is_empty())
         {
             closing.step = Step::LastSave;
@@ -185,8 +182,7 @@ impl Torrent {
             if self.swarm.is_none() || !self.prepared {
                 // Nothing was done that the record does not say already.
             } else if record_goes && !looks_back {
-                self.saving.begin();
-                hands.keeper.ask(self.number, Job::Remove);
+                self.ask(Job::Remove, hands);
             } else {
                 self.save_last(hands, now);
             }
@@ -194,7 +190,7 @@ impl Torrent {
         let Phase::Closing(closing) = &mut self.phase else {
             return;
         };
-        if closing.step == Step::LastSave && !self.saving.is_under_way() {
+        if closing.step == Step::LastSave && self.outstanding.is_idle() {
             if closing.try_again.is_some_and(|due| due > now) {
                 return;
             }
@@ -202,7 +198,8 @@ impl Torrent {
                 return self.save_last(hands, now);
             }
             closing.step = Step::LettingGo;
-            hands.keeper.ask(self.number, Job::Close);
+            self.ask(Job::Close, hands);
+            return;
         }
         if closing.step == Step::Closed && (late || self.announcing.is_quiet()) {
             self.end(hands, now);
@@ -271,7 +268,7 @@ mod tests {
         rig.keepers_answer();
         rig.torrent
             .close(Ending::Interrupted, &mut rig.hands, rig.now);
-        rig.torrent.saved(saved, &mut rig.hands, rig.now);
+        rig.answer(Outcome::Saved(saved));
     }
 
     fn doubtful(kind: StorageTrouble, check: Vec<PieceIndex>) -> Saved {
@@ -294,7 +291,7 @@ mod tests {
         rig.torrent
             .close(Ending::Interrupted, &mut rig.hands, rig.now);
         let saved = doubtful(StorageTrouble::Broken, vec![lost]);
-        rig.torrent.saved(saved, &mut rig.hands, rig.now);
+        rig.answer(Outcome::Saved(saved));
         assert_eq!(rig.left(), Ending::Storage(error(StorageTrouble::Broken)));
         let survey = rig.next_survey();
         assert!(!survey.trusted.has(lost) && !survey.trusted.has(later));
@@ -314,7 +311,7 @@ mod tests {
         leave_with(&mut rig, warned("the record is not written"));
         assert!(matches!(rig.keepers_answer(), Outcome::Saved(_)));
         let saved = warned("the record is still not written");
-        rig.torrent.saved(saved, &mut rig.hands, rig.now);
+        rig.answer(Outcome::Saved(saved));
         let told = rig.notices().into_iter().filter_map(|notice| match notice {
             Notice::Warning { text, .. } => Some(text),
             _ => None,
@@ -332,7 +329,7 @@ mod tests {
         let saved = doubtful(StorageTrouble::Broken, vec![lost]);
         rig.torrent.save(&mut rig.hands, rig.now);
         rig.keepers_answer();
-        rig.torrent.saved(saved, &mut rig.hands, rig.now);
+        rig.answer(Outcome::Saved(saved));
         let done = CheckDone {
             verdict: Verdict::Bad,
             ..rig.checkers_answer()
@@ -379,7 +376,7 @@ mod tests {
             for _ in 0..failures {
                 assert!(matches!(rig.keepers_answer(), Outcome::Saved(_)));
                 let saved = doubtful(StorageTrouble::Descriptors, Vec::new());
-                rig.torrent.saved(saved, &mut rig.hands, rig.now);
+                rig.answer(Outcome::Saved(saved));
                 if let Some(due) = rig
                     .torrent
                     .wake_at()

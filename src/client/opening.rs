@@ -19,7 +19,7 @@ use crate::protocol::bitfield::Bitfield;
 use crate::protocol::peer::PeerId;
 use crate::protocol::{Block, PieceIndex};
 use crate::storage::check::{CheckDone, CheckJob};
-use crate::storage::keeper::Job;
+use crate::storage::keeper::{Job, Outstanding};
 use crate::storage::layout::Layout;
 use crate::storage::lazy_file::Access;
 use crate::storage::slot::{SlotBook, StorageError, StorageTrouble};
@@ -89,14 +89,11 @@ impl Torrent {
             check: task.check,
             overwrite: task.overwrite,
         };
-        hands.keeper.ask(
-            number,
-            Job::Survey {
-                layout: layout.clone(),
-                rules,
-            },
-        );
-        Torrent {
+        let survey = Job::Survey {
+            layout: layout.clone(),
+            rules,
+        };
+        let mut torrent = Torrent {
             number,
             book: SlotBook::new(task.metainfo.geometry),
             task,
@@ -105,6 +102,7 @@ impl Torrent {
             phase: Phase::Surveying,
             swarm: None,
             announcing,
+            outstanding: Outstanding::default(),
             saving: Saving::default(),
             rechecks: Rechecks::default(),
             rehashes: Rehashes::default(),
@@ -121,7 +119,9 @@ impl Torrent {
             paused: false,
             progress_due: None,
             progress_at: now,
-        }
+        };
+        torrent.ask(survey, hands);
+        torrent
     }
 
     /// The keeper has looked at the disk.
@@ -132,7 +132,7 @@ impl Torrent {
         now: Moment,
     ) {
         if !matches!(self.phase, Phase::Surveying) {
-            return;
+            return self.leave_on(hands, now);
         }
         let survey = match survey {
             Ok(survey) => survey,
@@ -289,7 +289,7 @@ impl Torrent {
         if self.task.role == Role::Get {
             let (have, overwrite) = (checking.have.clone(), self.task.overwrite);
             let prepare = Job::Prepare { have, overwrite };
-            hands.keeper.ask(self.number, prepare);
+            self.ask(prepare, hands);
             if self.layout.brings_in() {
                 return;
             }
@@ -410,7 +410,7 @@ impl Torrent {
         now: Moment,
     ) {
         if !matches!(self.phase, Phase::Working | Phase::Checking(_)) {
-            return;
+            return self.leave_on(hands, now);
         }
         match outcome {
             Ok(layout) => {

@@ -83,7 +83,7 @@ mod tests {
     use crate::client::Notice;
     use crate::client::rig::{Rig, error};
     use crate::storage::check::CheckDone;
-    use crate::storage::keeper::Saved;
+    use crate::storage::keeper::{Outcome, Saved};
     use crate::swarm::event::Verdict;
 
     /// The checker found no descriptor, in place of what it found.
@@ -173,7 +173,7 @@ mod tests {
             error: error(StorageTrouble::Broken),
             check: vec![doubted],
         };
-        rig.torrent.saved(saved, &mut rig.hands, rig.now);
+        rig.answer(Outcome::Saved(saved));
         lack_descriptors(&mut rig);
         assert!(rig.torrent.takes_callers() && rig.torrent.saving.reads_back(doubted));
         rig.wake(rig.now + REST);

@@ -17,7 +17,7 @@ use super::torrent::{Phase, Torrent};
 use super::{Ending, Role};
 use crate::protocol::PieceIndex;
 use crate::storage::check::CheckJob;
-use crate::storage::keeper::{Job, LookedAnew};
+use crate::storage::keeper::{Job, JobKind, LookedAnew};
 use crate::storage::lazy_file::written_to;
 use crate::storage::slot::{StorageError, StorageTrouble};
 use crate::swarm::event::{Event, Moment, Verdict};
@@ -112,12 +112,6 @@ impl Rehashes {
     pub(super) fn wake_at(&self) -> Option<Moment> {
         let due = self.waiting.values().map(|waiting| waiting.due).min();
         due.filter(|_| self.round.is_none())
-    }
-
-    /// Whether the keeper looks at files. What it finds changed it takes for known from then on, so nothing is claimed
-    /// before it has told of it.
-    pub(super) fn is_looking(&self) -> bool {
-        self.round.as_ref().is_some_and(|round| !round.looked)
     }
 
     /// Begins a round with the files that have rested, if there are any.
@@ -241,6 +235,9 @@ impl Torrent {
 
     /// Has the keeper look at the files that have rested, and at what else we share.
     pub(super) fn look_at_what_changed(&mut self, hands: &mut Hands, now: Moment) {
+        if !self.outstanding.may_ask(JobKind::LookAnew) {
+            return;
+        }
         let Some(mut files) = self.rehashes.begin(now) else {
             return;
         };
@@ -255,7 +252,7 @@ impl Torrent {
             });
             files.extend(others);
         }
-        hands.keeper.ask(self.number, Job::LookAnew { files });
+        self.ask(Job::LookAnew { files }, hands);
     }
 
     /// The keeper has looked. What is as it was after all is good; the rest goes to the checker.
@@ -476,7 +473,7 @@ mod tests {
     use crate::client::Notice;
     use crate::client::rig::Rig;
     use crate::net::Happened;
-    use crate::storage::keeper::Saved;
+    use crate::storage::keeper::{Outcome, Saved};
     use crate::storage::test_torrent::Author;
     use std::path::{Path, PathBuf};
 
@@ -558,9 +555,7 @@ mod tests {
         /// The keeper has seen that others wrote to a file.
         fn changed(&mut self, file: usize) {
             let files = BTreeSet::from([file]);
-            let (hands, now) = (&mut self.rig.hands, self.rig.now);
-            let changed = Saved::Changed { files };
-            self.rig.torrent.saved(changed, hands, now);
+            self.rig.answer(Outcome::Saved(Saved::Changed { files }));
         }
 
         /// Nothing more is to be fetched.
@@ -586,7 +581,7 @@ mod tests {
         fn look(&mut self) {
             let due = self.rig.torrent.rehashes.wake_at().unwrap();
             self.rig.wake(due);
-            while self.rig.torrent.rehashes.is_looking() {
+            while !self.rig.torrent.outstanding.may_ask(JobKind::Save) {
                 self.rig.keep();
             }
         }

@@ -190,15 +190,14 @@ impl Rig {
 
     /// Hands the torrent what the keeper answers next.
     pub(super) fn keep(&mut self) {
+        let outcome = self.keepers_answer();
+        self.answer(outcome);
+    }
+
+    /// Hands the torrent this as the keeper's answer.
+    pub(super) fn answer(&mut self, outcome: Outcome) {
         let (torrent, hands, now) = (&mut self.torrent, &mut self.hands, self.now);
-        match self.kept.recv_timeout(PATIENCE).unwrap().outcome {
-            Outcome::Surveyed(survey) => torrent.surveyed(survey, hands, now),
-            Outcome::Prepared(outcome) => torrent.prepared(outcome, hands, now),
-            Outcome::Saved(saved) => torrent.saved(saved, hands, now),
-            Outcome::LookedAnew(outcome) => torrent.looked_anew(outcome, hands, now),
-            Outcome::Removed(outcome) => torrent.removed(outcome, hands, now),
-            Outcome::Closed => torrent.let_go(hands, now),
-        }
+        torrent.kept(outcome, hands, now);
     }
 
     /// What the checker answers next.

@@ -13,7 +13,7 @@ use super::hands::Hands;
 use super::torrent::{Phase, Torrent};
 use super::{Ending, Notice};
 use crate::protocol::PieceIndex;
-use crate::storage::keeper::{Job, Saved};
+use crate::storage::keeper::{Job, JobKind, Saved};
 use crate::storage::lazy_file;
 use crate::storage::record::{Claim, LaidBlocks};
 use crate::storage::slot::{StorageError, StorageTrouble};
@@ -61,7 +61,7 @@ impl Torrent {
             touched,
             verified,
         };
-        hands.keeper.ask(self.number, save);
+        self.ask(save, hands);
     }
 
     /// The blocks of unfinished pieces that lie in their files.
@@ -155,8 +155,8 @@ impl Torrent {
         }
         let in_doubt = |swarm: &Swarm| swarm.doubted().next().is_some();
         let waiting = self.saving.reads_back_any() || self.swarm.as_ref().is_some_and(in_doubt);
-        let busy = self.saving.is_under_way() || self.rehashes.is_looking();
-        if waiting || self.announced_complete || busy {
+        let may_save = self.outstanding.may_ask(JobKind::Save);
+        if waiting || self.announced_complete || !may_save {
             return;
         }
         if self.saving.is_behind() {
@@ -173,5 +173,31 @@ impl Torrent {
             snapshot,
             already,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::client::rig::Rig;
+    use std::time::Duration;
+
+    #[test]
+    fn nothing_is_saved_while_the_keeper_makes_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rig = Rig::looking(folder.path(), |_| {});
+        while let Phase::Checking(_) = rig.torrent.phase {
+            rig.check();
+        }
+        // Peers are served meanwhile, and what they got belongs into the record.
+        rig.torrent.saving.touch(rig.now);
+        let due = rig.torrent.saving.wake_at().unwrap();
+        rig.wake(due + Duration::from_secs(1));
+        assert!(!rig.torrent.saving.is_under_way());
+        rig.keep();
+        let due = rig.torrent.wake_at().unwrap();
+        rig.wake(due.max(rig.now));
+        assert!(rig.torrent.saving.is_under_way());
     }
 }

@@ -121,9 +121,9 @@ impl Saving {
     /// - Pieces of a sync that failed were in the page cache, perhaps there alone. They count again when they were
     ///   read back from the medium.
     /// - Pieces `in_doubt` lie in files that others wrote to. They count again when they were hashed. Among them is
-    ///   all that the keeper found changed: it takes what it finds for known from then on, so a claim that did not
-    ///   know of it would vouch for bytes that nobody has hashed. Therefore no save may begin between its look and
-    ///   its word; what it finds while it saves it leaves out of the record by itself.
+    ///   all that the keeper found changed and has told of; no save may begin between its look and its word
+    ///   ([`Outstanding`](crate::storage::keeper::Outstanding)). What it finds while it saves it leaves out of the
+    ///   record by itself.
     /// - Blocks of unfinished pieces were laid before a sync failed or others cut their file, and nobody can tell
     ///   which are lost before the piece is complete.
     pub(super) fn may_claim(

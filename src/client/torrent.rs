@@ -20,6 +20,7 @@ use super::{Ending, Role, Snapshot, Task};
 use crate::client::Notice;
 use crate::protocol::InfoHash;
 use crate::protocol::peer::PeerId;
+use crate::storage::keeper::{Job, JobKind, Outcome, Outstanding};
 use crate::storage::layout::Layout;
 use crate::storage::slot::{SlotBook, StorageError, StorageTrouble};
 use crate::swarm::allowance::{Allowance, Need};
@@ -59,6 +60,8 @@ pub(super) struct Torrent {
     pub(super) swarm: Option<Swarm>,
     pub(super) book: SlotBook,
     pub(super) announcing: Announcing,
+    /// What the keeper was asked and has not answered.
+    pub(super) outstanding: Outstanding,
     pub(super) saving: Saving,
     pub(super) rechecks: Rechecks,
     pub(super) rehashes: Rehashes,
@@ -150,6 +153,25 @@ impl Torrent {
         }
     }
 
+    /// Asks the keeper for something.
+    pub(super) fn ask(&mut self, job: Job, hands: &Hands) {
+        self.outstanding.asked(job.kind());
+        hands.keeper.ask(self.number, job);
+    }
+
+    /// The keeper has done what it was asked.
+    pub(super) fn kept(&mut self, outcome: Outcome, hands: &mut Hands, now: Moment) {
+        self.outstanding.answered(outcome.kind());
+        match outcome {
+            Outcome::Surveyed(survey) => self.surveyed(survey, hands, now),
+            Outcome::Prepared(outcome) => self.prepared(outcome, hands, now),
+            Outcome::Saved(saved) => self.saved(saved, hands, now),
+            Outcome::LookedAnew(outcome) => self.looked_anew(outcome, hands, now),
+            Outcome::Removed(outcome) => self.removed(outcome, hands, now),
+            Outcome::Closed => self.let_go(hands, now),
+        }
+    }
+
     /// Time has passed: whatever is due is done.
     pub(super) fn wake(&mut self, hands: &mut Hands, now: Moment) {
         match &self.phase {
@@ -173,7 +195,7 @@ impl Torrent {
         self.look_at_what_changed(hands, now);
         self.pause_or_go_on(hands, now);
         self.report_complete(hands, now);
-        if self.saving.is_due(now) && !self.rehashes.is_looking() {
+        if self.saving.is_due(now) && self.outstanding.may_ask(JobKind::Save) {
             self.save(hands, now);
         }
         self.announce(now);
@@ -191,8 +213,8 @@ impl Torrent {
             Phase::Working => [
                 self.swarm.as_ref().and_then(Swarm::wake_at),
                 self.rechecks.wake_at(),
-                self.rehashes.wake_at(),
-                (self.saving.wake_at()).filter(|_| !self.rehashes.is_looking()),
+                (self.rehashes.wake_at()).filter(|_| self.outstanding.may_ask(JobKind::LookAnew)),
+                (self.saving.wake_at()).filter(|_| self.outstanding.may_ask(JobKind::Save)),
                 self.announcing.wake_at(),
                 self.progress_due,
                 self.sharing_ends_at(),

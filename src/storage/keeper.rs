@@ -10,10 +10,13 @@
 //! keeper.ask(task, Job::Close);                         // -> Closed: the record stays
 //! ```
 //!
-//! Every job but `Close` may follow the one before only when that was answered, but a `LookAnew` need not wait for a
-//! `Save`. The record never claims more than what is on disk: data is synced first, the record is written after that.
+//! A job may follow the one before only when that was answered, but a `LookAnew` need not wait for a `Save`:
+//! [`Outstanding`] knows which may be asked for. The record never claims more than what is on disk: data is synced first, the record is written after that.
 
+mod outstanding;
 mod vouching;
+
+pub use outstanding::{JobKind, Outstanding};
 
 use super::allocate::{self, Allocation};
 use super::known::Known;
@@ -153,7 +156,7 @@ pub struct Keeper {
 impl Keeper {
     /// Starts the thread. `tell` gets each outcome; it may wait, and ends the thread by returning false.
     pub fn start(mut tell: impl FnMut(Done) -> bool + Send + 'static) -> io::Result<Keeper> {
-        // Bound: a task has one job out, a `LookAnew` and a `Close`.
+        // Bound: a task has two jobs out at most, a `Save` and a `LookAnew`.
         let (jobs, queue) = crossbeam_channel::unbounded::<(usize, Job)>();
         let stop = Arc::new(AtomicBool::new(false));
         let seen = stop.clone();
