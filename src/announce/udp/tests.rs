@@ -133,7 +133,7 @@ fn a_tracker_is_asked_for_an_id_and_then_told() {
     };
     assert_eq!(answer, expected);
     let connect = tracker.heard.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(connect.len(), wire::CONNECT, "no word of the passkey yet");
+    assert_eq!(connect.len(), 16, "no word of the passkey yet");
     let told = tracker.heard.recv_timeout(PATIENCE).unwrap();
     let Ok(Question::Announce {
         announce, options, ..

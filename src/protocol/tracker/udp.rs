@@ -22,14 +22,8 @@ use std::net::SocketAddr;
 /// What stands in place of a connection id in the question for one.
 pub const PROTOCOL_ID: u64 = 0x0000_0417_2710_1980;
 
-/// Bytes of the question for a connection id, and of its answer.
-pub const CONNECT: usize = 16;
-
 /// Bytes of an announce without options.
 pub const ANNOUNCE: usize = 98;
-
-/// Bytes of the answer to an announce, before the peers.
-pub const ANNOUNCED_HEAD: usize = 20;
 
 /// Torrents that fit into one scrape.
 pub const SCRAPE_MAX: usize = 74;
