@@ -36,7 +36,8 @@ const BELOW_THE_ASSEMBLIES: &[&str] = &[
     "tracker",
 ];
 
-/// The floors, from the ground up.
+/// The floors, from the ground up. `dht`, `utp` and `discovery` are not built yet: their places are marked, so that what
+/// comes first of them finds its rules.
 const FLOORS: &[Floor] = &[
     pure("protocol", &[], &["thiserror"]),
     pure(
