@@ -18,7 +18,7 @@
 
 use crate::protocol::PieceIndex;
 use crate::protocol::bitfield::Bitfield;
-use crate::storage::lazy_file::Modified;
+use crate::storage::facts::FileTime;
 use crate::storage::record::LaidBlocks;
 use crate::swarm::event::Moment;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +42,7 @@ pub(super) struct Saving {
     touched: BTreeSet<usize>,
     /// The files with pieces verified since the last save began, and when the last of them was by the clock that
     /// files have their times from.
-    verified: BTreeMap<usize, Modified>,
+    verified: BTreeMap<usize, FileTime>,
     /// Pieces verified since the last save began: the record does not know of them, nor the keeper.
     unsaved: BTreeSet<PieceIndex>,
     /// Pieces that were verified once and are to be read back before they count, as their sync failed.
@@ -64,7 +64,7 @@ impl Saving {
         piece: PieceIndex,
         bytes: u64,
         files: impl IntoIterator<Item = usize>,
-        at: Modified,
+        at: FileTime,
         now: Moment,
     ) {
         self.unsaved.insert(piece);
@@ -142,7 +142,7 @@ impl Saving {
 
     /// A save begins: it covers everything that waits. Returns the files that were written to since the last one
     /// began, and those with pieces verified since then.
-    pub(super) fn begin(&mut self) -> (BTreeSet<usize>, BTreeMap<usize, Modified>) {
+    pub(super) fn begin(&mut self) -> (BTreeSet<usize>, BTreeMap<usize, FileTime>) {
         self.under_way = Some(self.under_way.unwrap_or(0) + std::mem::take(&mut self.waiting));
         self.due = None;
         self.unsaved.clear();

@@ -4,10 +4,10 @@
 
 use super::{LabError, Plan, trouble};
 use crate::protocol::geometry::BLOCK_LENGTH;
+use crate::storage::facts::FileFacts;
 use crate::storage::hashed::{Hashed, HashedFile};
-use crate::storage::record::FileFacts;
 use std::fs::OpenOptions;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// A free rider gives this part of what the others give.
@@ -45,13 +45,7 @@ pub(super) fn spoil(path: &Path) -> Result<(), LabError> {
 /// What a liar is told of its book: as it is now, it is good.
 pub(super) fn vouch_for(path: PathBuf) -> Result<Hashed, LabError> {
     let found = std::fs::metadata(&path).map_err(|error| trouble(&path, &error))?;
-    let facts = FileFacts {
-        length: found.len(),
-        device: found.dev(),
-        inode: found.ino(),
-        modified: (found.mtime(), found.mtime_nsec() as u32),
-        changed: (found.ctime(), found.ctime_nsec() as u32),
-    };
+    let facts = FileFacts::from(&found);
     Ok(Hashed(vec![HashedFile { path, facts }]))
 }
 

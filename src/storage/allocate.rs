@@ -7,13 +7,12 @@
 //! space is compared with what is missing. So too on tmpfs: allocating takes its pages one by one, 0.25 s a
 //! GiB, before the first block may come, and whoever writes first would take them in passing.
 
+use super::facts::FileFacts;
 use super::layout::{LaidFile, Layout};
 use super::reach::{
     TMPFS, in_the_way, open_or_create, open_to_read, open_to_write, open_whole, unmake,
 };
-use super::record::FileFacts;
 use super::slot::{StorageError, StorageTrouble};
-use super::survey;
 use crate::protocol::bitfield::Bitfield;
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
@@ -321,7 +320,7 @@ fn finish(open: &File, file: &LaidFile) -> Result<FileFacts, StorageError> {
     }
     let stat = rustix::fs::fstat(open);
     let stat = stat.map_err(|errno| StorageError::from_io("look at", &file.path, &errno.into()))?;
-    Ok(survey::facts(&stat))
+    Ok(FileFacts::from(&stat))
 }
 
 fn full(path: &Path, errno: Errno, needed: u64, free: u64) -> StorageError {

@@ -9,8 +9,9 @@
 //! This takes the place of a record of work, and nothing is written. It is worth what a record is: a
 //! file that is not as it was is hashed again.
 
+use super::facts::FileFacts;
 use super::layout::Layout;
-use super::record::{Claim, FileFacts, Record};
+use super::record::{Claim, Record};
 use crate::protocol::bitfield::Bitfield;
 use std::path::PathBuf;
 
@@ -77,7 +78,7 @@ mod tests {
             let stat = rustix::fs::stat(path).unwrap();
             HashedFile {
                 path: path.clone(),
-                facts: survey::facts(&stat),
+                facts: FileFacts::from(&stat),
             }
         });
         let hashed = Arc::new(Hashed(files.into()));

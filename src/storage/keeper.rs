@@ -19,9 +19,10 @@ mod vouching;
 pub use outstanding::{JobKind, Outstanding};
 
 use super::allocate::{self, Allocation};
+use super::facts::FileTime;
 use super::known::Known;
 use super::layout::Layout;
-use super::lazy_file::{Modified, written_to};
+use super::lazy_file::written_to;
 use super::move_in::MoveIn;
 use super::reach;
 use super::record::Claim;
@@ -64,7 +65,7 @@ pub enum Job {
         /// The numbers of the files that were written to since the last `Save` was sent.
         touched: BTreeSet<usize>,
         /// The files with pieces that were found good since then, and when the last of them was.
-        verified: BTreeMap<usize, Modified>,
+        verified: BTreeMap<usize, FileTime>,
     },
     /// Look how these files are, to which we do not write any more, and read them as they are from now on.
     LookAnew {
@@ -517,7 +518,7 @@ mod tests {
         author_bytes: Vec<u8>,
         claim: Claim,
         touched: BTreeSet<usize>,
-        verified: BTreeMap<usize, Modified>,
+        verified: BTreeMap<usize, FileTime>,
     }
 
     impl Desk {

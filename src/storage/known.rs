@@ -14,10 +14,9 @@
 //! behind FUSE set times when they like and by clocks of their own. There we believe no time: such a file
 //! never settles.
 
+use super::facts::{FileFacts, FileTime};
 use super::layout::{LaidFile, Layout};
-use super::lazy_file::Modified;
 use super::reach::{in_the_way, is_plain_at, open_to_read};
-use super::record::FileFacts;
 use super::slot::{StorageError, StorageTrouble};
 use super::survey::{self, Found, Zeros};
 use crate::protocol::bitfield::Bitfield;
@@ -34,7 +33,7 @@ pub(super) struct Known {
     /// Those of them that we may still write to.
     open: BTreeSet<usize>,
     /// When, by our clock, the last piece of an open file was found good.
-    verified: BTreeMap<usize, Modified>,
+    verified: BTreeMap<usize, FileTime>,
     /// Of each device whether its times can be believed.
     steady: HashMap<u64, bool>,
 }
@@ -96,7 +95,7 @@ impl Known {
     }
 
     /// Pieces under these files were found good at these times by our clock.
-    pub(super) fn verified(&mut self, files: BTreeMap<usize, Modified>) {
+    pub(super) fn verified(&mut self, files: BTreeMap<usize, FileTime>) {
         self.verified.extend(files);
     }
 

@@ -6,25 +6,21 @@
 //! file.look_again(open)?;                                // still the one whose bytes were checked?
 //! ```
 
+use super::facts::{FileFacts, FileTime};
 use super::reach;
-use super::record::FileFacts;
 use super::slot::{StorageError, StorageTrouble};
 use std::fs::{File, Metadata};
 use std::ops::Deref;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-/// When a file was last written to: seconds since 1970, and nanoseconds.
-pub type Modified = (i64, u32);
-
 /// The times of a file whose bytes were looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
-    modified: Modified,
+    modified: FileTime,
     /// Programs that write into a file may put its time of modification back, and this one they cannot.
-    changed: Modified,
+    changed: FileTime,
 }
 
 impl From<FileFacts> for Seen {
@@ -38,7 +34,7 @@ impl From<FileFacts> for Seen {
 
 /// What our clock says. A file that was written to before has no later time, unless its file system
 /// goes by another clock.
-pub fn now() -> Modified {
+pub fn now() -> FileTime {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     // A clock that is wrong by so much tells nothing: no time is later than this.
     since.map_or((i64::MAX, 0), |it| (it.as_secs() as i64, it.subsec_nanos()))
@@ -113,10 +109,7 @@ impl LazyFile {
 
     /// An error if the file, of which this was `found`, was written to after its bytes were looked at.
     pub fn is_as_seen(&self, found: &Metadata) -> Result<(), StorageError> {
-        let now = Seen {
-            modified: (found.mtime(), found.mtime_nsec() as u32),
-            changed: (found.ctime(), found.ctime_nsec() as u32),
-        };
+        let now = Seen::from(FileFacts::from(found));
         if self.seen.is_none_or(|then| then == now) {
             return Ok(());
         }
@@ -214,10 +207,8 @@ mod tests {
         let path = folder.path().join("here");
         std::fs::write(&path, "bytes").unwrap();
         let found = std::fs::metadata(&path).unwrap();
-        let modified = (found.mtime(), found.mtime_nsec() as u32);
-        let changed = (found.ctime(), found.ctime_nsec() as u32);
         let handle = || LazyFile::new(folder.path().into(), path.clone(), Access::Read);
-        let seen = Seen { modified, changed };
+        let seen = Seen::from(FileFacts::from(&found));
         let look = |seen| {
             let file = handle().as_seen(seen);
             file.look_again(file.get().unwrap())
@@ -225,7 +216,7 @@ mod tests {
         look(Some(seen)).unwrap();
         // The last change before that was in another tick of the clock.
         let ago = Seen {
-            changed: (changed.0 - 1, changed.1),
+            changed: (seen.changed.0 - 1, seen.changed.1),
             ..seen
         };
         look(Some(ago)).unwrap_err();

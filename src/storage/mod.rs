@@ -24,6 +24,7 @@
 //! - `move_in` moves bytes out of the part file into files that are wanted now,
 //! - `sync` makes bytes safe before the record says that they are there,
 //! - `known` is how the files were left, and tells when somebody else wrote to them,
+//! - by its [`facts`] a file is known again,
 //! - [`record`] is the record of work, `record_file` its file,
 //! - [`hashed`] takes the record's place where the torrent was made a moment ago,
 //! - [`check`] hashes.
@@ -33,6 +34,7 @@
 mod allocate;
 mod arriving;
 pub mod check;
+pub mod facts;
 pub mod hashed;
 pub mod keeper;
 mod known;

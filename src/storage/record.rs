@@ -25,6 +25,7 @@
 //! | ⌈pieces/8⌉ in version 2 | bitfield of the pieces that lie aside |
 //! | 20 | SHA-1 of everything before |
 
+use super::facts::{FileFacts, FileTime};
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::{Digest, Geometry, InfoHash, PieceIndex};
 
@@ -82,21 +83,6 @@ pub struct LaidBlocks {
     piece: PieceIndex,
     count: usize,
     bits: Box<[u8]>,
-}
-
-/// By what a file on disk is known again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileFacts {
-    /// Bytes.
-    pub length: u64,
-    /// The device it is on.
-    pub device: u64,
-    /// Its number on that device.
-    pub inode: u64,
-    /// When it was last written to: seconds since 1970, and nanoseconds. Anybody can set it to anything.
-    pub modified: (i64, u32),
-    /// When anything of it last changed, its name and its times included. Nobody can set it.
-    pub changed: (i64, u32),
 }
 
 /// Why bytes are no record of this torrent. Never an error for the user: everything is hashed then.
@@ -385,7 +371,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    fn time(&mut self) -> Result<(i64, u32), RecordError> {
+    fn time(&mut self) -> Result<FileTime, RecordError> {
         Ok((i64::from_be_bytes(self.array()?), self.u32()?))
     }
 }
@@ -423,8 +409,8 @@ mod tests {
             any::<u64>(),
             any::<u64>(),
             any::<u64>(),
-            any::<(i64, u32)>(),
-            any::<(i64, u32)>(),
+            any::<FileTime>(),
+            any::<FileTime>(),
         );
         let facts = facts.prop_map(|(length, device, inode, modified, changed)| FileFacts {
             length,

@@ -11,10 +11,11 @@
 //! nothing was written any more: after a clean end, and in files that were complete (`known`). There the file's number
 //! and its time of change count, too: whoever replaces a file, or writes into it, may put back its other time.
 
+use super::facts::FileFacts;
 use super::layout::{LaidFile, Layout};
 use super::lazy_file::{Access, LazyFile};
 use super::reach::{in_the_way, is_plain_at, kind_of_thing, way_is_plain};
-use super::record::{FileFacts, LaidBlocks, Record};
+use super::record::{LaidBlocks, Record};
 use super::slot::StorageError;
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::digest::Hasher;
@@ -112,7 +113,7 @@ pub fn look_at(file: &LaidFile) -> Found {
     }
     match rustix::fs::statat(CWD, &file.path, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Found::File(facts(&stat)),
+            FileType::RegularFile => Found::File(FileFacts::from(&stat)),
             kind => Found::Other(kind_of_thing(kind)),
         },
         Err(Errno::NOENT) => Found::Nothing,
@@ -141,19 +142,6 @@ pub(super) fn look_to_read(layout: &mut Layout) -> Vec<Found> {
     }
     *layout = behind.as_seen(found.iter().map(|found| Some(found.facts()?.into())));
     found
-}
-
-/// By what the file of this `stat` is known again.
-pub(super) fn facts(stat: &rustix::fs::Stat) -> FileFacts {
-    // The fields' types differ between machines; nothing is lost in a u64.
-    #[allow(clippy::unnecessary_cast)]
-    FileFacts {
-        length: stat.st_size as u64,
-        device: stat.st_dev as u64,
-        inode: stat.st_ino as u64,
-        modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
-        changed: (stat.st_ctime as i64, stat.st_ctime_nsec as u32),
-    }
 }
 
 /// What is wrong with a file of `length` bytes where `found` was found.

@@ -4,12 +4,12 @@
 //! is never tried again and believed: the pages are dropped from the cache, and what was written since
 //! the last good sync must be hashed again from the medium.
 
+use super::facts::FileFacts;
 use super::known::Known;
 use super::layout::Layout;
 use super::reach::open_to_read;
 use super::record_file::sync_folder;
 use super::slot::{StorageError, StorageTrouble};
-use super::survey;
 use rustix::fs::Advice;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -108,7 +108,7 @@ impl Sync<'_> {
         let stat = rustix::fs::fstat(&open);
         let stat =
             stat.map_err(|errno| StorageError::from_io("look at", &file.path, &errno.into()))?;
-        known.note(file, number, survey::facts(&stat))
+        known.note(file, number, FileFacts::from(&stat))
     }
 }
 
