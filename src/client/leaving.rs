@@ -258,6 +258,24 @@ mod tests {
     use crate::storage::keeper::Outcome;
     use crate::swarm::event::Verdict;
 
+    #[test]
+    fn who_leaves_while_the_keeper_looks_what_is_there_or_makes_room_ends_when_it_has_answered() {
+        for makes_room in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut rig = Rig::surveying(folder.path(), |_| {});
+            if makes_room {
+                rig.keep();
+                while let Phase::Checking(_) = rig.torrent.phase {
+                    rig.check();
+                }
+            }
+            assert!(!rig.torrent.outstanding.is_idle());
+            rig.torrent
+                .close(Ending::Interrupted, &mut rig.hands, rig.now);
+            assert_eq!(rig.left(), Ending::Interrupted);
+        }
+    }
+
     fn three_of_four(folder: &tempfile::TempDir) -> Rig {
         Rig::lacking_the_last(folder.path(), |_| {})
     }

@@ -17,7 +17,7 @@ use crate::protocol::peer::PeerId;
 use crate::protocol::selection::Selection;
 use crate::protocol::{Block, PieceIndex};
 use crate::storage::check::{CheckDone, Checker};
-use crate::storage::keeper::{Done, Job, Keeper, Outcome};
+use crate::storage::keeper::{Done, Job, Keeper, Outcome, Outstanding};
 use crate::storage::open_files::OpenFiles;
 use crate::storage::slot::{MapBudget, StorageError, StorageTrouble};
 use crate::storage::survey::{Survey, SurveyRules};
@@ -44,7 +44,7 @@ pub(super) struct Rig {
 impl Rig {
     /// Four pieces of two blocks in a file, of which the last is wrong, and nobody to get it from.
     pub(super) fn lacking_the_last(folder: &Path, change: impl FnOnce(&mut Task)) -> Rig {
-        let mut rig = Rig::looking_at_three_of_four(folder, change);
+        let mut rig = Rig::surveying(folder, change);
         rig.get_to_work();
         rig
     }
@@ -65,12 +65,13 @@ impl Rig {
 
     /// The same, when the first pieces have gone to the checker.
     pub(super) fn looking(folder: &Path, change: impl FnOnce(&mut Task)) -> Rig {
-        let mut rig = Rig::looking_at_three_of_four(folder, change);
+        let mut rig = Rig::surveying(folder, change);
         rig.keep();
         rig
     }
 
-    fn looking_at_three_of_four(folder: &Path, change: impl FnOnce(&mut Task)) -> Rig {
+    /// The same, when the keeper was asked what is there.
+    pub(super) fn surveying(folder: &Path, change: impl FnOnce(&mut Task)) -> Rig {
         let author = Author::single("one", 32_768, 4 * 32_768);
         let path = author.layout(folder).files()[0].path.clone();
         let wrong = [&author.bytes[..3 * 32_768], &[0; 32_768]].concat();
@@ -248,7 +249,9 @@ impl Rig {
             overwrite: false,
         };
         let layout = self.torrent.layout.clone();
-        self.hands.keeper.ask(0, Job::Survey { layout, rules });
+        let survey = Job::Survey { layout, rules };
+        let mut outstanding = Outstanding::default();
+        self.hands.keeper.ask(0, survey, &mut outstanding);
         match self.keepers_answer() {
             Outcome::Surveyed(survey) => *survey.unwrap(),
             other => panic!("{other:?}"),

@@ -155,8 +155,7 @@ impl Torrent {
 
     /// Asks the keeper for something.
     pub(super) fn ask(&mut self, job: Job, hands: &Hands) {
-        self.outstanding.asked(job.kind());
-        hands.keeper.ask(self.number, job);
+        hands.keeper.ask(self.number, job, &mut self.outstanding);
     }
 
     /// The keeper has done what it was asked.

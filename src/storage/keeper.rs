@@ -2,16 +2,17 @@
 //!
 //! ```text
 //! let keeper = Keeper::start(move |done| inbox.send(done).is_ok())?;
-//! keeper.ask(task, Job::Survey { layout, rules });      // -> Surveyed: hash what is unsure, then
-//! keeper.ask(task, Job::Prepare { have, overwrite });   // -> Prepared: blocks may be laid
-//! keeper.ask(task, Job::Save { claim, .. });            // -> Saved, again and again
-//! keeper.ask(task, Job::LookAnew { files });            // -> LookedAnew: somebody else wrote to them
-//! keeper.ask(task, Job::Remove);                        // nobody needs the record any more; or
-//! keeper.ask(task, Job::Close);                         // -> Closed: the record stays
+//! keeper.ask(task, Job::Survey { layout, rules }, out);    // -> Surveyed: hash what is unsure, then
+//! keeper.ask(task, Job::Prepare { have, overwrite }, out); // -> Prepared: blocks may be laid
+//! keeper.ask(task, Job::Save { claim, .. }, out);          // -> Saved, again and again
+//! keeper.ask(task, Job::LookAnew { files }, out);          // -> LookedAnew: somebody else wrote to them
+//! keeper.ask(task, Job::Remove, out);                      // nobody needs the record any more; or
+//! keeper.ask(task, Job::Close, out);                       // -> Closed: the record stays
 //! ```
 //!
 //! A job may follow the one before only when that was answered, but a `LookAnew` need not wait for a `Save`:
-//! [`Outstanding`] knows which may be asked for. The record never claims more than what is on disk: data is synced first, the record is written after that.
+//! [`Outstanding`], `out` above, knows which may be asked for. The record never claims more than what is on disk: data
+//! is synced first, the record is written after that.
 
 mod outstanding;
 mod vouching;
@@ -181,8 +182,9 @@ impl Keeper {
         })
     }
 
-    /// Queues a job. Never waits.
-    pub fn ask(&self, task: usize, job: Job) {
+    /// Queues a job, which must be one that this task may ask for while others are `outstanding`. Never waits.
+    pub fn ask(&self, task: usize, job: Job, outstanding: &mut Outstanding) {
+        outstanding.asked(job.kind());
         if let Some(jobs) = &self.jobs {
             let _ = jobs.send((task, job)); // a keeper that has ended was told to by `tell`
         }
@@ -1988,38 +1990,32 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let author = Author::single("one", 16_384, 50_000);
         let layout = author.layout(folder.path());
-        // Bound: three answers come.
-        let (tell, told) = crossbeam_channel::bounded(3);
+        // Bound: an answer is taken before the next job.
+        let (tell, told) = crossbeam_channel::bounded(1);
         let keeper = Keeper::start(move |done| tell.send(done).is_ok()).unwrap();
-        let survey = Job::Survey {
+        let mut outstanding = Outstanding::default();
+        let mut answer_to = |job| {
+            keeper.ask(7, job, &mut outstanding);
+            let done: Done = told.recv().unwrap();
+            outstanding.answered(done.outcome.kind());
+            assert!(outstanding.is_idle() && done.task == 7);
+            done.outcome
+        };
+        answer_to(Job::Survey {
             layout: layout.clone(),
             rules: GET,
-        };
-        keeper.ask(7, survey);
-        keeper.ask(
-            7,
-            Job::Prepare {
-                have: Bitfield::new(layout.geometry()),
-                overwrite: false,
-            },
-        );
-        let claim = Claim::nothing(layout.geometry());
-        let touched = BTreeSet::new();
-        let verified = BTreeMap::new();
-        keeper.ask(
-            7,
-            Job::Save {
-                claim,
-                touched,
-                verified,
-            },
-        );
-        let outcomes: Vec<Done> = told.iter().take(3).collect();
-        assert!(outcomes.iter().all(|done| done.task == 7));
-        assert!(matches!(
-            outcomes[2].outcome,
-            Outcome::Saved(Saved::Safe { warning: None, .. })
-        ));
+        });
+        answer_to(Job::Prepare {
+            have: Bitfield::new(layout.geometry()),
+            overwrite: false,
+        });
+        let outcome = answer_to(Job::Save {
+            claim: Claim::nothing(layout.geometry()),
+            touched: BTreeSet::new(),
+            verified: BTreeMap::new(),
+        });
+        let is_safe = matches!(outcome, Outcome::Saved(Saved::Safe { warning: None, .. }));
+        assert!(is_safe, "{outcome:?}");
         drop(keeper);
         Desk::new(&author, folder.path()).survey(GET).unwrap();
     }

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! if outstanding.may_ask(JobKind::Save) {
-//!     outstanding.asked(JobKind::Save);        // and the job goes to the keeper
+//!     keeper.ask(task, save, &mut outstanding);
 //! }
-//! outstanding.answered(outcome.kind());        // before anything is made of it
+//! outstanding.answered(outcome.kind());      // before anything is made of it
 //! ```
 
 use super::{Job, Outcome};
@@ -82,7 +82,7 @@ impl Outstanding {
     }
 
     /// A job was asked for.
-    pub fn asked(&mut self, kind: JobKind) {
+    pub(super) fn asked(&mut self, kind: JobKind) {
         debug_assert!(
             self.may_ask(kind),
             "{kind:?} was asked for while {:?} are out",
