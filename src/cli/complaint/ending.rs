@@ -83,11 +83,16 @@ fn there(snapshot: &Snapshot) -> String {
     if !snapshot.looked {
         return " (what is here was still being checked)".to_owned();
     }
-    format!(
-        " ({} of {} are here)",
+    let (here, all) = (
         figures::size(snapshot.wanted_have),
-        figures::size(snapshot.wanted)
-    )
+        figures::size(snapshot.wanted),
+    );
+    match snapshot.wanted.saturating_sub(snapshot.wanted_have) {
+        left @ 1.. if here == all => {
+            format!(" (all but {} of {all} are here)", figures::size(left))
+        }
+        _ => format!(" ({here} of {all} are here)"),
+    }
 }
 
 /// Who is to blame for it, perhaps alone.
@@ -114,6 +119,21 @@ mod tests {
         assert_eq!(status(Ending::StoppedSharing, Some(15)), None);
         assert_eq!(status(Ending::NothingToSeed, None), Some(3));
         assert_eq!(status(Ending::TimedOut, None), Some(2));
+    }
+
+    #[test]
+    fn a_little_that_is_missing_is_not_rounded_away() {
+        let there = |missing| {
+            there(&Snapshot {
+                looked: true,
+                wanted: 10_000_000,
+                wanted_have: 10_000_000 - missing,
+                ..Snapshot::default()
+            })
+        };
+        assert_eq!(there(16_384), " (all but 16.0 KiB of 9.5 MiB are here)");
+        assert_eq!(there(1_000_000), " (8.6 MiB of 9.5 MiB are here)");
+        assert_eq!(there(0), " (9.5 MiB of 9.5 MiB are here)");
     }
 
     #[test]
