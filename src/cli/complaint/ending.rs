@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_little_that_is_missing_is_not_rounded_away() {
-        let there = |missing| {
+        let there = |missing: u64| {
             there(&Snapshot {
                 looked: true,
                 wanted: 10_000_000,
