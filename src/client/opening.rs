@@ -16,6 +16,7 @@ use super::saving::Saving;
 use super::torrent::{PROGRESS_EVERY, Phase, Torrent};
 use super::{Ending, Notice, Role, Task};
 use crate::protocol::bitfield::Bitfield;
+use crate::protocol::metainfo::Renamed;
 use crate::protocol::peer::PeerId;
 use crate::protocol::{Block, PieceIndex};
 use crate::storage::check::{CheckDone, CheckJob};
@@ -138,6 +139,9 @@ impl Torrent {
             Ok(survey) => survey,
             Err(error) => return self.close(Ending::Storage(error), hands, now),
         };
+        if self.task.role == Role::Get {
+            self.tell_of_names(hands);
+        }
         for text in survey.warnings {
             self.warn(text, hands);
         }
@@ -160,6 +164,19 @@ impl Torrent {
             unreadable: None,
         }));
         self.check_on(hands, now);
+    }
+
+    /// Says which names the user will look for in vain.
+    fn tell_of_names(&self, hands: &Hands) {
+        let Some(Renamed { first, count }) = &self.task.metainfo.renamed else {
+            return;
+        };
+        let text = match count - 1 {
+            0 => first.clone(),
+            1 => format!("{first}, and one more name otherwise, too"),
+            more => format!("{first}, and {more} more names otherwise, too"),
+        };
+        self.warn(text, hands);
     }
 
     /// The checker has hashed a piece.

@@ -320,9 +320,9 @@ impl Torrent {
         if let Some(first) = new.clone().next() {
             let path = self.layout.place(*first).path.display();
             let text = match new.count() {
-                1 => format!("{path} was written to, too; it is hashed again as well"),
+                1 => format!("{path} was changed, too; it is hashed again as well"),
                 all => format!(
-                    "{path} and {} more files were written to, too; they are hashed again as well",
+                    "{path} and {} more files were changed, too; they are hashed again as well",
                     all - 1
                 ),
             };
@@ -634,7 +634,7 @@ mod tests {
         assert_eq!(stand.in_doubt(), [0, 1, 2, 3, 4]);
         let told = stand.told();
         assert!(
-            told.len() == 1 && told[0].contains("/b was written to, too"),
+            told.len() == 1 && told[0].contains("/b was changed, too"),
             "{told:?}"
         );
         (0..5).for_each(|_| stand.rig.check());

@@ -15,15 +15,18 @@ mod addresses;
 mod compose;
 mod files;
 mod hybrid;
+mod oddities;
 
 pub use addresses::{Unusable, tracker_address, webseed_address};
 pub use compose::Draft;
+pub use oddities::Renamed;
 
 use super::bencode::{self, DecodeError, DecodeLimits, Dict, Item};
 use super::digest::{self, Digest, InfoHash};
 use super::filenames::PathError;
 use super::geometry::{Geometry, GeometryError, PieceIndex};
 use super::magnet::Magnet;
+use oddities::Oddities;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -78,6 +81,8 @@ pub struct Metainfo {
     pub source: Option<String>,
     /// What was odd but harmless, one sentence each, not escaped: trailing bytes, unsorted keys, renamed files.
     pub oddities: Vec<String>,
+    /// Whether some of them are names that are written otherwise.
+    pub renamed: Option<Renamed>,
 }
 
 /// One file of a torrent.
@@ -270,6 +275,7 @@ impl Metainfo {
             created_by: text(root, "created by", &mut oddities),
             creation_date: creation_date(root, &mut oddities),
             source: text(info, "source", &mut oddities),
+            renamed: oddities.renamed(),
             oddities: oddities.finish(),
         })
     }
@@ -334,33 +340,6 @@ impl Metainfo {
             ..Magnet::default()
         };
         magnet.to_string()
-    }
-}
-
-/// Sentences about what is odd. As many as a person would read; the rest is counted.
-#[derive(Default)]
-struct Oddities {
-    sentences: Vec<String>,
-    left_out: usize,
-}
-
-impl Oddities {
-    const MAX: usize = 30;
-
-    fn add(&mut self, sentence: impl FnOnce() -> String) {
-        if self.sentences.len() < Oddities::MAX {
-            self.sentences.push(sentence());
-        } else {
-            self.left_out += 1;
-        }
-    }
-
-    fn finish(mut self) -> Vec<String> {
-        if self.left_out > 0 {
-            let more = format!("and {} more things like these", self.left_out);
-            self.sentences.push(more);
-        }
-        self.sentences
     }
 }
 

@@ -71,6 +71,7 @@ impl Author {
             creation_date: None,
             source: None,
             oddities: Vec::new(),
+            renamed: None,
         }
     }
 

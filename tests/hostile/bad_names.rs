@@ -107,6 +107,16 @@ fn no_path_in_a_torrent_leads_out_of_the_folder() {
 }
 
 #[test]
+fn a_name_that_is_written_otherwise_is_told() {
+    let room = Room::new();
+    let files: [(&[&[u8]], usize); 3] = [(&[b"a\\b"], 100), (&[b".."], 200), (&[b"plain"], 300)];
+    let (run, status) = get(&room, &Torrent::folder(b"data", &files, 16_384));
+    let said = run.everything_said();
+    let first = "\"a\\b\" is written as \"a_b\", and one more name otherwise, too";
+    assert!(status == 0 && said.contains(first), "{said}");
+}
+
+#[test]
 fn a_path_of_a_thousand_folders_is_refused_or_kept_inside() {
     let deep: Vec<&[u8]> = vec![b"d"; 1_000];
     let up: Vec<&[u8]> = vec![b".."; 60];

@@ -43,7 +43,7 @@ pub(super) fn torrent_name(
     if safe.as_bytes() == raw {
         return Ok(TorrentName { safe, raw: None });
     }
-    oddities.add(|| format!("the name {} is written as \"{safe}\"", excerpt(raw)));
+    oddities.add_renamed(|| format!("the name {} is written as \"{safe}\"", excerpt(raw)));
     let raw = raw_path(&[raw]);
     Ok(TorrentName { safe, raw })
 }
@@ -135,7 +135,7 @@ fn file(
     let placed = place.map_err(|why: PathError| MetainfoError::Path { at, why })?;
     if placed.renamed {
         let raw = elements.join(&b'/');
-        oddities.add(|| format!("{} is written as \"{}\"", excerpt(&raw), placed.path));
+        oddities.add_renamed(|| format!("{} is written as \"{}\"", excerpt(&raw), placed.path));
     }
     Ok(FileEntry {
         executable: has_attribute(entry, b'x'),

@@ -421,6 +421,24 @@ fn many_oddities_are_counted_and_not_listed() {
 }
 
 #[test]
+fn names_that_are_written_otherwise_are_counted_and_the_first_is_told() {
+    let files = vec![file(&["same"], 0); 1_000];
+    let renamed = Metainfo::from_bytes(&folder_of(files, 0)).unwrap().renamed;
+    let first = "\"same\" is written as \"same.1\"".to_owned();
+    assert_eq!(renamed, Some(Renamed { first, count: 999 }));
+
+    let bytes = with_info(&single(), |info| set(info, "name", "../up"));
+    let renamed = Metainfo::from_bytes(&bytes).unwrap().renamed.unwrap();
+    assert_eq!(renamed.first, "the name \"../up\" is written as \".._up\"");
+    assert_eq!(renamed.count, 1);
+
+    let mut odd = single().compose();
+    odd.extend(b"trailing");
+    let metainfo = Metainfo::from_bytes(&odd).unwrap();
+    assert_eq!((metainfo.oddities.len(), metainfo.renamed), (1, None));
+}
+
+#[test]
 fn the_name_is_one_safe_element() {
     let named = |name: &[u8]| {
         Metainfo::from_bytes(&with_info(&single(), |info| set(info, "name", name))).unwrap()
