@@ -8,14 +8,15 @@ use crate::net::Command;
 use crate::net::peer_thread::Line;
 use crate::storage::slot::BlockSlot;
 use crate::swarm::event::{Farewell, PeerKey, Way};
+use crate::swarm::host::{host_of, is_near};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// Callers that have not finished their handshake; the oldest is closed for a newcomer.
 const KNOCKING_MAX: usize = 32;
 
-/// Callers from one public address that have not finished their handshake.
-const KNOCKING_PER_ADDRESS_MAX: usize = 4;
+/// Callers from one public host that have not finished their handshake.
+const KNOCKING_PER_HOST_MAX: usize = 4;
 
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,9 +159,10 @@ impl Switchboard {
             let connections = self.connections.iter();
             connections.filter(move |(_, connection)| connection.stage == stage)
         };
-        let same = |(_, connection): &(_, &Connection)| connection.address.ip() == address;
+        let host = host_of(address);
+        let same = |(_, connection): &(_, &Connection)| host_of(connection.address.ip()) == host;
         let from_there = at(Stage::Knocking).filter(same).count();
-        if !is_near(address) && from_there >= KNOCKING_PER_ADDRESS_MAX {
+        if !is_near(address) && from_there >= KNOCKING_PER_HOST_MAX {
             return Admission::Refused;
         }
         let full = self.connections.len() >= most;
@@ -210,13 +212,5 @@ impl Switchboard {
                 connection.unsendable.extend(stuck.into_slots());
             }
         }
-    }
-}
-
-/// Loopback and private addresses: one host there often stands for many peers (a lab, a NAT).
-fn is_near(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
     }
 }

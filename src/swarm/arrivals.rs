@@ -2,6 +2,7 @@
 
 use super::Swarm;
 use super::event::{Action, Farewell, Greeting, Moment, Origin, PeerKey, Way};
+use super::host::host_of;
 use super::peer::Peer;
 use crate::protocol::peer::Message;
 use crate::protocol::peer::extension::ExtensionHandshake;
@@ -20,9 +21,9 @@ const REPLACE_PAUSE: Duration = Duration::from_secs(30);
 const USELESS: Duration = Duration::from_secs(20);
 /// and one that was of use or could be, after so long without a block.
 const FRUITLESS: Duration = Duration::from_secs(120);
-/// Connections one host may always have; in a larger table, it may have half of the places. Several users may
-/// share an address, and no single host may fill the table.
-const SAME_HOST_MIN: usize = 4;
+/// Connections that we may always make to one host; more, and any that it makes, are half of the places at most.
+/// Several users may share an address, and no single host may fill the table by calling.
+const SAME_HOST_DIALLED: usize = 4;
 
 /// How often somebody is called once only the places kept for callers are left.
 const CALL_PAUSE: Duration = Duration::from_secs(2);
@@ -119,10 +120,10 @@ impl Swarm {
     /// several go first. `host`: only its own.
     fn least_useful(&self, host: Option<IpAddr>, now: Moment) -> Option<PeerKey> {
         let useless = self.peers.iter().filter(|(_, peer)| {
-            is_of_no_use(peer, now) && host.is_none_or(|host| host_of(peer) == host)
+            is_of_no_use(peer, now) && host.is_none_or(|host| host_at(peer) == host)
         });
         let least = useless.min_by_key(|(key, peer)| {
-            let company = self.company(host_of(peer));
+            let company = self.company(host_at(peer));
             (Reverse(company), peer.trade.useful(), **key)
         });
         least.map(|(key, _)| *key)
@@ -133,7 +134,7 @@ impl Swarm {
         let here = self.peers.values().filter(|peer| !peer.leaving);
         match host.is_loopback() {
             true => 1,
-            false => here.filter(|peer| host_of(peer) == host).count(),
+            false => here.filter(|peer| host_at(peer) == host).count(),
         }
     }
 
@@ -189,7 +190,9 @@ impl Swarm {
         let ip = greeting.address.ip().to_canonical();
         // An id is only a claim: from elsewhere, it says nothing about a peer that is here already.
         let mut twins = self.peers.iter().filter(|(_, peer)| {
-            !peer.leaving && peer.greeting.id == greeting.id && host_of(peer) == ip
+            !peer.leaving
+                && peer.greeting.id == greeting.id
+                && peer.greeting.address.ip().to_canonical() == ip
         });
         twins.next().map(|(key, _)| *key)
     }
@@ -223,8 +226,12 @@ impl Swarm {
             self.hang_up(old, Farewell::Duplicate, actions);
             return None;
         }
-        let host = greeting.address.ip().to_canonical();
-        let crowded = self.company(host) >= SAME_HOST_MIN.max(self.facts.limits.peers / 2);
+        let host = host_of(greeting.address.ip());
+        let always = match greeting.way {
+            Way::Dialled => SAME_HOST_DIALLED,
+            Way::Accepted => 1,
+        };
+        let crowded = self.company(host) >= always.max(self.facts.limits.peers / 2);
         let here = self.peers.values().filter(|peer| !peer.leaving).count();
         let full = here >= self.facts.limits.peers;
         let replaces = now >= self.pace.replaced + CALL_PAUSE;
@@ -371,8 +378,8 @@ impl Swarm {
 }
 
 /// The host at the other end.
-fn host_of(peer: &Peer) -> IpAddr {
-    peer.greeting.address.ip().to_canonical()
+fn host_at(peer: &Peer) -> IpAddr {
+    host_of(peer.greeting.address.ip())
 }
 
 /// Whether a peer may have to make room for another.
@@ -749,6 +756,38 @@ mod tests {
             (farewell(&actions, 99), farewell(&actions, 27)),
             (None, None)
         );
+    }
+
+    #[test]
+    fn one_hosts_calls_do_not_fill_a_small_table_and_our_calls_to_it_may() {
+        let few = |setup: &mut super::super::SwarmSetup| setup.limits.peers = 4;
+        let ipv4 = |key| ([10, 0, 9, 9], key).into();
+        let ipv6 = |key| ([0x2001, 0xdb8, 0, 0, 0, 0, 0, key], 6881).into();
+        let addresses: [&dyn Fn(u16) -> SocketAddr; 2] = [&ipv4, &ipv6];
+        let ways = [(Way::Accepted, 2), (Way::Dialled, 4)];
+        for (address, (way, stay)) in addresses
+            .into_iter()
+            .flat_map(|it| ways.map(|way| (it, way)))
+        {
+            let mut scene = Scene::of(10, &[], few);
+            let mut stayed = 0;
+            for key in 1..=6 {
+                let greeting = Greeting {
+                    address: address(key as u16),
+                    way,
+                    ..greeting(key)
+                };
+                let peer = PeerKey(key);
+                let actions = scene.event(Event::Connected { peer, greeting });
+                match farewell(&actions, key) {
+                    Some(why) => drop(scene.lose(key, why)),
+                    None => stayed += 1,
+                }
+            }
+            assert_eq!(stayed, stay);
+            let elsewhere = scene.connect(7);
+            assert_eq!(farewell(&elsewhere, 7).is_none(), stay < 4);
+        }
     }
 
     #[test]

@@ -9,9 +9,10 @@
 //! [`Swarm`] only dispatches. What it knows lies in sub-machines, one a file, which know nothing of each
 //! other: [`availability`] and [`picker`] (which block), [`pipeline`], [`delivery`] and [`ahead`] (how
 //! many), [`choker`] and [`uploads`] (what a peer asks for), [`turns`] (whom to serve), [`suspects`] (who
-//! lied), [`addresses`] (whom to call), [`ledger`] (how much). What joins them is told by topic: `arrivals` (who comes and goes),
-//! `conversation` (what a peer's message means), `downloads` (a block's way to a checked piece), `takeover`,
-//! `endgame` with its table of `spares`, `doubts` (what others wrote to).
+//! lied), [`addresses`] (whom to call), [`host`] (whose connections they are), [`ledger`] (how much). What joins
+//! them is told by topic: `arrivals` (who comes and goes), `conversation` (what a peer's message means),
+//! `downloads` (a block's way to a checked piece), `takeover`, `endgame` with its table of `spares`, `doubts`
+//! (what others wrote to).
 //!
 //! The same seed and the same events give the same actions: no clock, no dice, no map without an order.
 
@@ -28,6 +29,7 @@ mod downloads;
 mod endgame;
 pub mod event;
 pub mod gifts;
+pub mod host;
 pub mod ledger;
 pub mod news;
 mod partial;
