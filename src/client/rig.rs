@@ -19,7 +19,7 @@ use crate::protocol::{Block, PieceIndex};
 use crate::storage::check::{CheckDone, Checker};
 use crate::storage::keeper::{Done, Job, Keeper, Outcome, Outstanding};
 use crate::storage::open_files::OpenFiles;
-use crate::storage::slot::{MapBudget, StorageError, StorageTrouble};
+use crate::storage::slot::{LandingBudget, StorageError, StorageTrouble};
 use crate::storage::survey::{Survey, SurveyRules};
 use crate::storage::test_torrent::Author;
 use crate::swarm::event::Moment;
@@ -117,7 +117,7 @@ impl Rig {
             surroundings: Surroundings {
                 inbox,
                 trace: None,
-                budget: MapBudget::default(),
+                budget: LandingBudget::default(),
                 deadlines: Deadlines::default(),
                 metered: Metered::default(),
             },

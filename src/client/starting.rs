@@ -17,7 +17,7 @@ use crate::protocol::peer::PeerId;
 use crate::storage::check::{self, CheckDone, Checker};
 use crate::storage::keeper::{Done, Keeper};
 use crate::storage::open_files::OpenFiles;
-use crate::storage::slot::MapBudget;
+use crate::storage::slot::LandingBudget;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::collections::BTreeSet;
 use std::thread::{Builder, JoinHandle};
@@ -148,7 +148,7 @@ impl Client {
             surroundings: Surroundings {
                 inbox: tellers.reports,
                 trace: settings.trace,
-                budget: MapBudget::default(),
+                budget: LandingBudget::default(),
                 deadlines: Deadlines::default(),
                 metered: limiting.metered(),
             },

@@ -433,7 +433,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::protocol::Geometry;
-    use crate::storage::slot::{MapBudget, ScratchFile, payload};
+    use crate::storage::slot::{LandingBudget, ScratchFile, payload};
     use std::io::Write;
     use std::net::TcpListener;
 
@@ -485,7 +485,7 @@ mod tests {
 
         /// Feeds the stream part by part, each read before the next is sent.
         fn feed(mut self, cuts: &[usize]) {
-            let mut landing = Landing::new(MapBudget::default());
+            let mut landing = Landing::new(LandingBudget::default());
             let address = self.ours.peer_addr().unwrap();
             let mut intake = Intake::new(&mut landing, RULES, address, None);
             for block in &self.blocks {
@@ -541,7 +541,7 @@ mod tests {
     #[test]
     fn a_flood_of_small_messages_ends_the_turn() {
         let mut bench = Bench::new();
-        let mut landing = Landing::new(MapBudget::default());
+        let mut landing = Landing::new(LandingBudget::default());
         let address = bench.ours.peer_addr().unwrap();
         let mut intake = Intake::new(&mut landing, RULES, address, None);
         bench.theirs.write_all(&[0; 64 * 1024]).unwrap();

@@ -25,7 +25,7 @@ use super::trickle::Trickle;
 use super::{Command, Happened, Introduction, Report, dial as dialling};
 use crate::protocol::peer::decoder::WireRules;
 use crate::protocol::peer::{Message, WireBlock};
-use crate::storage::slot::{Landing, MapBudget};
+use crate::storage::slot::{Landing, LandingBudget};
 use crate::swarm::event::{Farewell, Flow, Greeting, PeerKey};
 use crossbeam_channel::Sender;
 use rustix::event::{PollFd, PollFlags};
@@ -50,7 +50,7 @@ pub struct Surroundings {
     /// Where wire messages are written down.
     pub trace: Option<Tracer>,
     /// What all threads together may map.
-    pub budget: MapBudget,
+    pub budget: LandingBudget,
     /// How long a peer may take over what.
     pub deadlines: Deadlines,
     /// Which directions need grants.

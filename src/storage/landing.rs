@@ -21,30 +21,28 @@
 //!
 //! What is left of a payload whose slot was taken away while it arrived goes nowhere: it is read and dropped.
 //!
-//! Two stores, one interface. *Mapped*: the kernel receives into a window over the run of adjacent
-//! slots held here. *Positional*: through a small buffer and `pwrite`, for blocks over several files,
-//! for file systems whose maps are not one with the page cache, and when the budget for maps is spent.
+//! Two stores, one interface. *Mapped*: the kernel receives into a window over the run of adjacent slots held
+//! here. *Positional*: through a buffer and `pwrite`, for blocks over several files, for files in memory (tmpfs)
+//! and file systems whose maps are not one with the page cache, and when the budget is spent.
 //!
 //! A slot is prepared (overwritten with zeros) only while it waits in `slots`, before a byte of its block has
 //! come: the block under way is taken out of there first, so zeros never follow payload.
 
 use super::arriving::{Arriving, Destination, Unsettled};
+use super::budget::LandingBudget;
+use super::buffer::Buffer;
 use super::positional::{why_unbacked, write_at};
+use super::reading::Reading;
 use super::slot::{BlockSlot, StorageError};
-use super::volley::{Sorted, Volley};
-use super::window::MapBudget;
 use super::windows::{Windows, in_one_file};
 use crate::protocol::Block;
 use crate::protocol::peer::WireBlock;
 use crate::protocol::peer::message::PIECE_HEAD;
 use rustix::io::Errno;
 use std::collections::VecDeque;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
-
-/// The buffer of the positional store, in bytes: one block of the usual length.
-const BUFFER_LENGTH: usize = 16 * 1024;
 
 /// How a block that comes fits what is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,18 +114,20 @@ pub struct Landing {
     next: usize,
     windows: Windows,
     current: Option<Arriving>,
-    buffer: Vec<u8>,
+    budget: LandingBudget,
+    buffer: Buffer,
 }
 
 impl Landing {
     /// A landing that holds nothing.
-    pub fn new(budget: MapBudget) -> Landing {
+    pub fn new(budget: LandingBudget) -> Landing {
         Landing {
             slots: VecDeque::new(),
             next: 0,
-            windows: Windows::new(budget),
+            windows: Windows::new(budget.clone()),
             current: None,
-            buffer: Vec::new(),
+            budget,
+            buffer: Buffer::default(),
         }
     }
 
@@ -315,18 +315,20 @@ impl Landing {
 
     /// When [`Landing::rest`] has something to do.
     pub fn rest_at(&self) -> Option<Instant> {
-        self.windows.rest_at()
+        let both = [self.windows.rest_at(), self.buffer.rest_at()];
+        both.into_iter().flatten().min()
     }
 
-    /// Unmaps windows that lay unused for a second.
+    /// Unmaps windows, and gives back a buffer, that lay unused for a second.
     pub fn rest(&mut self, now: Instant) {
         self.windows.rest(now);
+        self.buffer.rest(now);
     }
 
     /// Gives memory back that an idle connection does not need.
     pub fn shrink(&mut self) {
         if !self.is_due() {
-            self.buffer = Vec::new();
+            self.buffer = Buffer::default();
             self.slots.shrink_to_fit();
         }
     }
@@ -412,6 +414,12 @@ impl Landing {
         now: Instant,
     ) -> io::Result<Unsettled> {
         let rest = (current.total - current.received) as usize;
+        let reading = Reading {
+            socket,
+            expected: self.slots.range(self.next.min(self.slots.len())..),
+            ahead: most.saturating_sub(rest + PIECE_HEAD),
+            other,
+        };
         if let Destination::Slot(slot) = &current.destination
             && current.mapped
             && let Some((file, offset, length)) = in_one_file(slot)
@@ -420,29 +428,11 @@ impl Landing {
             match self.windows.cover(slot, &self.slots, fresh, now) {
                 Ok(Some(window)) => {
                     let at = offset + u64::from(current.received);
-                    let ahead = most.saturating_sub(rest + PIECE_HEAD);
-                    let expected = self.slots.range(self.next.min(self.slots.len())..);
-                    let mut volley = Volley::aim(expected.clone(), window, file, ahead);
-                    return match volley.receive(window, socket, (at, rest)) {
+                    return match reading.into_window(window, file, (at, rest)) {
                         Err(error) if Errno::from_io_error(&error) == Some(Errno::FAULT) => Ok(
                             Unsettled::failed(why_unbacked(file, offset, length as usize)),
                         ),
-                        Err(error) => Err(error),
-                        Ok((0, _)) => Err(io::ErrorKind::UnexpectedEof.into()),
-                        Ok((bytes, room)) => {
-                            let behind = bytes.saturating_sub(rest);
-                            match volley.sort(behind, expected, file, other) {
-                                Ok(behind) => Ok(Unsettled {
-                                    payload: bytes.min(rest),
-                                    behind,
-                                    bytes,
-                                    emptied: bytes < room,
-                                    failure: None,
-                                }),
-                                // Not the connection's fault.
-                                Err(error) => Ok(Unsettled::failed(error)),
-                            }
-                        }
+                        received => received,
                     };
                 }
                 Ok(None) => {}
@@ -450,38 +440,18 @@ impl Landing {
             }
         }
         current.mapped = false;
-        self.receive_in_memory(current, socket, other)
-    }
-
-    /// Through the buffer, with room for the head of one message more.
-    fn receive_in_memory(
-        &mut self,
-        current: &mut Arriving,
-        socket: BorrowedFd<'_>,
-        other: &mut Vec<u8>,
-    ) -> io::Result<Unsettled> {
-        let rest = (current.total - current.received) as usize;
-        self.buffer.resize(BUFFER_LENGTH, 0);
-        let mut head = [0; PIECE_HEAD];
-        let length = rest.min(BUFFER_LENGTH);
-        let after = if length == rest { head.len() } else { 0 };
-        let mut parts = [
-            IoSliceMut::new(&mut self.buffer[..length]),
-            IoSliceMut::new(&mut head[..after]),
-        ];
-        let bytes = rustix::io::readv(socket, &mut parts)?;
-        if bytes == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        let buffer = self.buffer.bytes(&self.budget, now);
+        let Destination::Slot(slot) = &current.destination else {
+            return reading.alone(buffer, current);
+        };
+        if rest > buffer.len() {
+            return reading.alone(buffer, current);
         }
-        let payload = bytes.min(length);
-        other.extend(&head[..bytes - payload]);
-        Ok(Unsettled {
-            payload,
-            bytes,
-            emptied: bytes < length + after,
-            failure: current.store(&self.buffer[..payload]).err(),
-            behind: Sorted::default(),
-        })
+        let unsettled = reading.through_buffer(buffer, slot, current.received)?;
+        if !unsettled.emptied {
+            self.buffer.was_filled();
+        }
+        Ok(unsettled)
     }
 }
 
@@ -556,15 +526,23 @@ mod tests {
         panic!("the block did not land");
     }
 
-    /// Each test of a way into the file runs for both stores.
-    fn both_stores(test: impl Fn(MapBudget)) {
-        test(MapBudget::default());
-        test(MapBudget::new(0));
+    /// Nothing is mapped, and there is memory for long buffers.
+    fn unmapped() -> LandingBudget {
+        let budget = LandingBudget::default();
+        budget.refuse_maps();
+        budget
+    }
+
+    /// Each test of a way into the file runs for windows, for long buffers and for short ones.
+    fn all_stores(test: impl Fn(LandingBudget)) {
+        test(LandingBudget::default());
+        test(unmapped());
+        test(LandingBudget::new(0));
     }
 
     #[test]
     fn a_block_cut_anywhere_lands_between_its_canaries() {
-        both_stores(|budget| {
+        all_stores(|budget| {
             for cut in [1, 2, 3, 12, 13, 14, 4095, 4096, 4097, 8191, 16_383] {
                 let mut scratch = scratch();
                 let mut landing = Landing::new(budget.clone());
@@ -583,7 +561,7 @@ mod tests {
 
     #[test]
     fn blocks_laid_in_any_order_never_touch_each_other() {
-        both_stores(|budget| {
+        all_stores(|budget| {
             let mut dice = fastrand::Rng::with_seed(5);
             for _ in 0..20 {
                 let mut scratch = scratch();
@@ -628,7 +606,7 @@ mod tests {
     #[test]
     fn the_run_of_adjacent_slots_is_one_window_and_its_neighbours_keep_their_bytes() {
         let mut scratch = scratch();
-        let mut landing = Landing::new(MapBudget::default());
+        let mut landing = Landing::new(LandingBudget::default());
         for number in [1, 2, 3] {
             let slot = scratch.slot(scratch.block(0, number));
             landing.hold(slot);
@@ -646,7 +624,7 @@ mod tests {
 
     #[test]
     fn what_follows_a_payload_is_handed_on_and_no_more_than_a_head() {
-        both_stores(|budget| {
+        all_stores(|budget| {
             let mut scratch = scratch();
             let mut landing = Landing::new(budget);
             let block = scratch.block(0, 0);
@@ -664,7 +642,7 @@ mod tests {
 
     #[test]
     fn a_block_revoked_in_mid_payload_is_read_on_into_nothing() {
-        both_stores(|budget| {
+        all_stores(|budget| {
             let mut scratch = scratch();
             let mut landing = Landing::new(budget);
             let block = scratch.block(0, 0);
@@ -695,7 +673,7 @@ mod tests {
     #[test]
     fn a_window_unmapped_in_mid_payload_costs_no_byte() {
         let mut scratch = scratch();
-        let mut landing = Landing::new(MapBudget::default());
+        let mut landing = Landing::new(LandingBudget::default());
         let block = scratch.block(0, 0);
         landing.hold(scratch.slot(block));
         let (ours, mut theirs) = pair();
@@ -716,7 +694,7 @@ mod tests {
     #[test]
     fn bytes_for_padding_are_dropped() {
         let mut scratch = scratch();
-        let mut landing = Landing::new(MapBudget::default());
+        let mut landing = Landing::new(LandingBudget::default());
         let block = scratch.block(0, 0);
         let places = scratch.places_with_padding(block, 1000);
         landing.hold(scratch.book.take(block, places).unwrap());
@@ -728,7 +706,7 @@ mod tests {
 
     #[test]
     fn a_file_cut_short_before_or_under_a_window_is_an_error_and_the_slot_comes_home() {
-        both_stores(|budget| {
+        all_stores(|budget| {
             for begun in [false, true] {
                 let mut scratch = scratch();
                 let mut landing = Landing::new(budget.clone());
@@ -756,7 +734,7 @@ mod tests {
 
     #[test]
     fn a_deleted_file_is_an_error() {
-        both_stores(|budget| {
+        all_stores(|budget| {
             let mut scratch = scratch();
             let mut landing = Landing::new(budget);
             let block = scratch.block(1, 0);
@@ -776,7 +754,7 @@ mod tests {
     #[test]
     fn a_closed_socket_is_the_end_and_the_slot_comes_home_by_drain() {
         let mut scratch = scratch();
-        let mut landing = Landing::new(MapBudget::default());
+        let mut landing = Landing::new(LandingBudget::default());
         let block = scratch.block(0, 0);
         landing.hold(scratch.slot(block));
         landing.begin(wire(block));
@@ -793,7 +771,7 @@ mod tests {
 
     #[test]
     fn the_budget_is_given_back() {
-        let budget = MapBudget::new(64 * 1024);
+        let budget = LandingBudget::new(64 * 1024);
         for _ in 0..10 {
             let mut scratch = scratch();
             let mut landing = Landing::new(budget.clone());
@@ -838,7 +816,7 @@ mod tests {
     #[test]
     #[ignore = "needs root: mounts a small tmpfs"]
     fn a_full_disk_is_an_ordinary_error() {
-        both_stores(|budget| {
+        all_stores(|budget| {
             let tiny = Tiny::mount(512 * 1024);
             let geometry = Geometry::new(200_000, 80_000).unwrap();
             let mut scratch = ScratchFile::below(tiny.0.path(), geometry, 0);
@@ -864,7 +842,7 @@ mod tests {
     #[test]
     fn a_spare_stays_in_memory_until_it_has_a_slot() {
         let mut scratch = scratch();
-        let mut landing = Landing::new(MapBudget::default());
+        let mut landing = Landing::new(LandingBudget::default());
         let block = scratch.block(0, 0);
         let (ours, mut theirs) = pair();
         landing.begin_spare(block);
@@ -891,8 +869,12 @@ mod tests {
 
     /// Eight blocks of one piece, asked for in their order, at an offset that is no page's.
     fn eight() -> (ScratchFile, Landing, Vec<Block>) {
+        eight_within(LandingBudget::default())
+    }
+
+    fn eight_within(budget: LandingBudget) -> (ScratchFile, Landing, Vec<Block>) {
         let mut scratch = ScratchFile::new(Geometry::new(131_072, 131_072).unwrap(), 777);
-        let mut landing = Landing::new(MapBudget::default());
+        let mut landing = Landing::new(budget);
         let blocks: Vec<Block> = (0..8).map(|number| scratch.block(0, number)).collect();
         for block in &blocks {
             landing.hold(scratch.slot(*block));
@@ -986,48 +968,114 @@ mod tests {
 
     #[test]
     fn in_whatever_order_blocks_come_and_wherever_they_are_cut_each_lands_once() {
-        let mut dice = fastrand::Rng::with_seed(7);
-        for round in 0..300 {
-            let (scratch, mut landing, mut blocks) = eight();
-            for _ in 0..dice.usize(..4) {
-                let (one, other) = (dice.usize(..8), dice.usize(..8));
-                blocks.swap(one, other);
-            }
-            let mut bytes = Vec::new();
-            for block in &blocks {
-                if dice.u8(..8) == 0 {
-                    Message::Have { piece: 0 }.encode(&mut bytes);
+        all_stores(|budget| {
+            let mut dice = fastrand::Rng::with_seed(7);
+            for round in 0..300 {
+                let (scratch, mut landing, mut blocks) = eight_within(budget.clone());
+                for _ in 0..dice.usize(..4) {
+                    let (one, other) = (dice.usize(..8), dice.usize(..8));
+                    blocks.swap(one, other);
                 }
-                bytes.extend(stream(&[*block]));
-            }
-            let (ours, mut theirs) = pair();
-            let (mut other, mut laid) = (Vec::new(), Vec::new());
-            let mut sent = 0;
-            while sent < bytes.len() {
-                let part = dice.usize(1..=60_000).min(bytes.len() - sent);
-                theirs.write_all(&bytes[sent..sent + part]).unwrap();
-                sent += part;
-                loop {
-                    absorb(&mut landing, &mut other, &mut laid);
-                    if landing.under_way().is_some() {
-                        let (socket, now) = (ours.as_fd(), Instant::now());
-                        match landing.receive(socket, &mut other, 1 << 20, now) {
-                            Ok(arrival) => take(&arrival.landed, &mut laid),
-                            Err(_) => break,
-                        }
-                    } else {
-                        let mut byte = [0];
-                        match rustix::io::read(&ours, &mut byte) {
-                            Ok(1) => other.push(byte[0]),
-                            _ => break,
+                let mut bytes = Vec::new();
+                for block in &blocks {
+                    if dice.u8(..8) == 0 {
+                        Message::Have { piece: 0 }.encode(&mut bytes);
+                    }
+                    bytes.extend(stream(&[*block]));
+                }
+                let (ours, mut theirs) = pair();
+                let (mut other, mut laid) = (Vec::new(), Vec::new());
+                let mut sent = 0;
+                while sent < bytes.len() {
+                    let part = dice.usize(1..=60_000).min(bytes.len() - sent);
+                    theirs.write_all(&bytes[sent..sent + part]).unwrap();
+                    sent += part;
+                    loop {
+                        absorb(&mut landing, &mut other, &mut laid);
+                        if landing.under_way().is_some() {
+                            let (socket, now) = (ours.as_fd(), Instant::now());
+                            match landing.receive(socket, &mut other, 1 << 20, now) {
+                                Ok(arrival) => take(&arrival.landed, &mut laid),
+                                Err(_) => break,
+                            }
+                        } else {
+                            let mut byte = [0];
+                            match rustix::io::read(&ours, &mut byte) {
+                                Ok(1) => other.push(byte[0]),
+                                _ => break,
+                            }
                         }
                     }
                 }
+                laid.sort_unstable();
+                assert!(scratch.bytes() == scratch.expected(&laid), "round {round}");
+                assert_eq!(laid.len(), 8, "round {round}: {laid:?}");
             }
-            laid.sort_unstable();
-            assert!(scratch.bytes() == scratch.expected(&laid), "round {round}");
-            assert_eq!(laid.len(), 8, "round {round}: {laid:?}");
+        });
+    }
+
+    #[test]
+    fn who_fills_a_short_buffer_gets_a_long_one_and_then_blocks_land_with_one_call() {
+        let (scratch, mut landing, blocks) = eight_within(unmapped());
+        let (ours, mut theirs) = pair();
+        theirs.write_all(&stream(&blocks)[PIECE_HEAD..]).unwrap();
+        landing.begin(wire(blocks[0]));
+        let (arrival, other) = receive(&mut landing, &ours).unwrap();
+        assert_eq!((arrival.landed.len(), other.len()), (1, PIECE_HEAD));
+        landing.begin(wire(blocks[1]));
+        let (arrival, other) = receive(&mut landing, &ours).unwrap();
+        assert_eq!((arrival.landed.len(), other.len()), (7, 0));
+        assert!(scratch.bytes() == scratch.expected(&blocks));
+    }
+
+    #[test]
+    fn a_long_buffer_is_given_back_when_it_lay_unused() {
+        let budget = unmapped();
+        let whole = || {
+            budget
+                .claim(super::super::budget::LANDING_BYTES_MAX)
+                .is_some()
+        };
+        let (_scratch, mut landing, blocks) = eight_within(budget.clone());
+        let (ours, mut theirs) = pair();
+        theirs
+            .write_all(&stream(&blocks[..3])[PIECE_HEAD..])
+            .unwrap();
+        for block in &blocks[..2] {
+            landing.begin(wire(*block));
+            receive(&mut landing, &ours).unwrap();
         }
+        assert!(!whole());
+        landing.rest(landing.rest_at().unwrap());
+        assert!(whole() && landing.rest_at().is_none());
+    }
+
+    #[test]
+    fn of_a_volley_what_cannot_be_written_is_its_own_slots_trouble() {
+        let (scratch, mut landing, blocks) = eight_within(unmapped());
+        let mut elsewhere = ScratchFile::new(Geometry::new(131_072, 131_072).unwrap(), 0);
+        // The last four are of another file, which is cut short.
+        for block in &blocks[4..] {
+            landing.revoke(*block);
+            landing.hold(elsewhere.slot(*block));
+        }
+        elsewhere.truncate(0);
+        let (ours, mut theirs) = pair();
+        theirs.write_all(&stream(&blocks)[PIECE_HEAD..]).unwrap();
+        landing.begin(wire(blocks[0]));
+        receive(&mut landing, &ours).unwrap();
+        landing.begin(wire(blocks[1]));
+        let (arrival, mut other) = receive(&mut landing, &ours).unwrap();
+        assert_eq!(arrival.landed.len(), 3);
+        assert!(arrival.trouble.is_none());
+        assert!(other == stream(&blocks[4..]), "{} bytes", other.len());
+        assert!(scratch.bytes() == scratch.expected(&blocks[..4]));
+        landing.begin(wire(blocks[4]));
+        other.drain(..PIECE_HEAD);
+        let trouble = landing.absorb(&other[..16_384]).trouble.unwrap();
+        assert_eq!(trouble.error.kind, StorageTrouble::Vanished);
+        assert_eq!(trouble.slot.block(), blocks[4]);
+        assert_eq!(landing.drain().len(), 3);
     }
 
     #[test]

@@ -10,10 +10,12 @@
 //! How a block gets there:
 //!
 //! - [`slot`] is the right to write it, and the book of who has that right,
-//! - `landing` brings payload from a socket into the slots a thread holds; `arriving` is the one under way,
+//! - `landing` brings payload from a socket into the slots a thread holds; `arriving` is the one under way, and a
+//!   `reading` one call to the socket,
 //! - a [`window`] is a mapped run of a file into which the kernel receives; `windows` are those of a thread,
+//! - `positional` writes without a map, what came into a `buffer`,
 //! - a `volley` takes several blocks with one call,
-//! - `positional` writes without a map.
+//! - [`budget`] is what windows and buffers may take.
 //!
 //! What is done about a torrent:
 //!
@@ -33,6 +35,8 @@
 
 mod allocate;
 mod arriving;
+pub mod budget;
+mod buffer;
 pub mod check;
 pub mod facts;
 pub mod hashed;
@@ -47,6 +51,7 @@ pub mod part;
 mod positional;
 mod raw_paths;
 mod reach;
+mod reading;
 pub mod record;
 mod record_file;
 #[cfg(test)]

@@ -13,10 +13,12 @@ use super::layout::Place;
 use super::lazy_file::{LazyFile, Opened};
 use super::slot::{BlockSlot, StorageError, StorageTrouble};
 use super::window::write_zeros;
+use super::windows::in_one_file;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::Arc;
 
 /// Writes a block that lies in memory into its place, and gives the slot back, laid or with the error.
 pub fn put(slot: BlockSlot, bytes: &[u8]) -> Result<BlockSlot, Trouble> {
@@ -49,6 +51,88 @@ pub(super) fn write_at(slot: &BlockSlot, at: u32, bytes: &[u8]) -> Result<(), St
         (skip, left) = (0, later);
     }
     Ok(())
+}
+
+/// A part of a block that lies in memory.
+pub(super) struct Fragment<'a> {
+    pub(super) slot: &'a BlockSlot,
+    /// Where in the block it begins.
+    pub(super) at: u32,
+    /// In bytes.
+    pub(super) length: usize,
+}
+
+/// Writes fragments that lie one behind the other in `bytes`, neighbours in a file with one call. Where that fails,
+/// the number of the first fragment that was not written comes with the error.
+pub(super) fn write_all<'a>(
+    fragments: impl Iterator<Item = Fragment<'a>>,
+    bytes: &[u8],
+) -> Result<(), (usize, StorageError)> {
+    let mut stretch: Option<Stretch<'_>> = None;
+    let mut from = 0;
+    for (number, Fragment { slot, at, length }) in fragments.enumerate() {
+        let place = in_one_file(slot).map(|(file, offset, _)| (file, offset + u64::from(at)));
+        let same = |stretch: &&mut Stretch<'_>| {
+            place.is_some_and(|(file, offset)| stretch.ends_at(file, offset))
+        };
+        if let Some(stretch) = stretch.as_mut().filter(same) {
+            stretch.length += length;
+        } else {
+            write_stretch(stretch.take(), bytes)?;
+            match place {
+                Some((file, offset)) => {
+                    stretch = Some(Stretch {
+                        file,
+                        offset,
+                        length,
+                        first: number,
+                        from,
+                    })
+                }
+                None => {
+                    let its = &bytes[from..from + length];
+                    write_at(slot, at, its).map_err(|error| (number, error))?;
+                }
+            }
+        }
+        from += length;
+    }
+    write_stretch(stretch, bytes)
+}
+
+/// Fragments that are neighbours in a file.
+struct Stretch<'a> {
+    file: &'a Arc<LazyFile>,
+    offset: u64,
+    length: usize,
+    /// The number of the first one.
+    first: usize,
+    /// Where it lies in memory.
+    from: usize,
+}
+
+impl Stretch<'_> {
+    fn ends_at(&self, file: &Arc<LazyFile>, offset: u64) -> bool {
+        Arc::ptr_eq(self.file, file) && self.offset + self.length as u64 == offset
+    }
+}
+
+fn write_stretch(stretch: Option<Stretch<'_>>, bytes: &[u8]) -> Result<(), (usize, StorageError)> {
+    let Some(stretch) = stretch else {
+        return Ok(());
+    };
+    let bytes = &bytes[stretch.from..stretch.from + stretch.length];
+    let written = stretch.file.get().and_then(|open| {
+        still_there(
+            stretch.file,
+            open,
+            stretch.offset + stretch.length as u64,
+            "write",
+        )?;
+        open.write_all_at(bytes, stretch.offset)
+            .map_err(|error| StorageError::from_io("write", stretch.file.path(), &error))
+    });
+    written.map_err(|error| (stretch.first, error))
 }
 
 /// The most files of one block that are kept open; a block over hundreds of tiny files opens them one

@@ -18,11 +18,11 @@
 //! A slot is *free*, *out* or *laid*. Every block that was taken comes home exactly once. What a peer
 //! thread does with the slots it holds is [`Landing`]'s business.
 
+pub use super::budget::LandingBudget;
 pub use super::landing::{Arrival, Landed, Landing, Match, Revoked, Trouble};
 pub use super::positional::put;
 #[cfg(test)]
 pub(crate) use super::scratch_file::{ScratchFile, payload};
-pub use super::window::MapBudget;
 
 use super::layout::Place;
 use crate::protocol::bitfield::Bitfield;

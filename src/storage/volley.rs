@@ -1,30 +1,27 @@
 //! Several blocks with one call: what a peer sends in the order it was asked.
 //!
 //! ```text
-//! let mut volley = Volley::aim(slots.clone(), window, file, most);
-//! let (bytes, room) = volley.receive(window, socket, (offset, rest))?;
-//! let sorted = volley.sort(bytes - rest, slots, file, &mut other)?;   // which blocks came; what was none
+//! let mut volley = Volley::aim(slots.clone(), most, |slot| its_place(slot));
+//! let (bytes, room) = volley.receive_mapped(window, socket, (offset, rest))?;   // or receive_in_memory
+//! let sorted = volley.sort(bytes - rest, slots);                                // which blocks came
+//! volley.hand_on(&sorted, &mut other, |offset, bytes| read_back(offset, bytes))?;   // and what was none
 //! ```
 //!
 //! Nearly every peer answers in the order of the requests, and says nothing in between. So one call names the
 //! places of several blocks, and between them 13 bytes of memory for the head that must come there.
 //! Afterwards the heads are looked at. As long as each is the one expected, the payload behind it lies where
-//! it belongs. From the first other head on, the bytes are something else in a wrong place: slots that nobody
-//! but this thread may write, and that are still to be written. They are read back from the file and taken
-//! for what they are, like any bytes that came into memory. A hostile peer gains nothing: these are blocks it
-//! was asked for, so it could have put the same bytes there by answering.
+//! it belongs. From the first other head on, the bytes are something else in a wrong place. In a window these are
+//! slots that nobody but this thread may write, and that are still to be written: the bytes are read back from
+//! the file. They are taken for what they are, like any bytes that came into memory. A hostile peer gains
+//! nothing: these are blocks it was asked for, so it could have put the same bytes there by answering.
 
-use super::lazy_file::LazyFile;
 use super::slot::{BlockSlot, StorageError};
 use super::window::{PARTS_MAX, Part, Window};
-use super::windows::in_one_file;
 use crate::protocol::peer::message::PIECE_HEAD;
 use crate::protocol::peer::{Message, WireBlock};
 use std::collections::vec_deque::Iter;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 
 /// The most blocks expected behind the one under way: their heads and payloads and one more head.
 const AHEAD: usize = PARTS_MAX / 2 - 1;
@@ -33,7 +30,7 @@ type Head = [u8; PIECE_HEAD];
 
 /// The places of the blocks that are expected next.
 pub(super) struct Volley {
-    /// Where each payload goes, and how long it is.
+    /// Where each payload goes, in the file of a window or in a buffer, and how long it is.
     places: [(u64, usize); AHEAD],
     count: usize,
     /// Room for the head before each of them, and for one more.
@@ -47,16 +44,25 @@ pub(super) struct Sorted {
     pub(super) whole: usize,
     /// The one after them has begun, with so many bytes.
     pub(super) begun: Option<u32>,
+    /// What is not expected.
+    stray: Option<Stray>,
+}
+
+/// Bytes in places that are not theirs.
+#[derive(Debug, PartialEq, Eq)]
+struct Stray {
+    /// The number of the head they begin with.
+    head: usize,
+    bytes: usize,
 }
 
 impl Volley {
-    /// At the blocks of `slots` from the first on, as long as they lie in `window` over `file`, and no more
-    /// than `most` bytes of them and their heads.
+    /// At the blocks of `slots` from the first on, as long as `place` has one for them, and no more than `most` bytes of
+    /// them and their heads.
     pub(super) fn aim(
         slots: Iter<'_, BlockSlot>,
-        window: &Window,
-        file: &Arc<LazyFile>,
         most: usize,
+        mut place: impl FnMut(&BlockSlot) -> Option<u64>,
     ) -> Volley {
         let mut volley = Volley {
             places: [(0, 0); AHEAD],
@@ -65,30 +71,29 @@ impl Volley {
         };
         let mut left = most;
         for slot in slots.take(AHEAD) {
-            match in_one_file(slot) {
-                Some((its, offset, length))
-                    if Arc::ptr_eq(its, file)
-                        && window.covers(offset, length as usize)
-                        && length as usize + PIECE_HEAD <= left =>
-                {
-                    left -= length as usize + PIECE_HEAD;
-                    volley.places[volley.count] = (offset, length as usize);
-                    volley.count += 1;
-                }
-                _ => break,
-            }
+            let length = slot.block().length() as usize;
+            let Some(after) = left.checked_sub(length + PIECE_HEAD) else {
+                break;
+            };
+            let Some(place) = place(slot) else {
+                break;
+            };
+            left = after;
+            volley.places[volley.count] = (place, length);
+            volley.count += 1;
         }
         volley
     }
 
-    /// One call: `current` is the place of what is to come of the block under way. Gives the bytes that came
-    /// and the bytes there was room for.
-    pub(super) fn receive(
+    /// One call into a window: `current` is the place of what is to come of the block under way. Gives the bytes that
+    /// came and the bytes there was room for.
+    pub(super) fn receive_mapped(
         &mut self,
         window: &Window,
         socket: BorrowedFd<'_>,
         current: (u64, usize),
     ) -> io::Result<(usize, usize)> {
+        let room = current.1 + self.room();
         let mut parts = Vec::with_capacity(2 * self.count + 2);
         let mapped = |(offset, length)| Part::Mapped { offset, length };
         parts.push(mapped(current));
@@ -98,20 +103,39 @@ impl Volley {
                 parts.push(mapped(self.places[number]));
             }
         }
-        let payload: usize = self.places[..self.count].iter().map(|place| place.1).sum();
-        let room = current.1 + payload + (self.count + 1) * PIECE_HEAD;
         Ok((window.receive(socket, &mut parts)?, room))
     }
 
-    /// Tells what the `left` bytes behind the block under way are. Those that are not blocks expected from
-    /// `slots` are appended to `other`.
-    pub(super) fn sort(
-        &self,
-        mut left: usize,
-        mut slots: Iter<'_, BlockSlot>,
-        file: &LazyFile,
-        other: &mut Vec<u8>,
-    ) -> Result<Sorted, StorageError> {
+    /// One call into a buffer, in which the places follow the `current` bytes to come of the block under way. Gives
+    /// the same.
+    pub(super) fn receive_in_memory(
+        &mut self,
+        buffer: &mut [u8],
+        socket: BorrowedFd<'_>,
+        current: usize,
+    ) -> io::Result<(usize, usize)> {
+        let mut parts = Vec::with_capacity(2 * self.count + 2);
+        let room = current + self.room();
+        let (current, mut buffer) = buffer.split_at_mut(current);
+        parts.push(IoSliceMut::new(current));
+        for (number, head) in self.heads[..=self.count].iter_mut().enumerate() {
+            parts.push(IoSliceMut::new(head));
+            if number < self.count {
+                let (place, rest) = buffer.split_at_mut(self.places[number].1);
+                parts.push(IoSliceMut::new(place));
+                buffer = rest;
+            }
+        }
+        Ok((rustix::io::readv(socket, &mut parts)?, room))
+    }
+
+    fn room(&self) -> usize {
+        let payload: usize = self.places[..self.count].iter().map(|place| place.1).sum();
+        payload + (self.count + 1) * PIECE_HEAD
+    }
+
+    /// Tells what the `left` bytes behind the block under way are, of which blocks of `slots` are expected.
+    pub(super) fn sort(&self, mut left: usize, mut slots: Iter<'_, BlockSlot>) -> Sorted {
         let mut sorted = Sorted::default();
         let mut expected = Vec::with_capacity(PIECE_HEAD);
         for (number, head) in self.heads[..=self.count].iter().enumerate() {
@@ -121,7 +145,8 @@ impl Volley {
                 Message::Piece(WireBlock::from(slot.block())).encode(&mut expected);
             }
             if left < PIECE_HEAD || expected != head {
-                self.read_back(number, left, file, other)?;
+                let (head, bytes) = (number, left);
+                sorted.stray = Some(Stray { head, bytes });
                 break;
             }
             left -= PIECE_HEAD;
@@ -133,18 +158,35 @@ impl Volley {
             left -= length;
             sorted.whole += 1;
         }
-        Ok(sorted)
+        sorted
     }
 
-    /// The `left` bytes from the head with this number on, wherever they lie.
-    fn read_back(
+    /// What `sort` said, if only the first `whole` blocks are to be taken for what they are.
+    pub(super) fn keep(&self, sorted: &Sorted, whole: usize) -> Sorted {
+        let others = &self.places[whole..sorted.whole];
+        let others: usize = others.iter().map(|place| PIECE_HEAD + place.1).sum();
+        let begun = sorted.begun.map_or(0, |bytes| PIECE_HEAD + bytes as usize);
+        let stray = sorted.stray.as_ref().map_or(0, |stray| stray.bytes);
+        let (head, bytes) = (whole, others + begun + stray);
+        Sorted {
+            whole,
+            begun: None,
+            stray: Some(Stray { head, bytes }),
+        }
+    }
+
+    /// Appends what was not expected to `other`, bytes of a place as `read` gives them.
+    pub(super) fn hand_on(
         &self,
-        from: usize,
-        mut left: usize,
-        file: &LazyFile,
+        sorted: &Sorted,
         other: &mut Vec<u8>,
+        mut read: impl FnMut(u64, &mut [u8]) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
-        for number in from..=self.count {
+        let Some(Stray { head, bytes }) = sorted.stray else {
+            return Ok(());
+        };
+        let mut left = bytes;
+        for number in head..=self.count {
             let in_head = left.min(PIECE_HEAD);
             other.extend(&self.heads[number][..in_head]);
             left -= in_head;
@@ -155,9 +197,7 @@ impl Volley {
             let in_place = left.min(length);
             let end = other.len();
             other.resize(end + in_place, 0);
-            file.get()?
-                .read_exact_at(&mut other[end..], offset)
-                .map_err(|error| StorageError::from_io("read", file.path(), &error))?;
+            read(offset, &mut other[end..])?;
             left -= in_place;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! A window: the map of a short run of one file, into which the kernel receives payload directly.
 //!
 //! ```text
-//! let window = Window::open(&file, offset, length, &budget, touch)?;   // budget, map, zeros, populate
+//! let window = Window::open(&file, offset, length, &budget)?;          // budget, map, zeros, populate
 //! window.receive(socket, &mut parts)?;                          // one readv(2) into the map
 //! drop(window);                                                 // unmap, budget given back
 //! ```
@@ -26,85 +26,15 @@
 //! They never reach beyond the slots: the bytes beside them may be blocks that are laid.
 #![allow(unsafe_code)]
 
+use super::budget::{BudgetShare, LandingBudget};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The longest run one window maps, in bytes.
 pub const WINDOW_LENGTH_MAX: usize = 512 * 1024;
-
-/// What all windows of a client may map together, in bytes, whatever the number of peers: mapped
-/// pages count as ours in the figures people look at.
-pub const MAPPED_MAX: usize = 8 * 1024 * 1024;
-
-/// How much may be mapped: one for each client, a clone for each thread that maps.
-#[derive(Debug, Clone)]
-pub struct MapBudget {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    left: AtomicUsize,
-    refused: AtomicBool,
-}
-
-impl Default for MapBudget {
-    fn default() -> MapBudget {
-        MapBudget::new(MAPPED_MAX)
-    }
-}
-
-impl MapBudget {
-    /// A budget of so many bytes. With 0 nothing is ever mapped and all writes are positional.
-    pub fn new(bytes: usize) -> MapBudget {
-        MapBudget {
-            shared: Arc::new(Shared {
-                left: AtomicUsize::new(bytes),
-                refused: AtomicBool::new(false),
-            }),
-        }
-    }
-
-    /// Whether the system has refused a map (ENODEV, EAGAIN, ENOMEM): from then on nobody tries again.
-    pub fn refused(&self) -> bool {
-        self.shared.refused.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn refuse(&self) {
-        self.shared.refused.store(true, Ordering::Relaxed);
-    }
-
-    fn claim(&self, bytes: usize) -> Option<BudgetShare> {
-        self.shared
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                left.checked_sub(bytes)
-            })
-            .ok()?;
-        Some(BudgetShare {
-            shared: Arc::clone(&self.shared),
-            bytes,
-        })
-    }
-}
-
-/// A share of the budget, given back when dropped.
-#[derive(Debug)]
-struct BudgetShare {
-    shared: Arc<Shared>,
-    bytes: usize,
-}
-
-impl Drop for BudgetShare {
-    fn drop(&mut self) {
-        self.shared.left.fetch_add(self.bytes, Ordering::Relaxed);
-    }
-}
 
 /// Why there is no window. After each but `Unbacked` the positional store serves as well.
 #[derive(Debug)]
@@ -115,16 +45,6 @@ pub(super) enum Unopened {
     Refused,
     /// The file's bytes cannot be had: the disk is full, the file is gone, the medium broken.
     Unbacked(io::Error),
-}
-
-/// How the pages of a new window are touched, so that they are in the map before the first byte comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Touch {
-    /// Each for writing: the file system learns page by page that it will change.
-    Write,
-    /// For reading, which the kernel does for 16 pages at a time. Where the file system does not want to hear
-    /// of the first write (tmpfs, which never writes anything back), they may be written to all the same.
-    Read,
 }
 
 /// A mapped run of a file. See the module's head.
@@ -143,8 +63,7 @@ impl Window {
         file: &File,
         start: u64,
         length: usize,
-        budget: &MapBudget,
-        touch: Touch,
+        budget: &LandingBudget,
     ) -> Result<Window, Unopened> {
         let page = rustix::param::page_size();
         let lead = (start % page as u64) as usize;
@@ -159,11 +78,7 @@ impl Window {
         write_zeros(file, start, length).map_err(Unopened::Unbacked)?;
         // Only ever a saving, on kernels that know it (5.14): one walk instead of a fault a page. Whatever
         // it says, `readv` has the last word.
-        let advice = match touch {
-            Touch::Write => Advice::PopulateWrite,
-            Touch::Read => Advice::PopulateRead,
-        };
-        let _ = map.advise_range(advice, 0, length);
+        let _ = map.advise_range(Advice::PopulateWrite, 0, length);
         Ok(Window {
             map,
             start,
@@ -229,7 +144,7 @@ pub(super) enum Part<'a> {
 }
 
 /// The most parts of one call.
-pub(super) const PARTS_MAX: usize = 32;
+pub(super) const PARTS_MAX: usize = 64;
 
 const NOWHERE: libc::iovec = libc::iovec {
     iov_base: std::ptr::null_mut(),
@@ -284,8 +199,7 @@ mod tests {
     #[test]
     fn nothing_outside_the_window_can_be_received_into() {
         let file = file(100_000);
-        let window =
-            Window::open(&file, 5000, 20_000, &MapBudget::default(), Touch::Write).unwrap();
+        let window = Window::open(&file, 5000, 20_000, &LandingBudget::default()).unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(&[1; 100]).unwrap();
         for (offset, length) in [(4999, 10), (24_999, 2), (0, 1), (25_000, 1)] {
@@ -302,7 +216,7 @@ mod tests {
     #[test]
     fn the_zeros_of_a_window_reach_exactly_as_far_as_it_does() {
         let file = file(100_000);
-        drop(Window::open(&file, 5000, 20_001, &MapBudget::default(), Touch::Write).unwrap());
+        drop(Window::open(&file, 5000, 20_001, &LandingBudget::default()).unwrap());
         let mut bytes = vec![0; 100_000];
         file.read_exact_at(&mut bytes, 0).unwrap();
         assert!(bytes[..5000].iter().all(|byte| *byte == 0xc5));
@@ -323,12 +237,12 @@ mod tests {
     #[test]
     fn a_budget_that_is_spent_opens_no_window_until_one_is_closed() {
         let file = file(100_000);
-        let budget = MapBudget::new(32 * 1024);
-        let first = Window::open(&file, 0, 20_000, &budget, Touch::Write).unwrap();
-        let second = Window::open(&file, 40_960, 20_000, &budget, Touch::Write);
+        let budget = LandingBudget::new(32 * 1024);
+        let first = Window::open(&file, 0, 20_000, &budget).unwrap();
+        let second = Window::open(&file, 40_960, 20_000, &budget);
         assert!(matches!(second, Err(Unopened::NoBudget)));
         drop(first);
-        assert!(Window::open(&file, 40_960, 20_000, &budget, Touch::Write).is_ok());
+        assert!(Window::open(&file, 40_960, 20_000, &budget).is_ok());
     }
 
     #[test]
@@ -338,15 +252,14 @@ mod tests {
             .write(true)
             .open("/dev/null")
             .unwrap();
-        let window = Window::open(&null, 0, 4096, &MapBudget::default(), Touch::Write);
+        let window = Window::open(&null, 0, 4096, &LandingBudget::default());
         assert!(matches!(window, Err(Unopened::Refused)), "{window:?}");
     }
 
     #[test]
     fn a_file_cut_short_answers_with_an_error_and_keeps_the_bytes_in_the_socket() {
         let file = file(100_000);
-        let window =
-            Window::open(&file, 50_000, 20_000, &MapBudget::default(), Touch::Write).unwrap();
+        let window = Window::open(&file, 50_000, 20_000, &LandingBudget::default()).unwrap();
         file.set_len(10).unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(&[1; 100]).unwrap();

@@ -5,12 +5,13 @@
 //! windows.leave(&slot);                                       // the last one closes it
 //! ```
 
+use super::budget::LandingBudget;
 use super::layout::Place;
 use super::lazy_file::LazyFile;
 use super::positional::{still_there, why_unbacked};
 use super::reach::{TMPFS, is_plain};
 use super::slot::{BlockSlot, StorageError};
-use super::window::{MapBudget, Touch, Unopened, WINDOW_LENGTH_MAX, Window};
+use super::window::{Unopened, WINDOW_LENGTH_MAX, Window};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -26,10 +27,10 @@ pub const WINDOW_IDLE: Duration = Duration::from_secs(1);
 /// The open windows of one thread.
 #[derive(Debug)]
 pub(super) struct Windows {
-    budget: MapBudget,
+    budget: LandingBudget,
     pub(super) open: Vec<Prepared>,
-    /// The file system looked at last, and how its maps are touched if it is one to map on.
-    device: Option<(u64, Option<Touch>)>,
+    /// The file system looked at last, and whether its files are mapped.
+    device: Option<(u64, bool)>,
 }
 
 /// A window and the offsets of those of its slots that wait for their first byte or are under way.
@@ -48,7 +49,7 @@ impl Prepared {
 }
 
 impl Windows {
-    pub(super) fn new(budget: MapBudget) -> Windows {
+    pub(super) fn new(budget: LandingBudget) -> Windows {
         Windows {
             budget,
             open: Vec::new(),
@@ -66,7 +67,7 @@ impl Windows {
         fresh: bool,
         now: Instant,
     ) -> Result<Option<&Window>, StorageError> {
-        let Some((file, offset, length)) = in_one_file(slot) else {
+        let Some((file, offset, _)) = in_one_file(slot) else {
             return Ok(None);
         };
         let known = self
@@ -74,10 +75,7 @@ impl Windows {
             .iter()
             .position(|prepared| prepared.holds(file, offset));
         let at = match known {
-            None if fresh => {
-                let run = self.run(slot, held, file, offset, length);
-                self.open_window(run, file, now)?
-            }
+            None if fresh => self.open_window(slot, held, now)?,
             known => known,
         };
         Ok(at.map(|at| {
@@ -119,26 +117,31 @@ impl Windows {
 
     fn open_window(
         &mut self,
-        run: Vec<(u64, u64)>,
-        file: &Arc<LazyFile>,
+        slot: &BlockSlot,
+        held: &VecDeque<BlockSlot>,
         now: Instant,
     ) -> Result<Option<usize>, StorageError> {
-        if self.budget.refused() {
+        let Some((file, offset, length)) = in_one_file(slot) else {
+            return Ok(None);
+        };
+        if self.budget.maps_refused() {
             return Ok(None);
         }
         let open = file.get()?;
-        let (start, end) = (run[0].0, run[run.len() - 1].1);
-        let device = still_there(file, open, end, "write")?;
-        let Some(touch) = self.touch(device, open) else {
+        let device = still_there(file, open, offset + u64::from(length), "write")?;
+        if !self.is_mapped(device, open) {
             return Ok(None);
-        };
+        }
+        let run = self.run(slot, held, file, offset, length);
+        let (start, end) = (run[0].0, run[run.len() - 1].1);
+        still_there(file, open, end, "write")?;
         if self.open.len() >= WINDOWS_MAX {
             let used = |(_, prepared): &(usize, &Prepared)| prepared.used;
             if let Some((oldest, _)) = self.open.iter().enumerate().min_by_key(used) {
                 self.open.swap_remove(oldest);
             }
         }
-        match Window::open(open, start, (end - start) as usize, &self.budget, touch) {
+        match Window::open(open, start, (end - start) as usize, &self.budget) {
             Ok(window) => {
                 self.open.push(Prepared {
                     window,
@@ -150,7 +153,7 @@ impl Windows {
             }
             Err(Unopened::NoBudget) => Ok(None),
             Err(Unopened::Refused) => {
-                self.budget.refuse();
+                self.budget.refuse_maps();
                 Ok(None)
             }
             Err(Unopened::Unbacked(error)) => Err(match Errno::from_io_error(&error) {
@@ -200,16 +203,16 @@ impl Windows {
         all
     }
 
-    fn touch(&mut self, device: u64, file: &File) -> Option<Touch> {
-        if let Some((known, touch)) = self.device
+    fn is_mapped(&mut self, device: u64, file: &File) -> bool {
+        if let Some((known, mapped)) = self.device
             && known == device
         {
-            return touch;
+            return mapped;
         }
-        let system = rustix::fs::fstatfs(file).ok();
-        let touch = system.and_then(|system| touch(system.f_type as u32));
-        self.device = Some((device, touch));
-        touch
+        let system = rustix::fs::fstatfs(file);
+        let mapped = system.is_ok_and(|system| is_worth_mapping(system.f_type as u32));
+        self.device = Some((device, mapped));
+        mapped
     }
 }
 
@@ -227,10 +230,22 @@ pub(super) fn in_one_file(slot: &BlockSlot) -> Option<(&Arc<LazyFile>, u64, u32)
     }
 }
 
-/// Where shared maps are the page cache itself.
-fn touch(magic: u32) -> Option<Touch> {
-    match magic {
-        TMPFS => Some(Touch::Read),
-        _ => is_plain(magic).then_some(Touch::Write),
+/// Where shared maps are the page cache itself, and not dearer than a copy: of files in memory, a page is mapped at
+/// more cost than it is written to.
+fn is_worth_mapping(magic: u32) -> bool {
+    is_plain(magic) && magic != TMPFS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_in_memory_and_on_other_machines_are_not_mapped() {
+        const EXT4: u32 = 0xef53;
+        const NFS: u32 = 0x6969;
+        assert!(is_worth_mapping(EXT4));
+        assert!(!is_worth_mapping(TMPFS));
+        assert!(!is_worth_mapping(NFS));
     }
 }

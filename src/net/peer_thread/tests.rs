@@ -98,7 +98,7 @@ fn surroundings(deadlines: Deadlines) -> (Surroundings, Receiver<Report>) {
     let surroundings = Surroundings {
         inbox,
         trace: None,
-        budget: MapBudget::default(),
+        budget: LandingBudget::default(),
         deadlines,
         metered: Metered::default(),
     };

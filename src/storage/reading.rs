@@ -1,0 +1,142 @@
+//! One call to the socket while a payload is under way, into either store.
+//!
+//! ```text
+//! let unsettled = reading.into_window(window, file, (offset, rest))?;        // mapped
+//! let unsettled = reading.through_buffer(buffer, slot, received)?;           // positional
+//! let unsettled = reading.alone(buffer, &mut current)?;                      // a spare, or what nobody wants
+//! ```
+
+use super::arriving::{Arriving, Unsettled};
+use super::lazy_file::LazyFile;
+use super::positional::{Fragment, write_all};
+use super::slot::{BlockSlot, StorageError};
+use super::volley::{Sorted, Volley};
+use super::window::Window;
+use super::windows::in_one_file;
+use crate::protocol::peer::message::PIECE_HEAD;
+use std::collections::vec_deque::Iter;
+use std::io::{self, IoSliceMut};
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+/// What a call needs, whatever becomes of the bytes.
+pub(super) struct Reading<'a> {
+    pub(super) socket: BorrowedFd<'a>,
+    /// The slots of the blocks that should follow.
+    pub(super) expected: Iter<'a, BlockSlot>,
+    /// The most to take of those and their heads, in bytes.
+    pub(super) ahead: usize,
+    /// Where bytes go that are no payload expected.
+    pub(super) other: &'a mut Vec<u8>,
+}
+
+impl Reading<'_> {
+    /// A volley into a window over `file`. `current`: where the rest of the block under way goes, and how long it is.
+    pub(super) fn into_window(
+        self,
+        window: &Window,
+        file: &Arc<LazyFile>,
+        current: (u64, usize),
+    ) -> io::Result<Unsettled> {
+        let mut volley = Volley::aim(self.expected.clone(), self.ahead, |slot| {
+            let (its, offset, length) = in_one_file(slot)?;
+            let fits = Arc::ptr_eq(its, file) && window.covers(offset, length as usize);
+            fits.then_some(offset)
+        });
+        let (bytes, room) = volley.receive_mapped(window, self.socket, current)?;
+        let payload = bytes.min(current.1);
+        not_closed(bytes)?;
+        let sorted = volley.sort(bytes - payload, self.expected);
+        let handed = volley.hand_on(&sorted, self.other, |offset, bytes| {
+            let read = file.get()?.read_exact_at(bytes, offset);
+            read.map_err(|error| StorageError::from_io("read", file.path(), &error))
+        });
+        Ok(match handed {
+            Ok(()) => Unsettled {
+                payload,
+                bytes,
+                emptied: bytes < room,
+                failure: None,
+                behind: sorted,
+            },
+            // Not the connection's fault.
+            Err(error) => Unsettled::failed(error),
+        })
+    }
+
+    /// A volley through `buffer`, which has room for the block of `slot` at least. Of that, `received` bytes have come.
+    pub(super) fn through_buffer(
+        self,
+        buffer: &mut [u8],
+        slot: &BlockSlot,
+        received: u32,
+    ) -> io::Result<Unsettled> {
+        let rest = (slot.block().length() - received) as usize;
+        let mut end = rest;
+        let mut volley = Volley::aim(self.expected.clone(), self.ahead, |slot| {
+            let place = end;
+            end += slot.block().length() as usize;
+            (end <= buffer.len()).then_some(place as u64)
+        });
+        let (bytes, room) = volley.receive_in_memory(buffer, self.socket, rest)?;
+        let payload = bytes.min(rest);
+        not_closed(bytes)?;
+        let mut sorted = volley.sort(bytes - payload, self.expected.clone());
+        let fragment = |slot, at, length| Fragment { slot, at, length };
+        let whole = self.expected.clone().take(sorted.whole);
+        let begun = self.expected.skip(sorted.whole).zip(sorted.begun);
+        let fragments = std::iter::once(fragment(slot, received, payload))
+            .chain(whole.map(|slot| fragment(slot, 0, slot.block().length() as usize)))
+            .chain(begun.map(|(slot, bytes)| fragment(slot, 0, bytes as usize)));
+        let mut failure = None;
+        if let Err((number, error)) = write_all(fragments, buffer) {
+            // What is not in its place is handed on as if it were not expected, and fails on its own account.
+            sorted = volley.keep(&sorted, number.saturating_sub(1));
+            failure = (number == 0).then_some(error);
+        }
+        let handed = volley.hand_on(&sorted, self.other, |place, bytes| {
+            let place = place as usize;
+            bytes.copy_from_slice(&buffer[place..place + bytes.len()]);
+            Ok(())
+        });
+        Ok(Unsettled {
+            payload,
+            bytes,
+            emptied: bytes < room,
+            failure: failure.or(handed.err()),
+            behind: sorted,
+        })
+    }
+
+    /// The payload under way alone, and room for the head of one message more: into `buffer`, and from there where
+    /// `current` says.
+    pub(super) fn alone(self, buffer: &mut [u8], current: &mut Arriving) -> io::Result<Unsettled> {
+        let rest = (current.total - current.received) as usize;
+        let mut head = [0; PIECE_HEAD];
+        let length = rest.min(buffer.len());
+        let after = if length == rest { head.len() } else { 0 };
+        let mut parts = [
+            IoSliceMut::new(&mut buffer[..length]),
+            IoSliceMut::new(&mut head[..after]),
+        ];
+        let bytes = rustix::io::readv(self.socket, &mut parts)?;
+        not_closed(bytes)?;
+        let payload = bytes.min(length);
+        self.other.extend(&head[..bytes - payload]);
+        Ok(Unsettled {
+            payload,
+            bytes,
+            emptied: bytes < length + after,
+            failure: current.store(&buffer[..payload]).err(),
+            behind: Sorted::default(),
+        })
+    }
+}
+
+fn not_closed(bytes: usize) -> io::Result<()> {
+    match bytes {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
+}
