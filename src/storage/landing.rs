@@ -30,7 +30,6 @@
 
 use super::arriving::{Arriving, Destination, Unsettled};
 use super::budget::LandingBudget;
-use super::buffer::Buffer;
 use super::positional::{why_unbacked, write_at};
 use super::reading::Reading;
 use super::slot::{BlockSlot, StorageError};
@@ -115,7 +114,6 @@ pub struct Landing {
     windows: Windows,
     current: Option<Arriving>,
     budget: LandingBudget,
-    buffer: Buffer,
 }
 
 impl Landing {
@@ -127,7 +125,6 @@ impl Landing {
             windows: Windows::new(budget.clone()),
             current: None,
             budget,
-            buffer: Buffer::default(),
         }
     }
 
@@ -315,20 +312,17 @@ impl Landing {
 
     /// When [`Landing::rest`] has something to do.
     pub fn rest_at(&self) -> Option<Instant> {
-        let both = [self.windows.rest_at(), self.buffer.rest_at()];
-        both.into_iter().flatten().min()
+        self.windows.rest_at()
     }
 
-    /// Unmaps windows, and gives back a buffer, that lay unused for a second.
+    /// Unmaps windows that lay unused for a second.
     pub fn rest(&mut self, now: Instant) {
         self.windows.rest(now);
-        self.buffer.rest(now);
     }
 
     /// Gives memory back that an idle connection does not need.
     pub fn shrink(&mut self) {
         if !self.is_due() {
-            self.buffer = Buffer::default();
             self.slots.shrink_to_fit();
         }
     }
@@ -440,18 +434,12 @@ impl Landing {
             }
         }
         current.mapped = false;
-        let buffer = self.buffer.bytes(&self.budget, now);
-        let Destination::Slot(slot) = &current.destination else {
-            return reading.alone(buffer, current);
-        };
-        if rest > buffer.len() {
-            return reading.alone(buffer, current);
+        match (&current.destination, self.budget.buffer()) {
+            (Destination::Slot(slot), Some(mut buffer)) if rest <= buffer.len() => {
+                reading.through_buffer(&mut buffer, slot, current.received)
+            }
+            _ => reading.alone(current),
         }
-        let unsettled = reading.through_buffer(buffer, slot, current.received)?;
-        if !unsettled.emptied {
-            self.buffer.was_filled();
-        }
-        Ok(unsettled)
     }
 }
 
@@ -537,7 +525,7 @@ mod tests {
     fn all_stores(test: impl Fn(LandingBudget)) {
         test(LandingBudget::default());
         test(unmapped());
-        test(LandingBudget::new(0));
+        test(LandingBudget::new(0, 0));
     }
 
     #[test]
@@ -771,7 +759,7 @@ mod tests {
 
     #[test]
     fn the_budget_is_given_back() {
-        let budget = LandingBudget::new(64 * 1024);
+        let budget = LandingBudget::new(64 * 1024, 0);
         for _ in 0..10 {
             let mut scratch = scratch();
             let mut landing = Landing::new(budget.clone());
@@ -1015,39 +1003,16 @@ mod tests {
     }
 
     #[test]
-    fn who_fills_a_short_buffer_gets_a_long_one_and_then_blocks_land_with_one_call() {
-        let (scratch, mut landing, blocks) = eight_within(unmapped());
+    fn through_a_buffer_several_blocks_land_with_one_call_and_it_is_given_back() {
+        let budget = LandingBudget::new(0, 1);
+        let (scratch, mut landing, blocks) = eight_within(budget.clone());
         let (ours, mut theirs) = pair();
         theirs.write_all(&stream(&blocks)[PIECE_HEAD..]).unwrap();
         landing.begin(wire(blocks[0]));
         let (arrival, other) = receive(&mut landing, &ours).unwrap();
-        assert_eq!((arrival.landed.len(), other.len()), (1, PIECE_HEAD));
-        landing.begin(wire(blocks[1]));
-        let (arrival, other) = receive(&mut landing, &ours).unwrap();
-        assert_eq!((arrival.landed.len(), other.len()), (7, 0));
+        assert_eq!((arrival.landed.len(), other.len()), (8, 0));
         assert!(scratch.bytes() == scratch.expected(&blocks));
-    }
-
-    #[test]
-    fn a_long_buffer_is_given_back_when_it_lay_unused() {
-        let budget = unmapped();
-        let whole = || {
-            budget
-                .claim(super::super::budget::LANDING_BYTES_MAX)
-                .is_some()
-        };
-        let (_scratch, mut landing, blocks) = eight_within(budget.clone());
-        let (ours, mut theirs) = pair();
-        theirs
-            .write_all(&stream(&blocks[..3])[PIECE_HEAD..])
-            .unwrap();
-        for block in &blocks[..2] {
-            landing.begin(wire(*block));
-            receive(&mut landing, &ours).unwrap();
-        }
-        assert!(!whole());
-        landing.rest(landing.rest_at().unwrap());
-        assert!(whole() && landing.rest_at().is_none());
+        assert!(budget.buffer().is_some());
     }
 
     #[test]
@@ -1063,10 +1028,8 @@ mod tests {
         let (ours, mut theirs) = pair();
         theirs.write_all(&stream(&blocks)[PIECE_HEAD..]).unwrap();
         landing.begin(wire(blocks[0]));
-        receive(&mut landing, &ours).unwrap();
-        landing.begin(wire(blocks[1]));
         let (arrival, mut other) = receive(&mut landing, &ours).unwrap();
-        assert_eq!(arrival.landed.len(), 3);
+        assert_eq!(arrival.landed.len(), 4);
         assert!(arrival.trouble.is_none());
         assert!(other == stream(&blocks[4..]), "{} bytes", other.len());
         assert!(scratch.bytes() == scratch.expected(&blocks[..4]));

@@ -13,7 +13,7 @@
 //! - `landing` brings payload from a socket into the slots a thread holds; `arriving` is the one under way, and a
 //!   `reading` one call to the socket,
 //! - a [`window`] is a mapped run of a file into which the kernel receives; `windows` are those of a thread,
-//! - `positional` writes without a map, what came into a `buffer`,
+//! - `positional` writes without a map, what came into a buffer,
 //! - a `volley` takes several blocks with one call,
 //! - [`budget`] is what windows and buffers may take.
 //!
@@ -36,7 +36,6 @@
 mod allocate;
 mod arriving;
 pub mod budget;
-mod buffer;
 pub mod check;
 pub mod facts;
 pub mod hashed;

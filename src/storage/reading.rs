@@ -3,7 +3,7 @@
 //! ```text
 //! let unsettled = reading.into_window(window, file, (offset, rest))?;        // mapped
 //! let unsettled = reading.through_buffer(buffer, slot, received)?;           // positional
-//! let unsettled = reading.alone(buffer, &mut current)?;                      // a spare, or what nobody wants
+//! let unsettled = reading.alone(&mut current)?;                              // a spare, or what nobody wants
 //! ```
 
 use super::arriving::{Arriving, Unsettled};
@@ -13,6 +13,7 @@ use super::slot::{BlockSlot, StorageError};
 use super::volley::{Sorted, Volley};
 use super::window::Window;
 use super::windows::in_one_file;
+use crate::protocol::geometry::BLOCK_LENGTH;
 use crate::protocol::peer::message::PIECE_HEAD;
 use std::collections::vec_deque::Iter;
 use std::io::{self, IoSliceMut};
@@ -109,10 +110,11 @@ impl Reading<'_> {
         })
     }
 
-    /// The payload under way alone, and room for the head of one message more: into `buffer`, and from there where
+    /// The payload under way alone, with room for the head of one message more: into memory, and from there where
     /// `current` says.
-    pub(super) fn alone(self, buffer: &mut [u8], current: &mut Arriving) -> io::Result<Unsettled> {
+    pub(super) fn alone(self, current: &mut Arriving) -> io::Result<Unsettled> {
         let rest = (current.total - current.received) as usize;
+        let mut buffer = [0; BLOCK_LENGTH as usize];
         let mut head = [0; PIECE_HEAD];
         let length = rest.min(buffer.len());
         let after = if length == rest { head.len() } else { 0 };

@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn a_budget_that_is_spent_opens_no_window_until_one_is_closed() {
         let file = file(100_000);
-        let budget = LandingBudget::new(32 * 1024);
+        let budget = LandingBudget::new(32 * 1024, 0);
         let first = Window::open(&file, 0, 20_000, &budget).unwrap();
         let second = Window::open(&file, 40_960, 20_000, &budget);
         assert!(matches!(second, Err(Unopened::NoBudget)));
