@@ -142,6 +142,9 @@ impl<'a> Intake<'a> {
         self.landing.shrink();
         if self.head.is_empty() {
             self.head = Vec::new();
+        } else if self.head.capacity() > 2 * self.head.len().max(GULP) {
+            // What comes instead of a volley may be half a MiB, and the beginning of a message is left of it.
+            self.head.shrink_to(GULP);
         }
     }
 
@@ -536,6 +539,45 @@ mod tests {
         let bench = Bench::new();
         let cuts: Vec<usize> = (1..bench.stream.len()).collect();
         bench.feed(&cuts);
+    }
+
+    /// Three blocks that were asked for, and `instead` of the ones expected behind them.
+    fn sent_instead_of_blocks(instead: &[u8]) -> (TcpStream, TcpStream, ScratchFile, Vec<BlockSlot>) {
+        let Bench { ours, mut theirs, .. } = Bench::new();
+        let geometry = Geometry::new(32 * 16_384, 32 * 16_384).unwrap();
+        let mut scratch = ScratchFile::new(geometry, 0);
+        let blocks: Vec<Block> = (0..32).map(|number| scratch.block(0, number)).collect();
+        let slots = blocks.iter().map(|block| scratch.slot(*block)).collect();
+        let mut bytes = Vec::new();
+        for block in &blocks[..3] {
+            Message::Piece(WireBlock::from(*block)).encode(&mut bytes);
+            bytes.extend(payload(*block));
+        }
+        bytes.extend(instead);
+        theirs.write_all(&bytes).unwrap();
+        (ours, theirs, scratch, slots)
+    }
+
+    #[test]
+    fn what_came_instead_of_a_volley_takes_no_memory_when_only_the_beginning_of_a_message_is_left() {
+        // An unknown message, which is passed over, and the beginning of another.
+        let mut instead = vec![0; 4 + 16_000];
+        instead[..5].copy_from_slice(&[0, 0, 0x3e, 0x80, 99]);
+        instead.extend([0, 0, 0x40]);
+        let (ours, _theirs, _scratch, slots) = sent_instead_of_blocks(&instead);
+        let mut landing = Landing::new(LandingBudget::default());
+        let mut intake = Intake::new(&mut landing, RULES, ours.peer_addr().unwrap(), None);
+        let (mut told, mut left) = (Vec::new(), 3 * (16_384 + PIECE_HEAD) + instead.len());
+        for slot in slots {
+            intake.expect(slot, &mut told);
+        }
+        while left > 0 {
+            let heard = intake.read(&ours, usize::MAX, Instant::now(), &mut told);
+            left -= heard.unwrap().bytes;
+        }
+        intake.shrink();
+        assert_eq!(intake.head, [0, 0, 0x40]);
+        assert!(intake.head.capacity() <= 2 * GULP, "{}", intake.head.capacity());
     }
 
     #[test]
