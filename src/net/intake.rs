@@ -59,6 +59,8 @@ pub(super) struct Intake<'a> {
     spares: Vec<Spare>,
     given_up: GivenUp,
     finished: bool,
+    /// More messages have come than one turn tells: `head` has them.
+    behind: bool,
 }
 
 /// A second copy asked for in the endgame.
@@ -89,7 +91,13 @@ impl<'a> Intake<'a> {
             spares: Vec::new(),
             given_up: GivenUp::default(),
             finished: false,
+            behind: false,
         }
+    }
+
+    /// Whether there is something to tell without reading: what the last turn had no room for.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind
     }
 
     /// Reads what the socket has, up to a turn's worth and to `most` bytes, and tells what it was.
@@ -102,6 +110,9 @@ impl<'a> Intake<'a> {
     ) -> Result<ReadTurn, Farewell> {
         let mut heard = ReadTurn::default();
         self.finished = false;
+        if self.behind {
+            self.digest(told)?;
+        }
         let mut words = 0;
         while heard.bytes < most.min(TURN) && words < WORDS && told.len() < BATCH {
             let room = most - heard.bytes;
@@ -269,11 +280,17 @@ impl<'a> Intake<'a> {
         Ok((got, got < wanted))
     }
 
-    /// Takes the messages out of the head buffer.
+    /// Takes the messages out of the head buffer, as many as a turn may tell: half a MiB may lie there, if it came
+    /// instead of a volley.
     fn digest(&mut self, told: &mut Vec<Happened>) -> Result<(), Farewell> {
         let mut head = std::mem::take(&mut self.head);
         let mut at = 0;
+        self.behind = false;
         while at < head.len() {
+            if told.len() >= BATCH {
+                self.behind = true;
+                break;
+            }
             let rest = &head[at..];
             if self.skip == 0 && rest.len() < self.need {
                 break;
@@ -578,6 +595,28 @@ mod tests {
         intake.shrink();
         assert_eq!(intake.head, [0, 0, 0x40]);
         assert!(intake.head.capacity() <= 2 * GULP, "{}", intake.head.capacity());
+    }
+
+    #[test]
+    fn a_flood_of_small_messages_instead_of_a_volley_ends_the_turn_too_and_none_is_lost() {
+        let keep_alives = 4_000;
+        let instead = vec![0; 4 * keep_alives];
+        let (ours, _theirs, _scratch, slots) = sent_instead_of_blocks(&instead);
+        let mut landing = Landing::new(LandingBudget::default());
+        let mut intake = Intake::new(&mut landing, RULES, ours.peer_addr().unwrap(), None);
+        let (mut told, mut left) = (Vec::new(), 3 * (16_384 + PIECE_HEAD) + instead.len());
+        for slot in slots {
+            intake.expect(slot, &mut told);
+        }
+        let mut said = 0;
+        while left > 0 || intake.is_behind() {
+            let heard = intake.read(&ours, usize::MAX, Instant::now(), &mut told);
+            left -= heard.unwrap().bytes;
+            assert!(told.len() <= BATCH + GULP / 4, "{} at once", told.len());
+            let is_said = |happened: &Happened| matches!(happened, Happened::Said(_));
+            said += told.drain(..).filter(is_said).count();
+        }
+        assert_eq!(said, keep_alives);
     }
 
     #[test]

@@ -346,8 +346,11 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    /// The one place to block in. True if the socket has something to read.
+    /// The one place to block in. True if there is something to read.
     fn wait(&mut self) -> Result<bool, Farewell> {
+        if self.intake.is_behind() {
+            return Ok(true);
+        }
         let mut flags = PollFlags::empty();
         flags.set(PollFlags::IN, !self.meter.is_waiting(Flow::Down));
         let writes = self.outbox.waits() && !self.meter.is_waiting(Flow::Up);
@@ -377,7 +380,7 @@ impl Conversation<'_> {
         let (room, batch) = (self.meter.room(Flow::Down), &mut self.reports.batch);
         let heard = self.intake.read(self.socket, room, now, batch)?;
         self.meter.spend(Flow::Down, heard.bytes);
-        if heard.bytes > 0 {
+        if heard.bytes > 0 || heard.finished {
             let unfinished = self.intake.unfinished();
             self.watch.heard(now, unfinished, heard.finished);
             let part = self.intake.landing.is_arriving();
