@@ -1,8 +1,8 @@
-//! What one peer sends: heads of messages into a small buffer, payload straight into its slot.
+//! What one peer sends: heads of messages into a small buffer, payload on its way into its slot.
 //!
-//! While a block is due, no more than a head's 13 bytes are read at a time, so that payload never
-//! lands in the head buffer and has to be copied out of it. The rest of a payload and the 13 bytes
-//! after it come with one call.
+//! While a block is due, no more than a head's 13 bytes are read at a time, so that payload does not land in the
+//! head buffer and has to be copied out of it. The rest of a payload, the blocks expected behind it and the 13 bytes
+//! after them come with one call; only what comes there and was not expected goes through the head buffer.
 
 use super::Happened;
 use super::given_up::GivenUp;
@@ -559,8 +559,12 @@ mod tests {
     }
 
     /// Three blocks that were asked for, and `instead` of the ones expected behind them.
-    fn sent_instead_of_blocks(instead: &[u8]) -> (TcpStream, TcpStream, ScratchFile, Vec<BlockSlot>) {
-        let Bench { ours, mut theirs, .. } = Bench::new();
+    fn sent_instead_of_blocks(
+        instead: &[u8],
+    ) -> (TcpStream, TcpStream, ScratchFile, Vec<BlockSlot>) {
+        let Bench {
+            ours, mut theirs, ..
+        } = Bench::new();
         let geometry = Geometry::new(32 * 16_384, 32 * 16_384).unwrap();
         let mut scratch = ScratchFile::new(geometry, 0);
         let blocks: Vec<Block> = (0..32).map(|number| scratch.block(0, number)).collect();
@@ -576,7 +580,8 @@ mod tests {
     }
 
     #[test]
-    fn what_came_instead_of_a_volley_takes_no_memory_when_only_the_beginning_of_a_message_is_left() {
+    fn what_came_instead_of_a_volley_takes_no_memory_when_only_the_beginning_of_a_message_is_left()
+    {
         // An unknown message, which is passed over, and the beginning of another.
         let mut instead = vec![0; 4 + 16_000];
         instead[..5].copy_from_slice(&[0, 0, 0x3e, 0x80, 99]);
@@ -594,7 +599,11 @@ mod tests {
         }
         intake.shrink();
         assert_eq!(intake.head, [0, 0, 0x40]);
-        assert!(intake.head.capacity() <= 2 * GULP, "{}", intake.head.capacity());
+        assert!(
+            intake.head.capacity() <= 2 * GULP,
+            "{}",
+            intake.head.capacity()
+        );
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub struct Surroundings {
     pub inbox: Sender<Report>,
     /// Where wire messages are written down.
     pub trace: Option<Tracer>,
-    /// What all threads together may map.
+    /// What all threads together may take for receiving.
     pub budget: LandingBudget,
     /// How long a peer may take over what.
     pub deadlines: Deadlines,

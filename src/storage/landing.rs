@@ -408,7 +408,7 @@ impl Landing {
         now: Instant,
     ) -> io::Result<Unsettled> {
         let rest = (current.total - current.received) as usize;
-        let reading = Reading {
+        let mut reading = Reading {
             socket,
             expected: self.slots.range(self.next.min(self.slots.len())..),
             ahead: most.saturating_sub(rest + PIECE_HEAD),
@@ -434,6 +434,10 @@ impl Landing {
             }
         }
         current.mapped = false;
+        if self.windows.are_usual() {
+            // This block alone: where the next one begins, it can have a window again.
+            reading.ahead = 0;
+        }
         match (&current.destination, self.budget.buffer()) {
             (Destination::Slot(slot), Some(mut buffer)) if rest <= buffer.len() => {
                 reading.through_buffer(&mut buffer, slot, current.received)
@@ -937,7 +941,9 @@ mod tests {
                 Decoded::Payload { block, used } => {
                     assert!(landing.begin(block));
                     let end = other.len().min(at + used + block.length as usize);
-                    take(&landing.absorb(&other[at + used..end]).landed, laid);
+                    if end > at + used {
+                        take(&landing.absorb(&other[at + used..end]).landed, laid);
+                    }
                     at = end;
                 }
                 Decoded::Message { used, .. } => at += used,
@@ -952,6 +958,30 @@ mod tests {
             Landed::Slot(slot) => slot.block(),
             _ => panic!("{landed:?}"),
         }));
+    }
+
+    /// Everything that the socket has, until a call finds nothing.
+    fn take_all(
+        landing: &mut Landing,
+        ours: &UnixStream,
+        other: &mut Vec<u8>,
+        laid: &mut Vec<Block>,
+    ) {
+        loop {
+            absorb(landing, other, laid);
+            if landing.under_way().is_some() {
+                match landing.receive(ours.as_fd(), other, 1 << 20, Instant::now()) {
+                    Ok(arrival) => take(&arrival.landed, laid),
+                    Err(_) => break,
+                }
+            } else {
+                let mut byte = [0];
+                match rustix::io::read(ours, &mut byte) {
+                    Ok(1) => other.push(byte[0]),
+                    _ => break,
+                }
+            }
+        }
     }
 
     #[test]
@@ -978,22 +1008,7 @@ mod tests {
                     let part = dice.usize(1..=60_000).min(bytes.len() - sent);
                     theirs.write_all(&bytes[sent..sent + part]).unwrap();
                     sent += part;
-                    loop {
-                        absorb(&mut landing, &mut other, &mut laid);
-                        if landing.under_way().is_some() {
-                            let (socket, now) = (ours.as_fd(), Instant::now());
-                            match landing.receive(socket, &mut other, 1 << 20, now) {
-                                Ok(arrival) => take(&arrival.landed, &mut laid),
-                                Err(_) => break,
-                            }
-                        } else {
-                            let mut byte = [0];
-                            match rustix::io::read(&ours, &mut byte) {
-                                Ok(1) => other.push(byte[0]),
-                                _ => break,
-                            }
-                        }
-                    }
+                    take_all(&mut landing, &ours, &mut other, &mut laid);
                 }
                 laid.sort_unstable();
                 assert!(scratch.bytes() == scratch.expected(&laid), "round {round}");
@@ -1005,6 +1020,7 @@ mod tests {
     #[test]
     fn through_a_buffer_several_blocks_land_with_one_call_and_it_is_given_back() {
         let budget = LandingBudget::new(0, 1);
+        budget.refuse_maps();
         let (scratch, mut landing, blocks) = eight_within(budget.clone());
         let (ours, mut theirs) = pair();
         theirs.write_all(&stream(&blocks)[PIECE_HEAD..]).unwrap();
@@ -1013,6 +1029,73 @@ mod tests {
         assert_eq!((arrival.landed.len(), other.len()), (8, 0));
         assert!(scratch.bytes() == scratch.expected(&blocks));
         assert!(budget.buffer().is_some());
+    }
+
+    #[test]
+    fn a_volley_keeps_few_files_open_where_each_block_has_its_own() {
+        let geometry = Geometry::new(131_072, 131_072).unwrap();
+        let mut files: Vec<ScratchFile> = (0..8).map(|_| ScratchFile::new(geometry, 0)).collect();
+        let blocks: Vec<Block> = (0..8).map(|number| files[0].block(0, number)).collect();
+        let mut landing = Landing::new(unmapped());
+        for (file, block) in files.iter_mut().zip(&blocks) {
+            landing.hold(file.slot(*block));
+        }
+        let (ours, mut theirs) = pair();
+        theirs.write_all(&stream(&blocks)[PIECE_HEAD..]).unwrap();
+        landing.begin(wire(blocks[0]));
+        let (arrival, _) = receive(&mut landing, &ours).unwrap();
+        assert_eq!(arrival.landed.len(), super::super::positional::KEPT_OPEN);
+    }
+
+    #[test]
+    fn bytes_that_cannot_be_read_back_end_the_connection_as_its_stream_is_lost() {
+        let (scratch, mut landing, blocks) = eight();
+        let (ours, mut theirs) = pair();
+        landing.begin(wire(blocks[0]));
+        theirs.write_all(&[1]).unwrap();
+        receive(&mut landing, &ours).unwrap();
+        // The file ends behind the first block, in a page of which the rest is still mapped.
+        scratch.truncate(777 + 16_384);
+        theirs
+            .write_all(&stream(&blocks[..1])[PIECE_HEAD + 1..])
+            .unwrap();
+        theirs.write_all(&[0; 2000]).unwrap();
+        let lost = receive(&mut landing, &ours);
+        assert!(lost.is_err(), "{lost:?}");
+        assert_eq!(landing.drain().len(), 8);
+    }
+
+    #[test]
+    fn after_what_was_no_block_the_next_ones_have_a_window_again() {
+        let mut scratch = ScratchFile::new(Geometry::new(131_072, 65_536).unwrap(), 777);
+        let mut landing = Landing::new(LandingBudget::default());
+        let numbers = (0..2).flat_map(|piece| (0..4).map(move |number| (piece, number)));
+        let blocks: Vec<Block> = numbers
+            .map(|(piece, number)| scratch.block(piece, number))
+            .collect();
+        for block in &blocks {
+            landing.hold(scratch.slot(*block));
+        }
+        let (ours, mut theirs) = pair();
+        let (mut other, mut laid) = (Vec::new(), Vec::new());
+        let (bytes, length) = (stream(&blocks), 16_384 + PIECE_HEAD);
+        let mut something = Vec::new();
+        Message::Unchoke.encode(&mut something);
+        // Something else and a part of a block, twice, and the second time it is the last one of its piece.
+        for (from, cut, to) in [
+            (0, length, length + 5000),
+            (length + 5000, 3 * length, 3 * length + 5000),
+        ] {
+            let parts = [&bytes[from..cut], &something, &bytes[cut..to]].concat();
+            theirs.write_all(&parts).unwrap();
+            take_all(&mut landing, &ours, &mut other, &mut laid);
+        }
+        theirs
+            .write_all(&bytes[3 * length + 5000..5 * length + 5000])
+            .unwrap();
+        take_all(&mut landing, &ours, &mut other, &mut laid);
+        assert_eq!(laid, blocks[..5]);
+        assert_eq!(landing.windows.open.len(), 1);
     }
 
     #[test]

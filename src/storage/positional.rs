@@ -5,8 +5,8 @@
 //! write_at(&slot, 4096, &bytes)?;   // a part of one
 //! ```
 //!
-//! For blocks over several files, for what was received into memory, and for file systems whose maps
-//! are not one with the page cache. Nothing is written to a file that was deleted or cut meanwhile.
+//! For blocks over several files, for files in memory, for file systems whose maps are not one with the page cache,
+//! and for whatever else was received into memory. Nothing is written to a file that was deleted or cut meanwhile.
 
 use super::landing::Trouble;
 use super::layout::Place;
@@ -135,9 +135,9 @@ fn write_stretch(stretch: Option<Stretch<'_>>, bytes: &[u8]) -> Result<(), (usiz
     written.map_err(|error| (stretch.first, error))
 }
 
-/// The most files of one block that are kept open; a block over hundreds of tiny files opens them one
-/// at a time.
-const KEPT_OPEN: usize = 4;
+/// The most files of one block, or of one volley, that are kept open; a block over hundreds of tiny files opens them
+/// one at a time.
+pub(super) const KEPT_OPEN: usize = 4;
 
 /// A file of a block with so many places.
 pub(super) fn open(file: &LazyFile, places: usize) -> Result<Opened<'_>, StorageError> {

@@ -7,8 +7,9 @@
 //! ```
 
 use super::arriving::{Arriving, Unsettled};
+use super::layout::Place;
 use super::lazy_file::LazyFile;
-use super::positional::{Fragment, write_all};
+use super::positional::{Fragment, KEPT_OPEN, write_all};
 use super::slot::{BlockSlot, StorageError};
 use super::volley::{Sorted, Volley};
 use super::window::Window;
@@ -53,16 +54,14 @@ impl Reading<'_> {
             let read = file.get()?.read_exact_at(bytes, offset);
             read.map_err(|error| StorageError::from_io("read", file.path(), &error))
         });
-        Ok(match handed {
-            Ok(()) => Unsettled {
-                payload,
-                bytes,
-                emptied: bytes < room,
-                failure: None,
-                behind: sorted,
-            },
-            // Not the connection's fault.
-            Err(error) => Unsettled::failed(error),
+        // Not the connection's fault, but what it said is lost, and with it where the next message begins.
+        handed.map_err(io::Error::other)?;
+        Ok(Unsettled {
+            payload,
+            bytes,
+            emptied: bytes < room,
+            failure: None,
+            behind: sorted,
         })
     }
 
@@ -75,10 +74,13 @@ impl Reading<'_> {
     ) -> io::Result<Unsettled> {
         let rest = (slot.block().length() - received) as usize;
         let mut end = rest;
-        let mut volley = Volley::aim(self.expected.clone(), self.ahead, |slot| {
+        let (mut before, mut files) = (slot, 1);
+        let mut volley = Volley::aim(self.expected.clone(), self.ahead, |next| {
             let place = end;
-            end += slot.block().length() as usize;
-            (end <= buffer.len()).then_some(place as u64)
+            end += next.block().length() as usize;
+            files += usize::from(!shares_a_file(before, next));
+            before = next;
+            (end <= buffer.len() && files <= KEPT_OPEN).then_some(place as u64)
         });
         let (bytes, room) = volley.receive_in_memory(buffer, self.socket, rest)?;
         let payload = bytes.min(rest);
@@ -134,6 +136,17 @@ impl Reading<'_> {
             behind: Sorted::default(),
         })
     }
+}
+
+/// Whether `next` goes on in the file in which `slot` ends. Where not, one file more is open until both are laid.
+fn shares_a_file(slot: &BlockSlot, next: &BlockSlot) -> bool {
+    let file = |place: &Place| match place {
+        Place::File { file, .. } => Some(Arc::as_ptr(file)),
+        Place::Padding { .. } => None,
+    };
+    let last = slot.places().iter().filter_map(file).next_back();
+    let mut its = next.places().iter().filter_map(file);
+    its.next().is_none_or(|first| last == Some(first)) && its.next().is_none()
 }
 
 fn not_closed(bytes: usize) -> io::Result<()> {

@@ -59,10 +59,10 @@ struct Stray {
 impl Volley {
     /// At the blocks of `slots` from the first on, as long as `place` has one for them, and no more than `most` bytes of
     /// them and their heads.
-    pub(super) fn aim(
-        slots: Iter<'_, BlockSlot>,
+    pub(super) fn aim<'a>(
+        slots: Iter<'a, BlockSlot>,
         most: usize,
-        mut place: impl FnMut(&BlockSlot) -> Option<u64>,
+        mut place: impl FnMut(&'a BlockSlot) -> Option<u64>,
     ) -> Volley {
         let mut volley = Volley {
             places: [(0, 0); AHEAD],
@@ -185,6 +185,8 @@ impl Volley {
         let Some(Stray { head, bytes }) = sorted.stray else {
             return Ok(());
         };
+        // Not as it grows: that would be twice as much for a moment.
+        other.reserve_exact(bytes);
         let mut left = bytes;
         for number in head..=self.count {
             let in_head = left.min(PIECE_HEAD);

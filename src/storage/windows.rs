@@ -85,6 +85,11 @@ impl Windows {
         }))
     }
 
+    /// Whether files are mapped where one was looked at last: what has no window is an exception.
+    pub(super) fn are_usual(&self) -> bool {
+        self.device.is_some_and(|(_, mapped)| mapped) && !self.budget.maps_refused()
+    }
+
     /// The slot needs its window no longer; the last one to leave closes it.
     pub(super) fn leave(&mut self, slot: &BlockSlot) {
         let Some((file, offset, _)) = in_one_file(slot) else {
