@@ -8,7 +8,7 @@
 //!
 //! The coordinator owns the pool; the handles it gives are opened by whoever uses them. A handle that
 //! was thrown out of the pool stays usable and is closed by the last one who holds it, so the number
-//! of open files is the cap and one or two a thread that is at work on an older handle.
+//! of open files is the cap and a few a thread that is at work on an older handle.
 
 use super::layout::{Layout, Place, Run};
 use super::lazy_file::{Access, LazyFile};
