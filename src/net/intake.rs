@@ -12,7 +12,9 @@ use crate::protocol::Block;
 use crate::protocol::peer::decoder::{Decoded, Decoder, WireRules};
 use crate::protocol::peer::message::PIECE_HEAD;
 use crate::protocol::peer::{Message, WireBlock};
-use crate::storage::slot::{Arrival, BlockSlot, Landed, Landing, Match, Revoked, Trouble, put};
+use crate::storage::slot::{
+    Arrival, BlockSlot, Buffer, Landed, Landing, Match, Revoked, Trouble, put,
+};
 use crate::swarm::event::{Farewell, SPARES_MAX};
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -39,6 +41,15 @@ pub(super) struct ReadTurn {
     pub(super) bytes: usize,
     /// Whether a message or a payload was finished.
     pub(super) finished: bool,
+}
+
+/// What one call brought.
+struct Came {
+    bytes: usize,
+    /// The socket is empty now.
+    emptied: bool,
+    /// More than fits the head buffer, which is empty then.
+    aside: Option<Buffer>,
 }
 
 /// The reading half of a conversation.
@@ -111,7 +122,7 @@ impl<'a> Intake<'a> {
         let mut heard = ReadTurn::default();
         self.finished = false;
         if self.behind {
-            self.digest(told)?;
+            self.digest(None, told)?;
         }
         let mut words = 0;
         while heard.bytes < most.min(TURN) && words < WORDS && told.len() < BATCH {
@@ -123,12 +134,12 @@ impl<'a> Intake<'a> {
                 None => self.read_head(socket, room),
             };
             match result {
-                Ok((got, emptied)) => {
-                    heard.bytes += got;
-                    words += if in_payload { 0 } else { got };
-                    self.digest(told)?;
+                Ok(came) => {
+                    heard.bytes += came.bytes;
+                    words += if in_payload { 0 } else { came.bytes };
+                    self.digest(came.aside, told)?;
                     // No need to be told so by EAGAIN.
-                    if emptied {
+                    if came.emptied {
                         break;
                     }
                 }
@@ -233,41 +244,47 @@ impl<'a> Intake<'a> {
         self.landing.is_due() || self.spares.iter().any(|spare| spare.bytes.is_none())
     }
 
-    /// Bytes that came, and whether the socket is empty now.
     fn read_payload(
         &mut self,
         socket: &TcpStream,
         most: usize,
         now: Instant,
         told: &mut Vec<Happened>,
-    ) -> io::Result<(usize, bool)> {
-        let arrival = self
+    ) -> io::Result<Came> {
+        let mut arrival = self
             .landing
             .receive(socket.as_fd(), &mut self.head, most, now)?;
-        let came = (arrival.bytes, arrival.emptied);
+        let came = Came {
+            bytes: arrival.bytes,
+            emptied: arrival.emptied,
+            aside: arrival.aside.take(),
+        };
         self.account(arrival, told);
         Ok(came)
     }
 
     /// Reads some bytes of the payload under way, by way of memory: where the rate is limited, its rest may be
-    /// more than may be read now. Bytes that came, and whether the socket is empty now.
+    /// more than may be read now.
     fn sip(
         &mut self,
         socket: &TcpStream,
         room: usize,
         told: &mut Vec<Happened>,
-    ) -> io::Result<(usize, bool)> {
+    ) -> io::Result<Came> {
         let rest = self.landing.under_way().unwrap_or(0) as usize;
         let mut chunk = [0; GULP];
         let wanted = rest.min(room).min(GULP);
         let got = read_some(socket, &mut chunk[..wanted])?;
         let arrival = self.landing.absorb(&chunk[..got]);
         self.account(arrival, told);
-        Ok((got, got < wanted))
+        Ok(Came {
+            bytes: got,
+            emptied: got < wanted,
+            aside: None,
+        })
     }
 
-    /// Bytes that came, and whether the socket is empty now.
-    fn read_head(&mut self, socket: &TcpStream, room: usize) -> io::Result<(usize, bool)> {
+    fn read_head(&mut self, socket: &TcpStream, room: usize) -> io::Result<Came> {
         let upto = match (self.is_due(), self.skip) {
             (true, 0) => self.need.max(PIECE_HEAD),
             (true, skip) => skip as usize + PIECE_HEAD,
@@ -277,13 +294,34 @@ impl<'a> Intake<'a> {
         let wanted = (upto - self.head.len()).min(GULP).min(room);
         let got = read_some(socket, &mut chunk[..wanted])?;
         self.head.extend(&chunk[..got]);
-        Ok((got, got < wanted))
+        Ok(Came {
+            bytes: got,
+            emptied: got < wanted,
+            aside: None,
+        })
     }
 
-    /// Takes the messages out of the head buffer, as many as a turn may tell: half a MiB may lie there, if it came
-    /// instead of a volley.
-    fn digest(&mut self, told: &mut Vec<Happened>) -> Result<(), Farewell> {
+    /// Takes the messages out of the head buffer, or out of what came aside, as many as a turn may tell. The rest is in
+    /// the head buffer then: up to half a MiB, where a flood came instead of a volley.
+    fn digest(&mut self, aside: Option<Buffer>, told: &mut Vec<Happened>) -> Result<(), Farewell> {
         let mut head = std::mem::take(&mut self.head);
+        match aside {
+            Some(aside) => {
+                debug_assert!(head.is_empty(), "a payload was under way");
+                let used = self.take_messages(&aside, told)?;
+                head.extend(&aside[used..]);
+            }
+            None => {
+                let used = self.take_messages(&head, told)?;
+                head.drain(..used);
+            }
+        }
+        self.head = head;
+        Ok(())
+    }
+
+    /// Takes whole messages from the beginning of `head`, and says how many bytes that were.
+    fn take_messages(&mut self, head: &[u8], told: &mut Vec<Happened>) -> Result<usize, Farewell> {
         let mut at = 0;
         self.behind = false;
         while at < head.len() {
@@ -329,9 +367,7 @@ impl<'a> Intake<'a> {
             }
             self.need = 4;
         }
-        head.drain(..at);
-        self.head = head;
-        Ok(())
+        Ok(at)
     }
 
     fn heard(&mut self, message: Message, told: &mut Vec<Happened>) {
@@ -558,73 +594,70 @@ mod tests {
         bench.feed(&cuts);
     }
 
-    /// Three blocks that were asked for, and `instead` of the ones expected behind them.
-    fn sent_instead_of_blocks(
+    /// Three blocks that were asked for and `instead` of the ones expected behind them come. `turn` sees what each turn
+    /// tells, `end` the intake afterwards.
+    fn read_instead_of_blocks(
         instead: &[u8],
-    ) -> (TcpStream, TcpStream, ScratchFile, Vec<BlockSlot>) {
+        mut turn: impl FnMut(Vec<Happened>),
+        end: impl FnOnce(&mut Intake<'_>),
+    ) {
         let Bench {
             ours, mut theirs, ..
         } = Bench::new();
         let geometry = Geometry::new(32 * 16_384, 32 * 16_384).unwrap();
         let mut scratch = ScratchFile::new(geometry, 0);
         let blocks: Vec<Block> = (0..32).map(|number| scratch.block(0, number)).collect();
-        let slots = blocks.iter().map(|block| scratch.slot(*block)).collect();
+        let mut landing = Landing::new(LandingBudget::default());
+        let mut intake = Intake::new(&mut landing, RULES, ours.peer_addr().unwrap(), None);
         let mut bytes = Vec::new();
-        for block in &blocks[..3] {
-            Message::Piece(WireBlock::from(*block)).encode(&mut bytes);
-            bytes.extend(payload(*block));
+        for (number, block) in blocks.iter().enumerate() {
+            intake.expect(scratch.slot(*block), &mut Vec::new());
+            if number < 3 {
+                Message::Piece(WireBlock::from(*block)).encode(&mut bytes);
+                bytes.extend(payload(*block));
+            }
         }
         bytes.extend(instead);
         theirs.write_all(&bytes).unwrap();
-        (ours, theirs, scratch, slots)
+        let mut left = bytes.len();
+        while left > 0 || intake.is_behind() {
+            let mut told = Vec::new();
+            let heard = intake.read(&ours, usize::MAX, Instant::now(), &mut told);
+            left -= heard.unwrap().bytes;
+            turn(told);
+        }
+        end(&mut intake);
     }
 
     #[test]
     fn what_came_instead_of_a_volley_takes_no_memory_when_only_the_beginning_of_a_message_is_left()
     {
-        // An unknown message, which is passed over, and the beginning of another.
-        let mut instead = vec![0; 4 + 16_000];
+        // A message that is passed over and more than a turn can tell, and the beginning of another.
+        let mut instead = vec![0; 4 + 16_000 + 16_000];
         instead[..5].copy_from_slice(&[0, 0, 0x3e, 0x80, 99]);
         instead.extend([0, 0, 0x40]);
-        let (ours, _theirs, _scratch, slots) = sent_instead_of_blocks(&instead);
-        let mut landing = Landing::new(LandingBudget::default());
-        let mut intake = Intake::new(&mut landing, RULES, ours.peer_addr().unwrap(), None);
-        let (mut told, mut left) = (Vec::new(), 3 * (16_384 + PIECE_HEAD) + instead.len());
-        for slot in slots {
-            intake.expect(slot, &mut told);
-        }
-        while left > 0 {
-            let heard = intake.read(&ours, usize::MAX, Instant::now(), &mut told);
-            left -= heard.unwrap().bytes;
-        }
-        intake.shrink();
-        assert_eq!(intake.head, [0, 0, 0x40]);
-        assert!(
-            intake.head.capacity() <= 2 * GULP,
-            "{}",
-            intake.head.capacity()
-        );
+        let end = |intake: &mut Intake<'_>| {
+            intake.shrink();
+            assert_eq!(intake.head, [0, 0, 0x40]);
+            assert!(
+                intake.head.capacity() <= 2 * GULP,
+                "{}",
+                intake.head.capacity()
+            );
+        };
+        read_instead_of_blocks(&instead, |_| {}, end);
     }
 
     #[test]
     fn a_flood_of_small_messages_instead_of_a_volley_ends_the_turn_too_and_none_is_lost() {
         let keep_alives = 4_000;
-        let instead = vec![0; 4 * keep_alives];
-        let (ours, _theirs, _scratch, slots) = sent_instead_of_blocks(&instead);
-        let mut landing = Landing::new(LandingBudget::default());
-        let mut intake = Intake::new(&mut landing, RULES, ours.peer_addr().unwrap(), None);
-        let (mut told, mut left) = (Vec::new(), 3 * (16_384 + PIECE_HEAD) + instead.len());
-        for slot in slots {
-            intake.expect(slot, &mut told);
-        }
         let mut said = 0;
-        while left > 0 || intake.is_behind() {
-            let heard = intake.read(&ours, usize::MAX, Instant::now(), &mut told);
-            left -= heard.unwrap().bytes;
+        let turn = |told: Vec<Happened>| {
             assert!(told.len() <= BATCH + GULP / 4, "{} at once", told.len());
-            let is_said = |happened: &Happened| matches!(happened, Happened::Said(_));
-            said += told.drain(..).filter(is_said).count();
-        }
+            let is_said = |happened: &&Happened| matches!(happened, Happened::Said(_));
+            said += told.iter().filter(is_said).count();
+        };
+        read_instead_of_blocks(&vec![0; 4 * keep_alives], turn, |_| {});
         assert_eq!(said, keep_alives);
     }
 

@@ -5,6 +5,7 @@
 //! arriving.store(&bytes)?;                // from memory, behind what has come
 //! ```
 
+use super::budget::Buffer;
 use super::positional::write_at;
 use super::slot::{BlockSlot, StorageError};
 use super::volley::Sorted;
@@ -56,6 +57,7 @@ pub(super) struct Unsettled {
     /// What storage could not do.
     pub(super) failure: Option<StorageError>,
     pub(super) behind: Sorted,
+    pub(super) aside: Option<Buffer>,
 }
 
 impl Unsettled {

@@ -4,6 +4,7 @@
 //! let budget = LandingBudget::default();      // a clone for each thread
 //! let share = budget.claim(length)?;          // for a map. None: spent for the moment; given back when dropped
 //! let mut buffer = budget.buffer()?;          // for one call. None: all are in use; given back when dropped
+//! let mut aside = budget.aside()?;            // for what comes instead of the blocks expected; the same
 //! ```
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -18,8 +19,8 @@ pub const MAPPED_MAX: usize = 8 * 1024 * 1024;
 /// The length of a buffer, in bytes: as many blocks as one call can name.
 pub(super) const BUFFER_LENGTH: usize = 512 * 1024;
 
-/// Buffers at most. A thread has one for as long as it takes to receive and to write, so there are as many in memory as
-/// threads were at that at once: a few, where the disk is quick.
+/// Buffers of each kind at most. A thread has one for as long as it takes to receive and to write, so there are as many
+/// in memory as threads were at that at once: a few, where the disk is quick.
 const BUFFERS_MAX: usize = 8;
 
 /// How much windows and buffers may take: one for each client, a clone for each thread that receives.
@@ -32,10 +33,8 @@ pub struct LandingBudget {
 struct Shared {
     left: AtomicUsize,
     maps_refused: AtomicBool,
-    /// Buffers that were used before. These are taken first, so that they stay in the processor's cache.
-    warm: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
-    /// Buffers that nobody has needed yet: empty.
-    cold: Receiver<Vec<u8>>,
+    buffers: Arc<Pool>,
+    asides: Arc<Pool>,
 }
 
 impl Default for LandingBudget {
@@ -45,20 +44,15 @@ impl Default for LandingBudget {
 }
 
 impl LandingBudget {
-    /// A budget of so many bytes for maps, and of so many buffers. Where there is neither, blocks come one at a time.
+    /// A budget of so many bytes for maps, and of so many buffers of each kind. Where there is neither, blocks come one
+    /// at a time.
     pub fn new(mapped: usize, buffers: usize) -> LandingBudget {
-        // Bound: each buffer is in one of the two, or in use.
-        let (put, cold) = bounded(buffers);
-        let warm = bounded(buffers);
-        for _ in 0..buffers {
-            let _ = put.try_send(Vec::new());
-        }
         LandingBudget {
             shared: Arc::new(Shared {
                 left: AtomicUsize::new(mapped),
                 maps_refused: AtomicBool::new(false),
-                warm,
-                cold,
+                buffers: Arc::new(Pool::new(buffers)),
+                asides: Arc::new(Pool::new(buffers)),
             }),
         }
     }
@@ -85,14 +79,42 @@ impl LandingBudget {
         })
     }
 
-    /// A buffer, whatever is in it.
+    /// A buffer for payload on its way to a file that is not mapped.
     pub(super) fn buffer(&self) -> Option<Buffer> {
-        let warm = self.shared.warm.1.try_recv();
-        let mut bytes = warm.or_else(|_| self.shared.cold.try_recv()).ok()?;
-        bytes.resize(BUFFER_LENGTH, 0);
+        Pool::take(&self.shared.buffers)
+    }
+
+    /// A buffer for what comes instead of the blocks expected.
+    pub(super) fn aside(&self) -> Option<Buffer> {
+        Pool::take(&self.shared.asides)
+    }
+}
+
+/// Buffers that are lent. They are kept, as what a thread gives back to the allocator stays with that thread.
+#[derive(Debug)]
+struct Pool {
+    /// Those that were used before. These are taken first, so that they stay in the processor's cache.
+    warm: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
+    /// Those that nobody has needed yet: no memory at all.
+    cold: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
+}
+
+impl Pool {
+    fn new(buffers: usize) -> Pool {
+        // Bound: each buffer is in one of the two, or in use.
+        let (warm, cold) = (bounded(buffers), bounded(buffers));
+        for _ in 0..buffers {
+            let _ = cold.0.try_send(Vec::new());
+        }
+        Pool { warm, cold }
+    }
+
+    fn take(pool: &Arc<Pool>) -> Option<Buffer> {
+        let warm = pool.warm.1.try_recv();
         Some(Buffer {
-            shared: Arc::clone(&self.shared),
-            bytes,
+            bytes: warm.or_else(|_| pool.cold.1.try_recv()).ok()?,
+            length: 0,
+            pool: Arc::clone(pool),
         })
     }
 }
@@ -110,31 +132,47 @@ impl Drop for BudgetShare {
     }
 }
 
-/// Memory that payload passes through on its way to a file that is not mapped. Given back when dropped.
+/// Memory that is lent for one call, given back when dropped. Empty at first.
 #[derive(Debug)]
-pub(super) struct Buffer {
-    shared: Arc<Shared>,
+pub struct Buffer {
     bytes: Vec<u8>,
+    length: usize,
+    pool: Arc<Pool>,
+}
+
+impl Buffer {
+    /// Makes it so long, at most [`BUFFER_LENGTH`], whatever is in it then.
+    pub(super) fn stretch(&mut self, length: usize) {
+        debug_assert!(length <= BUFFER_LENGTH, "{length} bytes in a buffer");
+        if self.bytes.len() < length {
+            self.bytes.reserve_exact(BUFFER_LENGTH - self.bytes.len());
+            self.bytes.resize(length, 0);
+        }
+        self.length = length;
+    }
 }
 
 impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.length]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes
+        &mut self.bytes[..self.length]
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        let never_used = bytes.is_empty();
+        let Pool { warm, cold } = &*self.pool;
         // There is room for as many as were ever taken.
-        let _ = self.shared.warm.0.try_send(std::mem::take(&mut self.bytes));
+        let _ = if never_used { cold } else { warm }.0.try_send(bytes);
     }
 }
 
@@ -144,15 +182,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_so_many_buffers_and_the_one_given_back_is_taken_first() {
+    fn there_are_so_many_buffers_and_the_one_that_was_used_is_taken_first() {
         let budget = LandingBudget::new(0, 2);
-        let mut first = budget.buffer().unwrap();
-        first[0] = 7;
-        drop(first);
-        let (first, second) = (budget.buffer().unwrap(), budget.buffer().unwrap());
-        assert_eq!((first[0], second[0]), (7, 0));
-        assert_eq!((first.len(), second.len()), (BUFFER_LENGTH, BUFFER_LENGTH));
+        let (mut first, unused) = (budget.buffer().unwrap(), budget.buffer().unwrap());
         assert!(budget.buffer().is_none());
+        first.stretch(2);
+        first[0] = 7;
+        drop((unused, first));
+        let (mut first, mut second) = (budget.buffer().unwrap(), budget.buffer().unwrap());
+        assert_eq!((first.len(), second.len()), (0, 0));
+        first.stretch(1);
+        second.stretch(BUFFER_LENGTH);
+        assert_eq!((&*first, second[0]), (&[7][..], 0));
+        assert!(budget.buffer().is_none());
+        assert!(budget.aside().is_some());
         drop(second);
         assert!(budget.buffer().is_some());
     }

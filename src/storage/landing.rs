@@ -29,7 +29,7 @@
 //! come: the block under way is taken out of there first, so zeros never follow payload.
 
 use super::arriving::{Arriving, Destination, Unsettled};
-use super::budget::LandingBudget;
+use super::budget::{BUFFER_LENGTH, Buffer, LandingBudget};
 use super::positional::{why_unbacked, write_at};
 use super::reading::Reading;
 use super::slot::{BlockSlot, StorageError};
@@ -68,6 +68,8 @@ pub struct Arrival {
     pub begun: Vec<WireBlock>,
     /// The payload could not be stored. What is left of it will be thrown away.
     pub trouble: Option<Trouble>,
+    /// What came behind all that and was not expected, if it is more than the head of a message.
+    pub aside: Option<Buffer>,
 }
 
 /// What became of a payload.
@@ -188,7 +190,7 @@ impl Landing {
 
     /// Takes what the socket has of the payload under way, and of the blocks expected after it as far as they
     /// come in the order in which their slots were given: one system call for all of them. What follows and
-    /// is none of those is appended to `other`. Takes at most `most` bytes, or the payload under way and a
+    /// is none of those is appended to `other`, or comes aside. Takes at most `most` bytes, or the payload under way and a
     /// head where that is more.
     ///
     /// Errors are the socket's: `WouldBlock` if there is nothing, `UnexpectedEof` if it was closed.
@@ -354,6 +356,7 @@ impl Landing {
         let mut arrival = Arrival {
             bytes: taken.bytes,
             emptied: taken.emptied,
+            aside: taken.aside,
             ..Arrival::default()
         };
         if let Some(error) = taken.failure {
@@ -408,11 +411,16 @@ impl Landing {
         now: Instant,
     ) -> io::Result<Unsettled> {
         let rest = (current.total - current.received) as usize;
+        let aside = self.budget.aside();
+        let ahead = aside
+            .as_ref()
+            .map(|_| most.saturating_sub(rest + PIECE_HEAD));
         let mut reading = Reading {
             socket,
             expected: self.slots.range(self.next.min(self.slots.len())..),
-            ahead: most.saturating_sub(rest + PIECE_HEAD),
+            ahead: ahead.unwrap_or(0),
             other,
+            aside,
         };
         if let Destination::Slot(slot) = &current.destination
             && current.mapped
@@ -439,7 +447,8 @@ impl Landing {
             reading.ahead = 0;
         }
         match (&current.destination, self.budget.buffer()) {
-            (Destination::Slot(slot), Some(mut buffer)) if rest <= buffer.len() => {
+            (Destination::Slot(slot), Some(mut buffer)) => {
+                buffer.stretch(BUFFER_LENGTH.min(rest + reading.ahead));
                 reading.through_buffer(&mut buffer, slot, current.received)
             }
             _ => reading.alone(current),
@@ -489,6 +498,7 @@ mod tests {
     fn receive(landing: &mut Landing, ours: &UnixStream) -> io::Result<(Arrival, Vec<u8>)> {
         let mut other = Vec::new();
         let arrival = landing.receive(ours.as_fd(), &mut other, 1 << 20, Instant::now())?;
+        other.extend(arrival.aside.iter().flat_map(|aside| aside.iter()));
         Ok((arrival, other))
     }
 
@@ -971,7 +981,10 @@ mod tests {
             absorb(landing, other, laid);
             if landing.under_way().is_some() {
                 match landing.receive(ours.as_fd(), other, 1 << 20, Instant::now()) {
-                    Ok(arrival) => take(&arrival.landed, laid),
+                    Ok(arrival) => {
+                        take(&arrival.landed, laid);
+                        other.extend(arrival.aside.iter().flat_map(|aside| aside.iter()));
+                    }
                     Err(_) => break,
                 }
             } else {
@@ -1029,6 +1042,35 @@ mod tests {
         assert_eq!((arrival.landed.len(), other.len()), (8, 0));
         assert!(scratch.bytes() == scratch.expected(&blocks));
         assert!(budget.buffer().is_some());
+    }
+
+    #[test]
+    fn what_comes_instead_of_a_volley_lies_in_lent_memory_and_without_that_blocks_come_one_at_a_time()
+     {
+        for (mapped, buffers) in [(true, 1), (false, 1), (true, 0), (false, 0)] {
+            let budget = LandingBudget::new(1 << 20, buffers);
+            if !mapped {
+                budget.refuse_maps();
+            }
+            let (_scratch, mut landing, blocks) = eight_within(budget.clone());
+            let (ours, mut theirs) = pair();
+            let bytes = stream(&[blocks[0], blocks[2], blocks[1]]);
+            theirs.write_all(&bytes[PIECE_HEAD..]).unwrap();
+            landing.begin(wire(blocks[0]));
+            let lent = budget.aside().is_some();
+            let mut other = Vec::new();
+            let arrival = landing.receive(ours.as_fd(), &mut other, 1 << 20, Instant::now());
+            let arrival = arrival.unwrap();
+            assert_eq!(arrival.landed.len(), 1);
+            let behind = &bytes[PIECE_HEAD + 16_384..];
+            match &arrival.aside {
+                Some(aside) => assert!(lent && **aside == *behind && other.is_empty()),
+                None => assert!(!lent && other == behind[..PIECE_HEAD]),
+            }
+            assert!(budget.aside().is_none());
+            drop(arrival);
+            assert_eq!(budget.aside().is_some(), lent);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! ```
 
 use super::arriving::{Arriving, Unsettled};
+use super::budget::Buffer;
 use super::layout::Place;
 use super::lazy_file::LazyFile;
 use super::positional::{Fragment, KEPT_OPEN, write_all};
@@ -17,6 +18,7 @@ use super::windows::in_one_file;
 use crate::protocol::geometry::BLOCK_LENGTH;
 use crate::protocol::peer::message::PIECE_HEAD;
 use std::collections::vec_deque::Iter;
+use std::convert::Infallible;
 use std::io::{self, IoSliceMut};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
@@ -29,8 +31,10 @@ pub(super) struct Reading<'a> {
     pub(super) expected: Iter<'a, BlockSlot>,
     /// The most to take of those and their heads, in bytes.
     pub(super) ahead: usize,
-    /// Where bytes go that are no payload expected.
+    /// Where bytes go that are no payload expected, if they are no more than a head.
     pub(super) other: &'a mut Vec<u8>,
+    /// Where they go if they are more, which takes something `ahead`.
+    pub(super) aside: Option<Buffer>,
 }
 
 impl Reading<'_> {
@@ -50,18 +54,18 @@ impl Reading<'_> {
         let payload = bytes.min(current.1);
         not_closed(bytes)?;
         let sorted = volley.sort(bytes - payload, self.expected);
-        let handed = volley.hand_on(&sorted, self.other, |offset, bytes| {
+        let handed = hand_on(&volley, &sorted, self.other, self.aside, |offset, bytes| {
             let read = file.get()?.read_exact_at(bytes, offset);
             read.map_err(|error| StorageError::from_io("read", file.path(), &error))
         });
-        // Not the connection's fault, but what it said is lost, and with it where the next message begins.
-        handed.map_err(io::Error::other)?;
         Ok(Unsettled {
             payload,
             bytes,
             emptied: bytes < room,
             failure: None,
             behind: sorted,
+            // Not the connection's fault, but what it said is lost, and with it where the next message begins.
+            aside: handed.map_err(io::Error::other)?,
         })
     }
 
@@ -98,17 +102,19 @@ impl Reading<'_> {
             sorted = volley.keep(&sorted, number.saturating_sub(1));
             failure = (number == 0).then_some(error);
         }
-        let handed = volley.hand_on(&sorted, self.other, |place, bytes| {
+        let copy = |place: u64, bytes: &mut [u8]| {
             let place = place as usize;
             bytes.copy_from_slice(&buffer[place..place + bytes.len()]);
-            Ok(())
-        });
+            Ok::<_, Infallible>(())
+        };
+        let Ok(aside) = hand_on(&volley, &sorted, self.other, self.aside, copy);
         Ok(Unsettled {
             payload,
             bytes,
             emptied: bytes < room,
-            failure: failure.or(handed.err()),
+            failure,
             behind: sorted,
+            aside,
         })
     }
 
@@ -133,8 +139,32 @@ impl Reading<'_> {
             bytes,
             emptied: bytes < length + after,
             failure: current.store(&buffer[..payload]).err(),
-            behind: Sorted::default(),
+            ..Unsettled::default()
         })
+    }
+}
+
+/// What was not expected: behind what is in `other`, or in `aside`.
+fn hand_on<E>(
+    volley: &Volley,
+    sorted: &Sorted,
+    other: &mut Vec<u8>,
+    aside: Option<Buffer>,
+    read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+) -> Result<Option<Buffer>, E> {
+    let bytes = sorted.others();
+    match aside {
+        Some(mut aside) if bytes > PIECE_HEAD => {
+            aside.stretch(bytes);
+            volley.hand_on(sorted, &mut aside, read)?;
+            Ok(Some(aside))
+        }
+        _ => {
+            let begin = other.len();
+            other.resize(begin + bytes, 0);
+            volley.hand_on(sorted, &mut other[begin..], read)?;
+            Ok(None)
+        }
     }
 }
 

@@ -18,7 +18,7 @@
 //! A slot is *free*, *out* or *laid*. Every block that was taken comes home exactly once. What a peer
 //! thread does with the slots it holds is [`Landing`]'s business.
 
-pub use super::budget::LandingBudget;
+pub use super::budget::{Buffer, LandingBudget};
 pub use super::landing::{Arrival, Landed, Landing, Match, Revoked, Trouble};
 pub use super::positional::put;
 #[cfg(test)]

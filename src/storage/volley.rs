@@ -4,7 +4,7 @@
 //! let mut volley = Volley::aim(slots.clone(), most, |slot| its_place(slot));
 //! let (bytes, room) = volley.receive_mapped(window, socket, (offset, rest))?;   // or receive_in_memory
 //! let sorted = volley.sort(bytes - rest, slots);                                // which blocks came
-//! volley.hand_on(&sorted, &mut other, |offset, bytes| read_back(offset, bytes))?;   // and what was none
+//! volley.hand_on(&sorted, &mut other, |offset, bytes| read_back(offset, bytes))?;   // and what came instead
 //! ```
 //!
 //! Nearly every peer answers in the order of the requests, and says nothing in between. So one call names the
@@ -15,7 +15,7 @@
 //! the file. They are taken for what they are, like any bytes that came into memory. A hostile peer gains
 //! nothing: these are blocks it was asked for, so it could have put the same bytes there by answering.
 
-use super::slot::{BlockSlot, StorageError};
+use super::slot::BlockSlot;
 use super::window::{PARTS_MAX, Part, Window};
 use crate::protocol::peer::message::PIECE_HEAD;
 use crate::protocol::peer::{Message, WireBlock};
@@ -46,6 +46,13 @@ pub(super) struct Sorted {
     pub(super) begun: Option<u32>,
     /// What is not expected.
     stray: Option<Stray>,
+}
+
+impl Sorted {
+    /// So many bytes are not expected ones.
+    pub(super) fn others(&self) -> usize {
+        self.stray.as_ref().map_or(0, |stray| stray.bytes)
+    }
 }
 
 /// Bytes in places that are not theirs.
@@ -166,8 +173,7 @@ impl Volley {
         let others = &self.places[whole..sorted.whole];
         let others: usize = others.iter().map(|place| PIECE_HEAD + place.1).sum();
         let begun = sorted.begun.map_or(0, |bytes| PIECE_HEAD + bytes as usize);
-        let stray = sorted.stray.as_ref().map_or(0, |stray| stray.bytes);
-        let (head, bytes) = (whole, others + begun + stray);
+        let (head, bytes) = (whole, others + begun + sorted.others());
         Sorted {
             whole,
             begun: None,
@@ -175,32 +181,27 @@ impl Volley {
         }
     }
 
-    /// Appends what was not expected to `other`, bytes of a place as `read` gives them.
-    pub(super) fn hand_on(
+    /// Puts what was not expected into `others`, which has [`Sorted::others`] bytes; those of a place as `read` gives
+    /// them.
+    pub(super) fn hand_on<E>(
         &self,
         sorted: &Sorted,
-        other: &mut Vec<u8>,
-        mut read: impl FnMut(u64, &mut [u8]) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
-        let Some(Stray { head, bytes }) = sorted.stray else {
+        mut others: &mut [u8],
+        mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(Stray { head, .. }) = sorted.stray else {
             return Ok(());
         };
-        // Not as it grows: that would be twice as much for a moment.
-        other.reserve_exact(bytes);
-        let mut left = bytes;
         for number in head..=self.count {
-            let in_head = left.min(PIECE_HEAD);
-            other.extend(&self.heads[number][..in_head]);
-            left -= in_head;
-            if left == 0 {
+            let (its, rest) = others.split_at_mut(others.len().min(PIECE_HEAD));
+            its.copy_from_slice(&self.heads[number][..its.len()]);
+            if rest.is_empty() {
                 break;
             }
             let (offset, length) = self.places[number];
-            let in_place = left.min(length);
-            let end = other.len();
-            other.resize(end + in_place, 0);
-            read(offset, &mut other[end..])?;
-            left -= in_place;
+            let (its, rest) = rest.split_at_mut(rest.len().min(length));
+            read(offset, its)?;
+            others = rest;
         }
         Ok(())
     }
