@@ -12,6 +12,8 @@ use std::path::{Component, Path, PathBuf};
 
 /// statfs(2): files in memory.
 pub(super) const TMPFS: u32 = 0x0102_1994;
+/// The same without a limit, and older.
+pub(super) const RAMFS: u32 = 0x8584_58f6;
 
 /// File systems of this machine alone, whose shared maps are the page cache itself, and whose times of change are
 /// set by who writes and by nothing later. Not NFS, CIFS, FUSE, 9p and whatever is not known.
@@ -21,7 +23,7 @@ pub(super) fn is_plain(magic: u32) -> bool {
         0x5846_5342, // xfs
         0x9123_683e, // btrfs
         TMPFS,
-        0x8584_58f6, // ramfs
+        RAMFS,
         0xf2f5_2010, // f2fs
         0x794c_7630, // overlay
         0xca45_1a4e, // bcachefs

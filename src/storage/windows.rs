@@ -9,7 +9,7 @@ use super::budget::LandingBudget;
 use super::layout::Place;
 use super::lazy_file::LazyFile;
 use super::positional::{still_there, why_unbacked};
-use super::reach::{TMPFS, is_plain};
+use super::reach::{RAMFS, TMPFS, is_plain};
 use super::slot::{BlockSlot, StorageError};
 use super::window::{Unopened, WINDOW_LENGTH_MAX, Window};
 use rustix::io::Errno;
@@ -238,7 +238,7 @@ pub(super) fn in_one_file(slot: &BlockSlot) -> Option<(&Arc<LazyFile>, u64, u32)
 /// Where shared maps are the page cache itself, and not dearer than a copy: of files in memory, a page is mapped at
 /// more cost than it is written to.
 fn is_worth_mapping(magic: u32) -> bool {
-    is_plain(magic) && magic != TMPFS
+    is_plain(magic) && ![TMPFS, RAMFS].contains(&magic)
 }
 
 #[cfg(test)]
@@ -251,6 +251,7 @@ mod tests {
         const NFS: u32 = 0x6969;
         assert!(is_worth_mapping(EXT4));
         assert!(!is_worth_mapping(TMPFS));
+        assert!(!is_worth_mapping(RAMFS));
         assert!(!is_worth_mapping(NFS));
     }
 }
