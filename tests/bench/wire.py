@@ -4,6 +4,7 @@ Each runs in a process of its own (fork), so that what it costs is not counted a
 import collections
 import itertools
 import multiprocessing
+import random
 import select
 import selectors
 import socket
@@ -25,10 +26,11 @@ HAVE_NONE, HAVE_ALL, UNCHOKE = message(15), message(14), message(1)
 
 
 class Line:
-    """One connection of a scripted peer. As a seed it sends the same 16 KiB for each block."""
+    """One connection of a scripted peer. As a seed it sends the same 16 KiB for each block, one in `late` of them after
+    the one that was asked for behind it."""
 
-    def __init__(self, sock, info_hash, number, block):
-        self.sock, self.block = sock, block
+    def __init__(self, sock, info_hash, number, block, late=0):
+        self.sock, self.block, self.late, self.dice = sock, block, late, random.Random(number)
         self.unread, self.unsent, self.greeted = bytearray(), collections.deque(), False
         sock.setblocking(False)
         peer_id = b"-SC0000-%012d" % number
@@ -51,19 +53,22 @@ class Line:
                 return 0
             del self.unread[:68]
             self.greeted = True
-        at = requests = 0
+        at, answers = 0, []
         while len(self.unread) - at >= 4:
             length = int.from_bytes(self.unread[at:at + 4], "big")
             if len(self.unread) - at < 4 + length:
                 break
             if length == 13 and self.unread[at + 4] == 6:
-                requests += 1
                 wanted = int.from_bytes(self.unread[at + 13:at + 17], "big")
                 head = struct.pack(">IB", 9 + wanted, 7) + self.unread[at + 5:at + 13]
-                self.unsent += memoryview(head), self.block[:wanted]
+                answers.append((memoryview(head), self.block[:wanted]))
             at += 4 + length
         del self.unread[:at]
-        return requests
+        for one in range(1, len(answers) if self.late else 0):
+            if not self.dice.randrange(self.late):
+                answers[one - 1], answers[one] = answers[one], answers[one - 1]
+        self.unsent.extend(itertools.chain(*answers))
+        return len(answers)
 
     def write(self):
         """Sends what fits; False at the end of the line."""
@@ -121,9 +126,10 @@ def serve(lines, listeners, make, first):
 
 
 class Peers:
-    """Scripted peers: `count` seeds that listen, or with `call` as many idle peers that call (host, port)."""
+    """Scripted peers: `count` seeds that listen, `late` with one block in so many, or with `call` as many idle peers that
+    call (host, port)."""
 
-    def __init__(self, count, info_hash, block=None, call=None):
+    def __init__(self, count, info_hash, block=None, call=None, late=0):
         self.first = multiprocessing.Queue()
         self.addresses, listeners, callers = [], [], []
         for _ in range(0 if call else count):
@@ -138,7 +144,7 @@ class Peers:
                 line = Line(socket.create_connection(call), info_hash, next(numbers), block)
                 line.write()  # who calls and says nothing is soon sent away
                 callers.append(line)
-            serve(callers, listeners, lambda sock: Line(sock, info_hash, next(numbers), block), self.first)
+            serve(callers, listeners, lambda sock: Line(sock, info_hash, next(numbers), block, late), self.first)
 
         self.process = multiprocessing.get_context("fork").Process(target=run, daemon=True)
         self.process.start()
