@@ -587,6 +587,17 @@ mod tests {
         }
 
         /// The warnings since the last call, without the folder.
+        fn assert_both_files_are_right(&mut self) {
+            assert!(self.in_doubt().is_empty());
+            assert_eq!(self.have(), [0, 1, 2, 3, 4]);
+            let told = self.told();
+            assert!(
+                told.len() == 1
+                    && told[0].ends_with("/a and 1 more: they are still what the torrent says"),
+                "{told:?}"
+            );
+        }
+
         fn told(&mut self) -> Vec<String> {
             let warnings = self.rig.notices().into_iter().filter_map(|it| match it {
                 Notice::Warning { text, .. } => Some(text),
@@ -638,14 +649,7 @@ mod tests {
             "{told:?}"
         );
         (0..5).for_each(|_| stand.rig.check());
-        assert!(stand.in_doubt().is_empty());
-        assert_eq!(stand.have(), [0, 1, 2, 3, 4]);
-        let told = stand.told();
-        assert!(
-            told.len() == 1
-                && told[0].ends_with("/a and 1 more: they are still what the torrent says"),
-            "{told:?}"
-        );
+        stand.assert_both_files_are_right();
         assert!(stand.rig.torrent.rehashes.round.is_none());
     }
 
@@ -695,14 +699,7 @@ mod tests {
         assert!(!told.iter().any(|it| it.contains("still")), "{told:?}");
         stand.look();
         (0..3).for_each(|_| stand.rig.check());
-        assert!(stand.in_doubt().is_empty());
-        assert_eq!(stand.have(), [0, 1, 2, 3, 4]);
-        let told = stand.told();
-        assert!(
-            told.len() == 1
-                && told[0].ends_with("/a and 1 more: they are still what the torrent says"),
-            "{told:?}"
-        );
+        stand.assert_both_files_are_right();
     }
 
     #[test]

@@ -44,9 +44,7 @@ pub(super) fn write_at(slot: &BlockSlot, at: u32, bytes: &[u8]) -> Result<(), St
             && !now.is_empty()
         {
             let open = open(file, slot.places().len())?;
-            still_there(file, &open, offset + length, "write")?;
-            open.write_all_at(now, offset + skip)
-                .map_err(|error| StorageError::from_io("write", file.path(), &error))?;
+            write_to(file, &open, offset + length, (now, offset + skip))?;
         }
         (skip, left) = (0, later);
     }
@@ -122,17 +120,22 @@ fn write_stretch(stretch: Option<Stretch<'_>>, bytes: &[u8]) -> Result<(), (usiz
         return Ok(());
     };
     let bytes = &bytes[stretch.from..stretch.from + stretch.length];
-    let written = stretch.file.get().and_then(|open| {
-        still_there(
-            stretch.file,
-            open,
-            stretch.offset + stretch.length as u64,
-            "write",
-        )?;
-        open.write_all_at(bytes, stretch.offset)
-            .map_err(|error| StorageError::from_io("write", stretch.file.path(), &error))
-    });
+    let end = stretch.offset + stretch.length as u64;
+    let file = stretch.file.get();
+    let written = file.and_then(|open| write_to(stretch.file, open, end, (bytes, stretch.offset)));
     written.map_err(|error| (stretch.first, error))
+}
+
+/// Writes `bytes` to an offset of a file that reaches to `end`.
+fn write_to(
+    file: &LazyFile,
+    open: &File,
+    end: u64,
+    (bytes, offset): (&[u8], u64),
+) -> Result<(), StorageError> {
+    still_there(file, open, end, "write")?;
+    open.write_all_at(bytes, offset)
+        .map_err(|error| StorageError::from_io("write", file.path(), &error))
 }
 
 /// The most files of one block, or of one volley, that are kept open; a block over hundreds of tiny files opens them
