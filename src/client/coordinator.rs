@@ -105,7 +105,8 @@ impl Coordinator {
             };
             self.reported(report, now);
         }
-        for _ in 0..TAKEN_PER_TURN {
+        // All of them: a report may tell of a hundred small pieces that are to be hashed, and a verdict is of one.
+        loop {
             match self.inbox.checked.try_recv() {
                 Ok(done) => self.torrents[done.task].checked(done, &mut self.hands, now),
                 Err(TryRecvError::Empty) => break,

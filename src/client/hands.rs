@@ -43,6 +43,8 @@ pub(super) struct Hands {
     pub(super) port: Option<u16>,
     /// Verified bytes of a torrent that may wait for a sync.
     pub(super) unsynced_max: u64,
+    /// Pieces of all torrents that may wait for the checker.
+    pub(super) unchecked_max: usize,
     /// Where the brains' dice begin.
     pub(super) seed: u64,
     /// A caller for whom somebody else is being sent away.

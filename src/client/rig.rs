@@ -125,6 +125,7 @@ impl Rig {
             peers_max: 10,
             port: None,
             unsynced_max: u64::MAX,
+            unchecked_max: usize::MAX,
             seed: 1,
             caller: None,
             lacked_threads: false,

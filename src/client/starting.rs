@@ -62,6 +62,10 @@ impl Descriptors {
     }
 }
 
+/// Pieces that may wait for the checker before nothing more is asked for. Where pieces are small, a fast line brings them
+/// sooner than they are hashed, and each takes memory until it is.
+const UNCHECKED_MAX: usize = 1024;
+
 /// Bytes that may wait for a sync: 5 % of memory, and never less than the minimum.
 fn unsynced_max() -> u64 {
     let info = rustix::system::sysinfo();
@@ -156,6 +160,7 @@ impl Client {
             peers_max: descriptors.peers,
             port,
             unsynced_max: unsynced_max(),
+            unchecked_max: UNCHECKED_MAX,
             seed: settings.seed,
             caller: None,
             lacked_threads: false,

@@ -136,15 +136,12 @@ impl Torrent {
         matches!(self.phase, Phase::Ended)
     }
 
-    /// Stops requests while the ground is not ready or the disk is far behind, and resumes them.
+    /// Stops requests while the ground is not ready or the disk or the checker is far behind, and resumes them.
     pub(super) fn pause_or_go_on(&mut self, hands: &mut Hands, now: Moment) {
-        let behind = self.saving.unsynced_bytes();
-        let limit = if self.paused {
-            hands.unsynced_max / 2
-        } else {
-            hands.unsynced_max
-        };
-        let pause = !self.prepared || behind > limit;
+        let patience = if self.paused { 2 } else { 1 };
+        let disk = self.saving.unsynced_bytes() > hands.unsynced_max / patience;
+        let checker = hands.checker.waiting() > hands.unchecked_max / patience as usize;
+        let pause = !self.prepared || disk || checker;
         if pause != self.paused {
             self.paused = pause;
             // What did not arrive while we asked for nothing is nobody's fault.
@@ -357,8 +354,12 @@ mod tests {
     use super::*;
     use crate::client::rig::Rig;
     use crate::net::Happened;
-    use crate::storage::check::CheckDone;
+    use crate::storage::check::{CheckDone, Checker};
     use crate::swarm::event::Verdict;
+    use crossbeam_channel::bounded;
+
+    /// Longer than any test takes.
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     /// Wakes it when it is due, and at each second, until then or until it leaves. The rig sees to it that
     /// it is never due again at once.
@@ -371,6 +372,33 @@ mod tests {
                 rig.keep();
             }
         }
+    }
+
+    #[test]
+    fn nothing_more_is_asked_for_while_too_many_pieces_wait_to_be_hashed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rig = Rig::lacking_the_last(folder.path(), |_| {});
+        rig.hands.unchecked_max = 0;
+        // Bound: a turn of this checker, which hashes a piece when it is told to go on.
+        let ((hashed, verdict), (go, gate)) = (bounded(1), bounded(1));
+        rig.hands.checker =
+            Checker::start(move |_| hashed.send(()).is_ok() && gate.recv().is_ok()).unwrap();
+        let ask = |rig: &mut Rig| {
+            let job = rig.torrent.check_job(rig.piece(0), false, &mut rig.hands);
+            rig.hands.checker.ask(job);
+        };
+        let is_paused = |rig: &mut Rig| {
+            rig.torrent.pause_or_go_on(&mut rig.hands, rig.now);
+            rig.torrent.paused
+        };
+        ask(&mut rig);
+        verdict.recv_timeout(PATIENCE).unwrap();
+        assert!(!is_paused(&mut rig));
+        ask(&mut rig);
+        assert!(is_paused(&mut rig));
+        go.send(()).unwrap();
+        verdict.recv_timeout(PATIENCE).unwrap();
+        assert!(!is_paused(&mut rig));
     }
 
     #[test]

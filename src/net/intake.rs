@@ -70,8 +70,10 @@ pub(super) struct Intake<'a> {
     spares: Vec<Spare>,
     given_up: GivenUp,
     finished: bool,
-    /// More messages have come than one turn tells: `head` has them.
+    /// More messages have come than one turn tells: `head` has them, or `rest`.
     behind: bool,
+    /// What came aside and is not told yet, from where on: a flood instead of a volley.
+    rest: Option<(Buffer, usize)>,
 }
 
 /// A second copy asked for in the endgame.
@@ -103,6 +105,7 @@ impl<'a> Intake<'a> {
             given_up: GivenUp::default(),
             finished: false,
             behind: false,
+            rest: None,
         }
     }
 
@@ -165,7 +168,7 @@ impl<'a> Intake<'a> {
         if self.head.is_empty() {
             self.head = Vec::new();
         } else if self.head.capacity() > 2 * self.head.len().max(GULP) {
-            // What comes instead of a volley may be half a MiB, and the beginning of a message is left of it.
+            // A long message leaves much room, and the beginning of another may be all that is in it.
             self.head.shrink_to(GULP);
         }
     }
@@ -301,22 +304,23 @@ impl<'a> Intake<'a> {
         })
     }
 
-    /// Takes the messages out of the head buffer, or out of what came aside, as many as a turn may tell. The rest is in
-    /// the head buffer then: up to half a MiB, where a flood came instead of a volley.
+    /// Takes the messages out of the head buffer, or out of what came aside, as many as a turn may tell.
     fn digest(&mut self, aside: Option<Buffer>, told: &mut Vec<Happened>) -> Result<(), Farewell> {
-        let mut head = std::mem::take(&mut self.head);
-        match aside {
-            Some(aside) => {
-                debug_assert!(head.is_empty(), "a payload was under way");
-                let used = self.take_messages(&aside, told)?;
-                head.extend(&aside[used..]);
+        let aside = aside.map(|aside| (aside, 0)).or_else(|| self.rest.take());
+        if let Some((aside, from)) = aside {
+            debug_assert!(self.head.is_empty(), "a payload was under way");
+            let used = from + self.take_messages(&aside[from..], told)?;
+            if self.behind {
+                self.rest = Some((aside, used));
+            } else {
+                self.head.extend(&aside[used..]);
             }
-            None => {
-                let used = self.take_messages(&head, told)?;
-                head.drain(..used);
-            }
+        } else {
+            let mut head = std::mem::take(&mut self.head);
+            let used = self.take_messages(&head, told)?;
+            head.drain(..used);
+            self.head = head;
         }
-        self.head = head;
         Ok(())
     }
 

@@ -125,6 +125,11 @@ impl Checker {
             let _ = jobs.send(Queued::now(job)); // a checker that has ended answers nothing, as it said through `tell`
         }
     }
+
+    /// So many pieces wait that no thread has begun with.
+    pub fn waiting(&self) -> usize {
+        self.jobs.as_ref().map_or(0, Sender::len)
+    }
 }
 
 /// The deepest call chain is a hash under a read; buffers are on the heap. Only an optimised build keeps
