@@ -586,7 +586,6 @@ mod tests {
             }
         }
 
-        /// The warnings since the last call, without the folder.
         fn assert_both_files_are_right(&mut self) {
             assert!(self.in_doubt().is_empty());
             assert_eq!(self.have(), [0, 1, 2, 3, 4]);
@@ -598,6 +597,7 @@ mod tests {
             );
         }
 
+        /// The warnings since the last call, without the folder.
         fn told(&mut self) -> Vec<String> {
             let warnings = self.rig.notices().into_iter().filter_map(|it| match it {
                 Notice::Warning { text, .. } => Some(text),

@@ -50,12 +50,14 @@ pub(super) struct Allocation<'a> {
     pub(super) stop: &'a AtomicBool,
 }
 
-/// What is undone if something fails.
+/// What is undone if something fails. Of a file that was made nothing more is noted: it goes.
 #[derive(Default)]
 struct Undo {
     made: Vec<PathBuf>,
-    grown: Vec<(PathBuf, u64)>,
-    filled: Vec<(PathBuf, Vec<Range<u64>>)>,
+    /// Files by their numbers, and how long they were.
+    grown: Vec<(usize, u64)>,
+    /// Files whose holes were filled.
+    filled: Vec<usize>,
 }
 
 /// Makes the room.
@@ -63,7 +65,7 @@ pub(super) fn make_room(order: Allocation) -> Result<Room, StorageError> {
     let mut undo = Undo::default();
     let outcome = order.carry_out(&mut undo);
     if outcome.is_err() {
-        undo.carry_out(order.layout.folder());
+        order.take_back(undo);
     }
     outcome
 }
@@ -74,7 +76,10 @@ impl Allocation<'_> {
         super::reach::create_root(self.layout.folder(), &mut undo.made)?;
         let space = Space::of(self.layout.folder());
         space.check(needed, self.layout.folder(), space.sparse)?;
-        let mut room = Room::default();
+        let mut room = Room {
+            facts: Vec::with_capacity(self.layout.places()),
+            ..Room::default()
+        };
         let mut seen = HashMap::new();
         let mut sparse = space.sparse;
         for number in 0..self.layout.places() {
@@ -99,13 +104,16 @@ impl Allocation<'_> {
             for made in &undo.made[before..] {
                 room.folders.extend(made.parent().map(Path::to_owned));
             }
+            let was_there = !undo.made[before..].contains(&file.path);
             if !missing.is_empty() {
                 room.open.insert(number);
             }
             let is_part = number >= self.layout.files().len();
-            self.fit(&open, file, is_part, undo)?;
+            let grown = self.fit(&open, file, is_part)?;
+            undo.grown
+                .extend(grown.filter(|_| was_there).map(|length| (number, length)));
             if !sparse && !missing.is_empty() {
-                undo.filled.push((file.path.clone(), missing.clone()));
+                undo.filled.extend(was_there.then_some(number));
                 match self.allocate(&open, &missing) {
                     Ok(()) => {}
                     Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
@@ -189,27 +197,24 @@ impl Allocation<'_> {
         ranges
     }
 
-    /// Gives the file its length. The part file may be longer: an earlier selection had more in it.
+    /// Gives the file its length, and returns the one it had, if that was less. The part file may be longer: an
+    /// earlier selection had more in it.
     fn fit(
         &self,
         open: &File,
         file: &LaidFile,
         is_part: bool,
-        undo: &mut Undo,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Option<u64>, StorageError> {
         let length = open
             .metadata()
             .map_err(|error| StorageError::from_io("look at", &file.path, &error))?
             .len();
         if length == file.length || is_part && length > file.length {
-            return Ok(());
+            return Ok(None);
         }
         if length > file.length && !self.overwrite {
             let cause = format!("it has {length} bytes and should have {}", file.length);
             return Err(in_the_way("use", &file.path, &cause));
-        }
-        if length < file.length {
-            undo.grown.push((file.path.clone(), length));
         }
         open.set_len(file.length).map_err(|error| {
             let mut error = StorageError::from_io("allocate", &file.path, &error);
@@ -220,7 +225,8 @@ impl Allocation<'_> {
                 );
             }
             error
-        })
+        })?;
+        Ok((length < file.length).then_some(length))
     }
 
     fn allocate(&self, open: &File, missing: &[Range<u64>]) -> Result<(), Errno> {
@@ -237,24 +243,25 @@ impl Allocation<'_> {
         }
         Ok(())
     }
-}
 
-impl Undo {
-    /// `root`: where the files lie. What lies behind a link by now is left alone.
-    fn carry_out(mut self, root: &Path) {
-        for (path, ranges) in self.filled.iter().rev() {
-            if !self.made.contains(path)
-                && let Ok(open) = open_to_write(root, path)
-            {
+    /// What lies behind a link by now is left alone.
+    fn take_back(self, mut undo: Undo) {
+        let open = |number| {
+            let path = &self.layout.place(number).path;
+            open_to_write(self.layout.folder(), path).ok()
+        };
+        for number in undo.filled.into_iter().rev() {
+            if let Some(open) = open(number) {
+                let ranges = self.missing(number);
                 ranges.iter().for_each(|range| empty_holes(&open, range));
             }
         }
-        for (path, length) in self.grown.iter().rev() {
-            if let Ok(open) = open_to_write(root, path) {
-                let _ = open.set_len(*length);
+        for (number, length) in undo.grown.into_iter().rev() {
+            if let Some(open) = open(number) {
+                let _ = open.set_len(length);
             }
         }
-        unmake(&mut self.made);
+        unmake(&mut undo.made);
     }
 }
 
@@ -392,24 +399,35 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::storage::test_torrent::Author;
     use std::os::unix::fs::symlink;
 
     #[test]
     fn what_is_undone_is_not_undone_behind_links() {
         let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut author = Author::new("torrent", 16);
+        for name in ["link", "way/file", "own"] {
+            author.file(name, &[1; 16]);
+        }
+        let layout = author.layout(folder.path());
         let theirs = outside.path().join("file");
         std::fs::write(&theirs, "somebody else's").unwrap();
-        symlink(&theirs, folder.path().join("link")).unwrap();
-        symlink(outside.path(), folder.path().join("way")).unwrap();
-        let own = folder.path().join("own");
+        let torrent = folder.path().join("torrent");
+        std::fs::create_dir(&torrent).unwrap();
+        symlink(&theirs, torrent.join("link")).unwrap();
+        symlink(outside.path(), torrent.join("way")).unwrap();
+        let own = torrent.join("own");
         std::fs::write(&own, "grown").unwrap();
-        let grown = ["link", "way/file", "own"];
-        let grown = grown.map(|name| (folder.path().join(name), 1)).to_vec();
-        let undo = Undo {
-            grown,
-            ..Undo::default()
+        let order = Allocation {
+            layout: &layout,
+            have: &Bitfield::new(layout.geometry()),
+            overwrite: false,
+            stop: &AtomicBool::new(false),
         };
-        undo.carry_out(folder.path());
+        order.take_back(Undo {
+            grown: vec![(0, 1), (1, 1), (2, 1)],
+            ..Undo::default()
+        });
         assert_eq!(std::fs::read(&theirs).unwrap(), b"somebody else's");
         assert_eq!(std::fs::read(&own).unwrap(), b"g");
     }

@@ -41,7 +41,8 @@ pub(super) struct Known {
 impl Known {
     /// As the survey `found` the torrent's `files`. Nothing is written to yet.
     pub(super) fn new(found: &[Found], files: usize) -> Known {
-        let mut facts: Vec<_> = found.iter().map(Found::facts).collect();
+        let mut facts = Vec::with_capacity(files + 1);
+        facts.extend(found.iter().map(Found::facts));
         facts.resize(files + 1, None);
         Known {
             facts,
