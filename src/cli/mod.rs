@@ -46,7 +46,7 @@ use std::process::ExitCode;
 
 /// Runs the command that the arguments name; what it returns is what the shell sees.
 pub fn main() -> ExitCode {
-    heap::share();
+    heap::economise();
     let words = std::env::args_os().skip(1).collect::<Vec<_>>();
     run(&words).into()
 }
