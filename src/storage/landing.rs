@@ -201,21 +201,13 @@ impl Landing {
         most: usize,
         now: Instant,
     ) -> io::Result<Arrival> {
-        let Some(mut current) = self.current.take() else {
-            return Ok(Arrival::default());
-        };
-        match self.receive_into(&mut current, socket, other, most, now) {
-            Ok(taken) => Ok(self.settle_accounts(current, taken)),
-            Err(error) => {
-                self.current = Some(current);
-                Err(error)
-            }
-        }
+        let taken = self.take_in(socket, other, most, now)?;
+        Ok(self.settle_accounts(taken))
     }
 
     /// Takes bytes of the payload under way that lie in memory already. Never more than are under way.
     pub fn absorb(&mut self, bytes: &[u8]) -> Arrival {
-        let Some(mut current) = self.current.take() else {
+        let Some(current) = &mut self.current else {
             return Arrival::default();
         };
         current.mapped = false;
@@ -225,7 +217,7 @@ impl Landing {
             failure: current.store(bytes).err(),
             ..Unsettled::default()
         };
-        self.settle_accounts(current, taken)
+        self.settle_accounts(taken)
     }
 
     /// Takes the slot of `block` back. If its payload is under way, the rest of that is thrown away.
@@ -351,7 +343,10 @@ impl Landing {
 
     /// Puts the payload under way back, or finishes it and those that followed, according to what a read
     /// brought.
-    fn settle_accounts(&mut self, mut current: Arriving, taken: Unsettled) -> Arrival {
+    fn settle_accounts(&mut self, taken: Unsettled) -> Arrival {
+        let Some(mut current) = self.current.take() else {
+            return Arrival::default();
+        };
         current.received += taken.payload as u32;
         let mut arrival = Arrival {
             bytes: taken.bytes,
@@ -402,14 +397,18 @@ impl Landing {
         Landed::Slot(slot.let_go())
     }
 
-    fn receive_into(
+    /// The payload under way stays in its place meanwhile: should something panic on the way to the file, `drain` finds
+    /// its slot.
+    fn take_in(
         &mut self,
-        current: &mut Arriving,
         socket: BorrowedFd<'_>,
         other: &mut Vec<u8>,
         most: usize,
         now: Instant,
     ) -> io::Result<Unsettled> {
+        let Some(current) = &mut self.current else {
+            return Ok(Unsettled::default());
+        };
         let rest = (current.total - current.received) as usize;
         let aside = self.budget.aside();
         let ahead = aside
@@ -465,6 +464,7 @@ fn is(block: Block, wire: WireBlock) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::layout::Place;
     use super::super::scratch_file::{CANARY, ScratchFile, payload};
     use super::super::slot::StorageTrouble;
     use super::super::windows::WINDOW_IDLE;
@@ -474,6 +474,7 @@ mod tests {
     use std::io::Write;
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     /// Pieces of 80,000 bytes: 4 whole blocks and a short one. Nothing is aligned to a page.
     fn scratch() -> ScratchFile {
@@ -1177,5 +1178,36 @@ mod tests {
         let arrival = landing.receive(ours.as_fd(), &mut other, most, Instant::now());
         assert_eq!(arrival.unwrap().landed.len(), 3);
         assert_eq!(other.len(), PIECE_HEAD);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    fn a_panic_on_the_way_to_the_file_loses_no_slot() {
+        for from_memory in [true, false] {
+            let mut scratch = scratch();
+            let block = scratch.block(0, 1);
+            // No file has such an offset: in a debug build the sum of it and a length panics.
+            let places = vec![Place::File {
+                file: scratch.file(),
+                offset: u64::MAX,
+                length: block.length(),
+            }];
+            let slot = scratch.book.take(block, places).unwrap();
+            let mut landing = Landing::new(unmapped());
+            landing.hold(slot);
+            assert!(landing.begin(wire(block)));
+            let (ours, mut theirs) = pair();
+            theirs.write_all(&[1; 100]).unwrap();
+            let receiving = AssertUnwindSafe(|| match from_memory {
+                true => drop(landing.absorb(&[1; 100])),
+                false => drop(receive(&mut landing, &ours)),
+            });
+            assert!(catch_unwind(receiving).is_err());
+            let home = landing.drain();
+            assert_eq!(
+                home.iter().map(BlockSlot::block).collect::<Vec<_>>(),
+                [block]
+            );
+        }
     }
 }

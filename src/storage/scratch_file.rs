@@ -49,6 +49,10 @@ impl ScratchFile {
         self.geometry.block(piece, number).unwrap()
     }
 
+    pub(crate) fn file(&self) -> Arc<LazyFile> {
+        Arc::clone(&self.file)
+    }
+
     pub(crate) fn places(&self, block: Block) -> Vec<Place> {
         vec![Place::File {
             file: Arc::clone(&self.file),
