@@ -2,16 +2,19 @@
 //! under way already. Such a block is late, not hostile.
 
 use crate::protocol::peer::WireBlock;
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 /// Blocks a generation holds.
 const GENERATION: usize = 2000;
 
+/// How often each block was asked for and given up: a stalled line delivers the answers to all of them.
+type TimesAsked = HashMap<WireBlock, u32>;
+
 /// The last few thousand requests that were given up. Old ones fall out by generations.
 #[derive(Debug, Default)]
 pub(super) struct GivenUp {
-    recent: HashSet<WireBlock>,
-    older: HashSet<WireBlock>,
+    recent: TimesAsked,
+    older: TimesAsked,
 }
 
 impl GivenUp {
@@ -20,13 +23,24 @@ impl GivenUp {
         if self.recent.len() >= GENERATION {
             self.older = std::mem::take(&mut self.recent);
         }
-        self.recent.insert(block);
+        *self.recent.entry(block).or_default() += 1;
     }
 
     /// Whether the request was made and given up; the answer to each comes once.
     pub(super) fn take(&mut self, block: WireBlock) -> bool {
-        self.recent.remove(&block) || self.older.remove(&block)
+        take_one(&mut self.recent, block) || take_one(&mut self.older, block)
     }
+}
+
+fn take_one(asked: &mut TimesAsked, block: WireBlock) -> bool {
+    let Some(times) = asked.get_mut(&block) else {
+        return false;
+    };
+    *times -= 1;
+    if *times == 0 {
+        asked.remove(&block);
+    }
+    true
 }
 
 #[cfg(test)]
@@ -48,6 +62,16 @@ mod tests {
         assert!(given_up.take(block(7)));
         assert!(!given_up.take(block(7)));
         assert!(!given_up.take(block(8)));
+    }
+
+    #[test]
+    fn a_request_made_and_given_up_twice_has_two_answers() {
+        let mut given_up = GivenUp::default();
+        given_up.add(block(7));
+        given_up.add(block(7));
+        assert!(given_up.take(block(7)));
+        assert!(given_up.take(block(7)));
+        assert!(!given_up.take(block(7)));
     }
 
     #[test]
