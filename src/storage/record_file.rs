@@ -143,7 +143,6 @@ impl RecordFile {
             let _ = std::fs::remove_file(&beside);
         } else {
             self.written = Some(digest);
-            self.blank = false;
         }
         written
     }
@@ -166,6 +165,8 @@ impl RecordFile {
         std::fs::rename(beside, &self.path)
             .map_err(|error| StorageError::from_io("write", &self.path, &error))?;
         self.locked = Some(new);
+        // Whether or not the new name survives a power cut: what has it now is a record, and stays.
+        self.blank = false;
         sync_folder(&self.folder)
     }
 
@@ -266,5 +267,25 @@ pub(super) fn sync_folder(folder: &Path) -> Result<(), StorageError> {
             Err(StorageError::from_io("sync", folder, &error))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_record_whose_folder_cannot_be_synced_stays_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut taken = RecordFile::take(folder.path(), "name").unwrap();
+        let mut record = taken.file.take().unwrap();
+        // As in a folder that may be written to and not read.
+        record.folder = folder.path().join("missing");
+        let path = record.path.clone();
+        record.write(b"what was done").unwrap_err();
+        record.release();
+        assert_eq!(std::fs::read(path).unwrap(), b"what was done");
     }
 }
