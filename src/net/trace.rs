@@ -170,9 +170,10 @@ impl TraceThread {
     /// seconds at most, should its output be stuck.
     pub fn finish(self) -> io::Result<()> {
         // Fails where the thread has ended already, and then its outcome waits.
-        let _ = self.lines.send_timeout(TraceEntry::End, PATIENCE);
+        let patience = Instant::now() + PATIENCE;
+        let _ = self.lines.send_deadline(TraceEntry::End, patience);
         let stuck = |_| Err(io::ErrorKind::TimedOut.into());
-        self.ended.recv_timeout(PATIENCE).unwrap_or_else(stuck)
+        self.ended.recv_deadline(patience).unwrap_or_else(stuck)
     }
 }
 
@@ -682,6 +683,21 @@ mod tests {
         let dropped: usize = numbers.map(|it| it.parse::<usize>().unwrap()).sum();
         assert!(dropped > 0);
         assert_eq!(shown + dropped, many);
+    }
+
+    #[test]
+    fn an_output_that_is_stuck_is_waited_for_once() {
+        // Bound: no room at all, and nobody reads.
+        let (sender, _receiver) = bounded(0);
+        let (tracer, thread) = start(Box::new(Pipe(sender)), TraceStyle::Words).unwrap();
+        for _ in 0..3 * QUEUE {
+            tracer.heard(peer(), message(Message::Choke));
+        }
+        let began = Instant::now();
+        let error = thread.finish().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        // To hand over the end, and for it to come: together, not each.
+        assert!(began.elapsed() < PATIENCE.mul_f64(1.75));
     }
 
     #[test]
