@@ -452,9 +452,7 @@ impl Kept {
             }
             // The record has these as they were, so whoever reads it sees that they are others; whoever sends
             // something of them sees it sooner.
-            Err(failed)
-                if !self.writable && vouching::says_nothing_of_the_medium(&failed.error) =>
-            {
+            Err(failed) if !self.writable && failed.says_nothing_of_the_medium() => {
                 let others = files.difference(&failed.files).chain(&unclaimed);
                 self.unsynced = others.copied().collect();
                 self.save(claim, BTreeSet::new())

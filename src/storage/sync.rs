@@ -21,10 +21,49 @@ const EACH_MAX: usize = 64;
 /// A sync that failed.
 #[derive(Debug)]
 pub(super) struct Unsynced {
-    /// The first error.
+    /// What it says of the medium, if any of them does; else the first error that does not pass.
     pub(super) error: StorageError,
     /// The files whose data may be lost.
     pub(super) files: BTreeSet<usize>,
+}
+
+impl Unsynced {
+    /// These files failed, too.
+    fn join(&mut self, files: BTreeSet<usize>, error: StorageError) {
+        self.files.extend(files);
+        if severity(&error) > severity(&self.error) {
+            self.error = error;
+        }
+    }
+
+    /// Whether it is about files that are not there, or not for us, and no more.
+    pub(super) fn says_nothing_of_the_medium(&self) -> bool {
+        severity(&self.error) == Severity::OfFiles
+    }
+}
+
+/// What an error must not be hidden by: anything that comes before it here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Severity {
+    /// A lack of descriptors.
+    Passes,
+    /// A file is not there, or not for us.
+    OfFiles,
+    /// Data may be lost, and the system does not tell that twice.
+    OfTheMedium,
+}
+
+fn severity(error: &StorageError) -> Severity {
+    match error.kind {
+        StorageTrouble::Descriptors => Severity::Passes,
+        StorageTrouble::Denied | StorageTrouble::InTheWay | StorageTrouble::Vanished => {
+            Severity::OfFiles
+        }
+        StorageTrouble::Full
+        | StorageTrouble::TooLarge
+        | StorageTrouble::Busy
+        | StorageTrouble::Broken => Severity::OfTheMedium,
+    }
 }
 
 /// What is to be synced.
@@ -44,13 +83,7 @@ impl Sync<'_> {
     pub(super) fn carry_out(&self, known: &mut Known) -> Result<(), Unsynced> {
         let mut failed: Option<Unsynced> = None;
         let mut fail = |files: BTreeSet<usize>, error: StorageError| match &mut failed {
-            Some(failed) => {
-                failed.files.extend(files);
-                // A lack of descriptors passes; it must not hide what does not.
-                if failed.error.kind == StorageTrouble::Descriptors {
-                    failed.error = error;
-                }
-            }
+            Some(failed) => failed.join(files, error),
             None => failed = Some(Unsynced { error, files }),
         };
         let folder = self.layout.folder();
@@ -123,6 +156,36 @@ fn syncfs_tells(release: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_sync_says_of_the_medium_is_not_hidden_by_what_it_says_of_a_file() {
+        let error = |errno| {
+            let error = std::io::Error::from_raw_os_error(errno);
+            StorageError::from_io("sync", "somewhere".as_ref(), &error)
+        };
+        let of_all = |errors: [i32; 3]| {
+            let [first, others @ ..] = errors;
+            let mut failed = Unsynced {
+                error: error(first),
+                files: BTreeSet::from([0]),
+            };
+            for (number, errno) in (1..).zip(others) {
+                failed.join(BTreeSet::from([number]), error(errno));
+            }
+            assert_eq!(failed.files, BTreeSet::from([0, 1, 2]));
+            (failed.error.kind, failed.says_nothing_of_the_medium())
+        };
+        let (lost, gone, few) = (libc::EIO, libc::ENOENT, libc::EMFILE);
+        for errors in [[lost, gone, few], [gone, lost, few], [few, gone, lost]] {
+            assert_eq!(
+                of_all(errors),
+                (StorageTrouble::Broken, false),
+                "{errors:?}"
+            );
+        }
+        assert_eq!(of_all([few, gone, few]), (StorageTrouble::Vanished, true));
+        assert_eq!(of_all([few; 3]), (StorageTrouble::Descriptors, false));
+    }
 
     #[test]
     fn only_kernels_that_tell_of_lost_data_are_asked_to_sync_all_at_once() {

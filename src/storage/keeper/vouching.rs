@@ -120,9 +120,3 @@ impl Kept {
         reach::remove(&self.layout.part_path())
     }
 }
-
-/// Whether an error is about a file that is not there, or not for us.
-pub(super) fn says_nothing_of_the_medium(error: &StorageError) -> bool {
-    use StorageTrouble::{Denied, InTheWay, Vanished};
-    matches!(error.kind, Denied | InTheWay | Vanished)
-}
