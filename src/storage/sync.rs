@@ -13,6 +13,7 @@ use super::slot::{StorageError, StorageTrouble};
 use rustix::fs::Advice;
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// From this many files on, one call for the whole file system costs less than one for each file.
@@ -93,7 +94,7 @@ impl Sync<'_> {
         if together {
             let synced = File::open(folder).and_then(|open| {
                 rustix::fs::syncfs(&open)?;
-                Ok(std::os::unix::fs::MetadataExt::dev(&open.metadata()?))
+                Ok(open.metadata()?.dev())
             });
             match synced {
                 Ok(number) => device = Some(number),
@@ -113,11 +114,11 @@ impl Sync<'_> {
                 fail(BTreeSet::from([number]), error);
             }
         }
-        if !together {
-            for folder in self.folders {
-                if let Err(error) = sync_folder(folder) {
-                    fail(self.files.clone(), error);
-                }
+        for folder in self.folders {
+            let its = || folder.metadata().ok().map(|found| found.dev());
+            let done = device.is_some() && its() == device;
+            if !done && let Err(error) = sync_folder(folder) {
+                fail(self.files.clone(), error);
             }
         }
         failed.map_or(Ok(()), Err)
@@ -155,7 +156,36 @@ fn syncfs_tells(release: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::survey;
+    use super::super::test_torrent::Author;
     use super::*;
+
+    #[test]
+    fn folders_that_one_call_for_all_files_does_not_reach_are_synced_by_themselves() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut author = Author::new("many", 16_384);
+        for number in 0..=EACH_MAX {
+            author.file(&number.to_string(), b"x");
+        }
+        author.publish(folder.path());
+        let layout = author.layout(folder.path());
+        let mut known = Known::new(&survey::look(&layout), layout.files().len());
+        let mut sync = |new: PathBuf| {
+            let sync = Sync {
+                layout: &layout,
+                files: &(0..layout.files().len()).collect(),
+                folders: &BTreeSet::from([new]),
+                times: false,
+            };
+            sync.carry_out(&mut known)
+        };
+        sync(folder.path().join("many")).unwrap();
+        // Wherever it is, it is not where the files are: that its sync fails shows that it was tried.
+        let elsewhere = folder.path().join("elsewhere");
+        assert_eq!(sync(elsewhere.clone()).unwrap_err().error.path, elsewhere);
+    }
 
     #[test]
     fn what_a_sync_says_of_the_medium_is_not_hidden_by_what_it_says_of_a_file() {
