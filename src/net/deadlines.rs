@@ -51,7 +51,7 @@ pub(super) struct Watch {
     deadlines: Deadlines,
     heard: Instant,
     said: Instant,
-    /// Since when a message is unfinished, and how many bytes it has.
+    /// Since when a message is unfinished, and how many bytes it had then, as far as is known.
     begun: Option<(Instant, u32)>,
     /// Since when the peer has taken nothing of what waits for it.
     waiting: Option<Instant>,
@@ -85,12 +85,13 @@ impl Watch {
         }
     }
 
-    /// Bytes came. `unfinished`: the length of the message that is not all there; `fresh`: another one
-    /// than last time.
+    /// Bytes came. `unfinished`: the length of the message that is not all there, or what is still to come of it;
+    /// `fresh`: another one than last time.
     pub(super) fn heard(&mut self, now: Instant, unfinished: Option<u32>, fresh: bool) {
         self.heard = now;
         self.begun = match (self.begun, unfinished) {
-            (Some((since, _)), Some(length)) if !fresh => Some((since, length)),
+            // What has come of it does not make its time shorter.
+            (Some((since, known)), Some(length)) if !fresh => Some((since, known.max(length))),
             (_, unfinished) => unfinished.map(|length| (now, length)),
         };
     }
@@ -190,7 +191,7 @@ mod tests {
     fn a_long_message_may_take_as_long_as_its_pace_allows() {
         let (mut watch, now) = watch();
         watch.heard(now, Some(100 * 1024), false);
-        watch.heard(now + seconds(90), Some(100 * 1024), false);
+        watch.heard(now + seconds(90), Some(10 * 1024), false);
         assert_eq!(watch.judge(now + seconds(99)), Ok(false));
         assert!(watch.judge(now + seconds(100)).is_err());
     }

@@ -155,7 +155,7 @@ impl<'a> Intake<'a> {
         Ok(heard)
     }
 
-    /// The length of the message that has begun and is not all there.
+    /// The length of the message that has begun and is not all there; of a payload, what is still to come.
     pub(super) fn unfinished(&self) -> Option<u32> {
         let payload = self.landing.under_way();
         let begun = !self.head.is_empty() || self.skip > 0;
