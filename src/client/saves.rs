@@ -91,7 +91,7 @@ impl Torrent {
                     self.lies(layout, hands);
                 }
                 if let Some(text) = warning {
-                    self.warn(text, hands);
+                    self.warn_once(&text, hands);
                 }
                 self.report_complete(hands, now);
             }
@@ -181,7 +181,25 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::client::rig::Rig;
+    use crate::storage::keeper::Outcome;
     use std::time::Duration;
+
+    #[test]
+    fn a_record_that_cannot_be_written_is_told_of_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rig = Rig::lacking_the_last(folder.path(), |_| {});
+        rig.notices();
+        for _ in 0..3 {
+            let warning = Some("the record of work is out of date".to_owned());
+            let watched = None;
+            rig.answer(Outcome::Saved(Saved::Safe { warning, watched }));
+        }
+        let told = rig.notices();
+        let warnings = told
+            .iter()
+            .filter(|notice| matches!(notice, Notice::Warning { .. }));
+        assert_eq!(warnings.count(), 1);
+    }
 
     #[test]
     fn nothing_is_saved_while_the_keeper_makes_room() {
