@@ -256,7 +256,9 @@ mod tests {
     use crate::protocol::PieceIndex;
     use crate::storage::check::CheckDone;
     use crate::storage::keeper::Outcome;
+    use crate::storage::record::{self, Record};
     use crate::swarm::event::Verdict;
+    use std::net::TcpListener;
 
     #[test]
     fn who_leaves_while_the_keeper_looks_what_is_there_or_makes_room_ends_when_it_has_answered() {
@@ -287,6 +289,36 @@ mod tests {
         rig.torrent
             .close(Ending::Interrupted, &mut rig.hands, rig.now);
         rig.answer(Outcome::Saved(saved));
+    }
+
+    #[test]
+    fn the_last_record_says_that_nothing_was_written_after_it_only_if_every_peer_has_gone() {
+        for gone in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut rig = three_of_four(&folder);
+            let ear = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            let introduction = rig.torrent.introduction();
+            let address = ear.local_addr().unwrap();
+            rig.hands.dial(0, address, introduction).unwrap();
+            rig.torrent
+                .close(Ending::Interrupted, &mut rig.hands, rig.now);
+            if gone {
+                rig.hands.switchboard.flush();
+                let peers = rig.hands.switchboard.everyone();
+                peers.into_iter().for_each(|peer| {
+                    rig.hands.switchboard.disconnect(peer);
+                });
+            }
+            rig.wake(LEAVE_WITHIN);
+            rig.left();
+            let layout = &rig.torrent.layout;
+            let path = folder.path().join(record::file_name(layout.name()));
+            let bytes = std::fs::read(path).unwrap();
+            let (hash, files) = (layout.info_hash(), layout.files().len());
+            let record = Record::decode(&bytes, hash, layout.geometry(), files).unwrap();
+            assert_eq!(record.claim.clean, gone);
+            rig.hands.switchboard.flush();
+        }
     }
 
     fn doubtful(kind: StorageTrouble, check: Vec<PieceIndex>) -> Saved {

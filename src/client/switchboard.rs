@@ -214,3 +214,76 @@ impl Switchboard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::net::meter::Metered;
+    use crate::net::peer_thread::{self, Deadlines, Surroundings};
+    use crate::net::{Happened, Report};
+    use crate::protocol::peer::{Handshake, PeerId};
+    use crate::protocol::{Block, Geometry, InfoHash};
+    use crate::storage::slot::{LandingBudget, ScratchFile};
+    use crossbeam_channel::{Receiver, Select, bounded};
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    /// What takes longer will never come.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A peer thread that waits for its report to be taken, and reads no command meanwhile.
+    fn busy(board: &mut Switchboard) -> (PeerKey, TcpStream, Receiver<Report>) {
+        // Bound: no room at all: the thread waits until the test reads.
+        let (inbox, reports) = bounded(0);
+        let surroundings = Surroundings {
+            inbox,
+            trace: None,
+            budget: LandingBudget::default(),
+            deadlines: Deadlines::default(),
+            metered: Metered::default(),
+        };
+        let ear = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let mut caller = TcpStream::connect(ear.local_addr().unwrap()).unwrap();
+        let hello = Handshake::new(InfoHash([7; 20]), PeerId::new([b'x'; 12]));
+        caller.write_all(&hello.encode()).unwrap();
+        let (stream, address) = ear.accept().unwrap();
+        let key = board.mint();
+        let line = peer_thread::answer(key, stream, address, surroundings).unwrap();
+        board.connect(key, line, address, Way::Accepted, Some(0));
+        let mut select = Select::new();
+        select.recv(&reports);
+        select.ready_timeout(PATIENCE).unwrap();
+        (key, caller, reports)
+    }
+
+    #[test]
+    fn a_stuck_thread_is_told_to_end_and_the_slots_it_was_not_sent_come_home_too() {
+        let mut board = Switchboard::default();
+        let (key, _caller, reports) = busy(&mut board);
+        let mut scratch = ScratchFile::new(Geometry::new(80 * 16_384, 80 * 16_384).unwrap(), 0);
+        let blocks: Vec<Block> = (0..80).map(|number| scratch.block(0, number)).collect();
+        for block in &blocks {
+            board.tell(key, Command::Request(scratch.slot(*block)));
+            board.flush();
+        }
+        let mut home: Vec<Block> = Vec::new();
+        let mut why = None;
+        while why.is_none() {
+            for happened in reports.recv_timeout(PATIENCE).unwrap().batch {
+                match happened {
+                    Happened::Returned(slot) => home.push(slot.block()),
+                    Happened::Gone(farewell) => why = Some(farewell),
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!(why, Some(Farewell::Stuck));
+        let unread = board.disconnect(key).unwrap().into_unread_slots();
+        assert!(!unread.is_empty());
+        home.extend(unread.iter().map(BlockSlot::block));
+        assert_eq!(home, blocks);
+    }
+}
