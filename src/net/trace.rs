@@ -686,21 +686,6 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_is_stuck_is_waited_for_once() {
-        // Bound: no room at all, and nobody reads.
-        let (sender, _receiver) = bounded(0);
-        let (tracer, thread) = start(Box::new(Pipe(sender)), TraceStyle::Words).unwrap();
-        for _ in 0..3 * QUEUE {
-            tracer.heard(peer(), message(Message::Choke));
-        }
-        let began = Instant::now();
-        let error = thread.finish().unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        // To hand over the end, and for it to come: together, not each.
-        assert!(began.elapsed() < PATIENCE.mul_f64(1.75));
-    }
-
-    #[test]
     fn a_full_disk_under_the_trace_is_told_at_the_end() {
         let full = std::fs::File::options()
             .write(true)
