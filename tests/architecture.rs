@@ -126,7 +126,6 @@ const WORLDLY_STD: &[&str] = &["fs", "io", "thread", "process", "env", "os", "sy
 
 /// Where `unsafe` may stand.
 const UNSAFE: &[&str] = &[
-    "src/cli/heap.rs",
     "src/protocol/digest/lanes.rs",
     "src/protocol/digest/lanes/vectors.rs",
     "src/storage/window.rs",

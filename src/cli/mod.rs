@@ -16,7 +16,6 @@ pub mod complaint;
 pub mod create;
 pub mod events;
 pub mod figures;
-mod heap;
 pub mod hook;
 pub mod lab;
 pub mod output;
@@ -46,7 +45,6 @@ use std::process::ExitCode;
 
 /// Runs the command that the arguments name; what it returns is what the shell sees.
 pub fn main() -> ExitCode {
-    heap::economise();
     let words = std::env::args_os().skip(1).collect::<Vec<_>>();
     run(&words).into()
 }
