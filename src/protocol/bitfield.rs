@@ -114,7 +114,32 @@ impl Bitfield {
 
     /// The pieces in the set, in order.
     pub fn pieces(&self, geometry: &Geometry) -> impl Iterator<Item = PieceIndex> {
-        geometry.all_pieces().filter(|piece| self.has(*piece))
+        self.in_words(geometry, |_, word| word)
+    }
+
+    /// The pieces of this set that `other` does not hold, in order.
+    pub fn pieces_beyond(
+        &self,
+        other: &Bitfield,
+        geometry: &Geometry,
+    ) -> impl Iterator<Item = PieceIndex> {
+        self.in_words(geometry, |at, word| word & !other.word(at))
+    }
+
+    /// The pieces that `keep` leaves of each word. Where there is none, 64 pieces are one step.
+    fn in_words(
+        &self,
+        geometry: &Geometry,
+        keep: impl Fn(u32, u64) -> u64,
+    ) -> impl Iterator<Item = PieceIndex> {
+        (0..self.words()).flat_map(move |at| {
+            let mut left = keep(at, self.word(at));
+            std::iter::from_fn(move || {
+                let first = left.leading_zeros();
+                left &= !(1 << 63u64.checked_sub(first.into())?);
+                geometry.piece(at * 64 + first)
+            })
+        })
     }
 
     /// How many pieces are in the set.
@@ -139,10 +164,7 @@ impl Bitfield {
 
     /// Whether this set holds a piece that `other` does not.
     pub fn exceeds(&self, other: &Bitfield) -> bool {
-        self.bytes
-            .iter()
-            .zip(&other.bytes)
-            .any(|(ours, theirs)| ours & !theirs != 0)
+        (0..self.words()).any(|at| self.word(at) & !other.word(at) != 0)
     }
 
     /// The last piece that both sets hold, of those up to `most`.
@@ -167,6 +189,10 @@ impl Bitfield {
             let last = (both & up_to_most).trailing_zeros();
             geometry.piece(at * 64 + 63u32.checked_sub(last)?)
         })
+    }
+
+    fn words(&self) -> u32 {
+        self.pieces.div_ceil(64)
     }
 
     /// The 64 pieces from number `64 * at` on, the first of them the highest bit.
@@ -203,6 +229,23 @@ mod tests {
             let expected = some.intersection(&others).copied().filter(|index| *index <= most).last();
             let last = field(&some).last_shared(&field(&others), geometry.piece(most).unwrap(), &geometry);
             prop_assert_eq!(last.map(|it| it.get()), expected);
+        }
+
+        #[test]
+        fn the_pieces_beyond_another_set_are_those_that_it_lacks(pieces in 1u32..200, some in proptest::collection::btree_set(0u32..200, 0..200), others in proptest::collection::btree_set(0u32..200, 0..200)) {
+            let geometry = Geometry::new(u64::from(pieces), 1).unwrap();
+            let field = |of: &BTreeSet<u32>| {
+                let mut field = Bitfield::new(&geometry);
+                geometry.all_pieces().filter(|it| of.contains(&it.get())).for_each(|it| { field.set(it); });
+                field
+            };
+            let (ours, theirs) = (field(&some), field(&others));
+            let expected: Vec<_> = some.difference(&others).copied().filter(|it| *it < pieces).collect();
+            prop_assert_eq!(ours.exceeds(&theirs), !expected.is_empty());
+            let beyond: Vec<_> = ours.pieces_beyond(&theirs, &geometry).map(|it| it.get()).collect();
+            prop_assert_eq!(beyond, expected);
+            let all: Vec<_> = some.iter().copied().filter(|it| *it < pieces).collect();
+            prop_assert_eq!(ours.pieces(&geometry).map(|it| it.get()).collect::<Vec<_>>(), all);
         }
 
         #[test]
