@@ -49,18 +49,14 @@ impl Swarm {
             Message::NotInterested => self.wants_us(key, false, now),
             Message::Have { piece } => self.got(key, piece, now, actions),
             Message::Bitfield(bits) => match Bitfield::from_bytes(&bits, &self.facts.geometry) {
-                Ok(field) if late => self.repeats_itself(key, &field, now, actions),
+                Ok(field) if late => self.repeats_itself(key, &Holding::Some(field), now, actions),
                 Ok(field) => self.holds(key, Holding::Some(field), now, actions),
                 Err(error) => self.senseless(key, &error.to_string(), actions),
             },
             Message::HaveAll if late => {
-                let all = Bitfield::full(&self.facts.geometry);
-                self.repeats_itself(key, &all, now, actions);
+                self.repeats_itself(key, &Holding::Everything, now, actions)
             }
-            Message::HaveNone if late => {
-                let none = Bitfield::new(&self.facts.geometry);
-                self.repeats_itself(key, &none, now, actions);
-            }
+            Message::HaveNone if late => self.repeats_itself(key, &Holding::Nothing, now, actions),
             Message::HaveAll => self.holds(key, Holding::Everything, now, actions),
             Message::HaveNone => {}
             Message::Request(wire) => self.requested(key, wire, now, actions),
@@ -161,19 +157,21 @@ impl Swarm {
     fn repeats_itself(
         &mut self,
         key: PeerKey,
-        field: &Bitfield,
+        holds: &Holding,
         now: Moment,
         actions: &mut Vec<Action>,
     ) {
-        let geometry = self.facts.geometry;
-        let Some(peer) = self.peers.get(&key) else {
+        let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        if peer.holds.exceeds(field) {
+        if peer.holds.exceeds(holds) {
             return self.senseless(key, "it takes back pieces that it had", actions);
         }
-        let new = field.pieces(&geometry).filter(|it| !peer.holds.has(*it));
-        for piece in new.collect::<Vec<_>>() {
+        let new = holds.pieces_beyond(&peer.holds, &self.facts.geometry);
+        if !peer.manners.late_field(!new.is_empty()) {
+            return self.senseless(key, "it keeps announcing all that it has", actions);
+        }
+        for piece in new {
             self.got(key, piece.get(), now, actions);
         }
     }
@@ -462,6 +460,33 @@ mod tests {
         assert_eq!(scene.say(1, field()), []);
         assert_eq!(scene.say(1, Message::HaveAll), []);
         assert!(scene.swarm.peers().all(|(_, peer)| peer.holds.is_full()));
+    }
+
+    #[test]
+    fn who_keeps_saying_that_it_has_all_or_nothing_or_the_same_is_left_at_the_eleventh_time() {
+        let field = || Message::Bitfield([0x80, 0].into());
+        for message in [Message::HaveAll, Message::HaveNone, field()] {
+            let mut scene = Scene::having(&[]);
+            scene.connect(1);
+            scene.say(1, message.clone());
+            let mut said = std::iter::repeat_with(|| scene.say(1, message.clone())).take(100);
+            let at = said.position(|actions| senseless(&actions, 1));
+            assert_eq!(at, Some(10), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn bitfields_that_tell_nothing_are_forgiven_where_others_tell_something() {
+        let mut scene = Scene::of(16, &[], |_| {});
+        scene.connect(1);
+        scene.say(1, Message::HaveNone);
+        for pieces in 1..=16 {
+            let bits = (u16::MAX << (16 - pieces)).to_be_bytes();
+            for _ in 0..3 {
+                let actions = scene.say(1, Message::Bitfield(bits.into()));
+                assert_eq!(farewell(&actions, 1), None);
+            }
+        }
     }
 
     #[test]

@@ -15,6 +15,8 @@ const FLIPS_MAX: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(10);
 /// Haves for pieces that the peer was known to have: an honest peer sends none, or a few in a race.
 const IDLE_HAVES_MAX: u32 = 1_000;
+/// Late bitfields and the like, one after the other, that told nothing: an honest peer sends one, perhaps.
+const IDLE_FIELDS_MAX: u32 = 10;
 /// How long a peer that refuses a request is left alone at first.
 const REST: Duration = Duration::from_secs(1);
 /// Rests because of refusals, without a block between them, after which a peer is left: 63 seconds.
@@ -68,12 +70,29 @@ impl Holding {
         }
     }
 
-    /// Whether there is a piece among them that `field` lacks.
-    pub fn exceeds(&self, field: &Bitfield) -> bool {
-        match self {
-            Holding::Nothing => false,
-            Holding::Everything => !field.is_full(),
-            Holding::Some(own) => own.exceeds(field),
+    /// Whether there is a piece among them that `others` lack.
+    pub fn exceeds(&self, others: &Holding) -> bool {
+        match (self, others) {
+            (Holding::Nothing, _) | (_, Holding::Everything) => false,
+            (Holding::Everything, others) => !others.is_full(),
+            (Holding::Some(own), Holding::Nothing) => !own.is_empty(),
+            (Holding::Some(own), Holding::Some(field)) => own.exceeds(field),
+        }
+    }
+
+    /// The pieces among them that `others` lack, in order. Where `others` are all there are, this takes no time.
+    pub fn pieces_beyond(&self, others: &Holding, geometry: &Geometry) -> Vec<PieceIndex> {
+        match (self, others) {
+            (Holding::Nothing, _) => Vec::new(),
+            (_, others) if others.is_full() => Vec::new(),
+            (Holding::Everything, others) => {
+                let lacked = geometry.all_pieces().filter(|piece| !others.has(*piece));
+                lacked.collect()
+            }
+            (Holding::Some(own), Holding::Some(field)) => {
+                own.pieces_beyond(field, geometry).collect()
+            }
+            (Holding::Some(own), _) => own.pieces(geometry).collect(),
         }
     }
 
@@ -107,6 +126,7 @@ pub struct Manners {
     window: Moment,
     flips: u32,
     idle_haves: u32,
+    idle_fields: u32,
     unasked: u32,
 }
 
@@ -126,6 +146,13 @@ impl Manners {
     pub fn idle_have(&mut self) -> bool {
         self.idle_haves += 1;
         self.idle_haves <= IDLE_HAVES_MAX
+    }
+
+    /// A bitfield, have-all or have-none where haves are due. What tells `news` makes up for those before it that
+    /// told nothing. False: too many of these.
+    pub fn late_field(&mut self, news: bool) -> bool {
+        self.idle_fields = if news { 0 } else { self.idle_fields + 1 };
+        self.idle_fields <= IDLE_FIELDS_MAX
     }
 
     /// A block nobody asked for. False: too many.
