@@ -6,11 +6,11 @@ use super::arrivals::ALLOWED_FAST;
 use super::event::{Action, Farewell, Moment, PeerKey, Way};
 use super::peer::Holding;
 use super::uploads::Cancelled;
-use crate::protocol::Block;
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::geometry::SERVED_BLOCK_LENGTH_MAX;
 use crate::protocol::peer::extension::ExtensionHandshake;
 use crate::protocol::peer::{Message, WireBlock};
+use crate::protocol::{Block, PieceIndex};
 use std::net::SocketAddr;
 
 impl Swarm {
@@ -123,31 +123,14 @@ impl Swarm {
         let Some(piece) = self.facts.geometry.piece(index) else {
             return self.senseless(key, "it has a piece that does not exist", actions);
         };
-        let wanted = self.wants(piece);
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        if !peer.gain(piece, self.picker.wants(), &self.facts.geometry) {
-            if !peer.manners.idle_have() {
-                self.senseless(key, "it keeps announcing the same pieces", actions);
-            }
-            return;
+        if !peer.holds.has(piece) {
+            return self.gains(key, &[piece], now, actions);
         }
-        let full = peer.holds.is_full();
-        if let Some(spread) = &mut self.spread {
-            spread.gained(key, piece);
-            self.unveil(actions);
-            self.show_more(key, now, actions);
-        }
-        if self.facts.downloads {
-            self.picker.available().gain(piece, &mut self.rng);
-        }
-        if full {
-            self.part_with_the_complete(actions);
-        }
-        if wanted {
-            self.show_interest(key, actions);
-            self.fill(key, now, actions);
+        if !peer.manners.idle_have() {
+            self.senseless(key, "it keeps announcing the same pieces", actions);
         }
     }
 
@@ -171,8 +154,40 @@ impl Swarm {
         if !peer.manners.late_field(!new.is_empty()) {
             return self.senseless(key, "it keeps announcing all that it has", actions);
         }
-        for piece in new {
-            self.got(key, piece.get(), now, actions);
+        if !new.is_empty() {
+            self.gains(key, &new, now, actions);
+        }
+    }
+
+    /// The peer has these pieces, too, all of them new. What follows from it is looked at once, however many they are.
+    fn gains(
+        &mut self,
+        key: PeerKey,
+        pieces: &[PieceIndex],
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        for piece in pieces {
+            peer.gain(*piece, self.picker.wants(), &self.facts.geometry);
+            if let Some(spread) = &mut self.spread {
+                spread.gained(key, *piece);
+            }
+            if self.facts.downloads {
+                self.picker.available().gain(*piece, &mut self.rng);
+            }
+        }
+        let full = peer.holds.is_full();
+        self.unveil(actions);
+        self.show_more(key, now, actions);
+        if full {
+            self.part_with_the_complete(actions);
+        }
+        if pieces.iter().any(|piece| self.wants(*piece)) {
+            self.show_interest(key, actions);
+            self.fill(key, now, actions);
         }
     }
 
@@ -431,7 +446,46 @@ mod tests {
     use super::super::event::{Event, Farewell, Greeting, Origin, Verdict};
     use super::super::scene::*;
     use super::*;
+    use proptest::collection::{btree_set, vec};
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
     use std::time::Duration;
+
+    proptest! {
+        #[test]
+        fn a_late_bitfield_or_have_all_does_what_the_same_haves_one_by_one_do(ours in btree_set(0u32..40, 0..30), others in vec(btree_set(0u32..40, 0..40), 0..4), before in btree_set(0u32..40, 0..40), more in btree_set(0u32..40, 0..40), all in any::<bool>(), allowed in btree_set(0u32..40, 0..4)) {
+            let ours: Vec<_> = ours.into_iter().collect();
+            let after: BTreeSet<_> = if all { (0..40).collect() } else { &before | &more };
+            let bits = |pieces: &BTreeSet<u32>| {
+                let bits = pieces.iter().fold(0u64, |bits, piece| bits | 1 << (39 - piece));
+                Message::Bitfield(bits.to_be_bytes()[3..].into())
+            };
+            let have = |piece: &u32| Message::Have { piece: *piece };
+            let late = if all { Message::HaveAll } else { bits(&after) };
+            let one_by_one = (&after - &before).iter().map(have).collect();
+            let mut ends = [vec![late], one_by_one].into_iter().map(|messages: Vec<_>| {
+                let mut scene = Scene::of(40, &ours, |_| {});
+                for (key, pieces) in (2..).zip(&others) {
+                    scene.connect(key);
+                    scene.say(key, bits(pieces));
+                }
+                scene.connect(1);
+                scene.say(1, bits(&before));
+                for piece in &allowed {
+                    scene.say(1, Message::AllowedFast { piece: *piece });
+                }
+                let said: Vec<_> = messages.into_iter().flat_map(|it| scene.say(1, it)).collect();
+                let interest = said.contains(&say(1, Message::Interested));
+                let asked: BTreeSet<_> = requests(&said, 1).into_iter().collect();
+                let holds = scene.swarm.peers[&PeerKey(1)].holds.clone();
+                let available = scene.swarm.picker.available();
+                let counts: Vec<_> = scene.geometry.all_pieces().map(|it| available.count(it)).collect();
+                let then = if allowed.is_empty() { scene.say(1, Message::Unchoke) } else { Vec::new() };
+                (holds, counts, interest, asked, then)
+            });
+            prop_assert_eq!(ends.next(), ends.next());
+        }
+    }
 
     #[test]
     fn pieces_are_not_taken_back() {
@@ -460,6 +514,41 @@ mod tests {
         assert_eq!(scene.say(1, field()), []);
         assert_eq!(scene.say(1, Message::HaveAll), []);
         assert!(scene.swarm.peers().all(|(_, peer)| peer.holds.is_full()));
+    }
+
+    #[test]
+    fn what_a_late_bitfield_adds_is_looked_at_as_a_whole_and_the_rarest_of_it_asked_for_first() {
+        let mut scene = Scene::having(&[0]);
+        scene.connect(2);
+        // All but the last piece.
+        scene.say(2, Message::Bitfield([0xff, 0x80].into()));
+        scene.connect(1);
+        scene.say(1, Message::Have { piece: 0 });
+        scene.say(1, Message::Unchoke);
+        let actions = scene.say(1, Message::Bitfield([0xff, 0xc0].into()));
+        assert_eq!(actions[0], say(1, Message::Interested));
+        assert_eq!(requests(&actions, 1)[0], scene.block(9, 0));
+    }
+
+    #[test]
+    fn a_seed_shows_everything_when_a_late_bitfield_has_what_was_missing() {
+        let mut scene = Scene::complete();
+        scene.connect(1);
+        let mut seen = shown(&scene.connect(2), 2);
+        scene.say(1, Message::Have { piece: 0 });
+        scene.say(2, Message::Have { piece: 0 });
+        seen.extend(shown(
+            &scene.say(1, Message::Bitfield([0xff, 0x80].into())),
+            2,
+        ));
+        seen.extend(shown(
+            &scene.say(2, Message::Bitfield([0x80, 0x40].into())),
+            2,
+        ));
+        seen.sort_unstable();
+        // All but the two it has itself, but for one that it had been shown before.
+        assert!(seen.len() >= 8, "{seen:?}");
+        assert!(seen.windows(2).all(|two| two[0] != two[1]), "{seen:?}");
     }
 
     #[test]
