@@ -29,7 +29,7 @@ impl Swarm {
             return self.senseless(key, "it speaks the fast extension unannounced", actions);
         }
         let late = peer.settled_in;
-        if is_tiresome(&message, late) && !peer.manners.flip(now) {
+        if is_tiresome(&message) && !peer.manners.flip(now) {
             return self.senseless(key, "it changes its mind too often", actions);
         }
         // What belongs to no moment may come before the bitfield; everything else ends its time.
@@ -134,9 +134,9 @@ impl Swarm {
         }
     }
 
-    /// A bitfield or have-all where haves are due. BEP 3 has it as the first message only, but aria2
-    /// sends another whenever we may have missed something, and have-all when it is complete. What is
-    /// new in it counts as haves; taking pieces back makes no sense.
+    /// A bitfield, have-all or have-none where haves are due. BEP 3 has it as the first message only, but aria2
+    /// sends another instead of twenty haves, and have-all when it is complete. What is new in it counts as
+    /// haves; taking pieces back makes no sense, nor does telling nothing new again and again.
     fn repeats_itself(
         &mut self,
         key: PeerKey,
@@ -159,7 +159,7 @@ impl Swarm {
         }
     }
 
-    /// The peer has these pieces, too, all of them new. What follows from it is looked at once, however many they are.
+    /// The peer has these pieces, too, none of which it had. What follows is looked at once, however many they are.
     fn gains(
         &mut self,
         key: PeerKey,
@@ -415,18 +415,17 @@ impl Swarm {
     }
 }
 
-/// Cheap to say and not free to hear. `late`: the time for the bitfield is over.
-fn is_tiresome(message: &Message, late: bool) -> bool {
-    match message {
+/// Cheap to say and not free to hear.
+fn is_tiresome(message: &Message) -> bool {
+    matches!(
+        message,
         Message::KeepAlive
-        | Message::Choke
-        | Message::Unchoke
-        | Message::Interested
-        | Message::NotInterested
-        | Message::Extended { .. } => true,
-        Message::Bitfield(_) | Message::HaveAll | Message::HaveNone => late,
-        _ => false,
-    }
+            | Message::Choke
+            | Message::Unchoke
+            | Message::Interested
+            | Message::NotInterested
+            | Message::Extended { .. }
+    )
 }
 
 fn is_fast(message: &Message) -> bool {
@@ -579,12 +578,18 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_bitfields_is_an_offence() {
-        let mut scene = Scene::having(&[]);
+    fn who_finishes_many_pieces_at_once_may_say_so_in_many_bitfields_as_aria2_does() {
+        let mut scene = Scene::of(4_000, &[], |_| {});
         scene.connect(1);
-        let field = || Message::Bitfield([0x80, 0].into());
-        let mut said = std::iter::repeat_with(|| scene.say(1, field())).take(1_000);
-        assert!(said.any(|actions| senseless(&actions, 1)));
+        scene.say(1, Message::HaveNone);
+        let mut field = Bitfield::new(&scene.geometry);
+        for piece in 0..4_000 {
+            field.set(scene.piece(piece));
+            if piece % 20 == 19 {
+                let actions = scene.say(1, Message::Bitfield(field.as_bytes().into()));
+                assert_eq!(farewell(&actions, 1), None, "{piece}");
+            }
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ const FLIPS_MAX: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(10);
 /// Haves for pieces that the peer was known to have: an honest peer sends none, or a few in a race.
 const IDLE_HAVES_MAX: u32 = 1_000;
-/// Late bitfields and the like, one after the other, that told nothing: an honest peer sends one, perhaps.
+/// Late bitfields, have-alls and have-nones in a row that told nothing: an honest peer sends one or two, if any.
 const IDLE_FIELDS_MAX: u32 = 10;
 /// How long a peer that refuses a request is left alone at first.
 const REST: Duration = Duration::from_secs(1);
@@ -367,5 +367,30 @@ mod tests {
         }
         assert!(holds.is_full());
         assert!(!Holding::Everything.add(geometry.piece(0).unwrap(), &geometry));
+    }
+
+    #[test]
+    fn what_a_holding_has_beyond_another_is_what_that_one_lacks() {
+        let geometry = Geometry::new(70, 1).unwrap();
+        let with = |pieces: &[u32]| {
+            let mut field = Bitfield::new(&geometry);
+            for piece in pieces {
+                field.set(geometry.piece(*piece).unwrap());
+            }
+            Holding::Some(field)
+        };
+        let full = Holding::Some(Bitfield::full(&geometry));
+        let some = [with(&[]), with(&[0]), with(&[0, 63, 64, 69]), full];
+        let all = some
+            .into_iter()
+            .chain([Holding::Nothing, Holding::Everything]);
+        let all: Vec<_> = all.collect();
+        for (holds, others) in all.iter().flat_map(|it| all.iter().map(move |b| (it, b))) {
+            let pieces = geometry.all_pieces();
+            let expected = pieces.filter(|piece| holds.has(*piece) && !others.has(*piece));
+            let expected: Vec<_> = expected.collect();
+            assert_eq!(holds.exceeds(others), !expected.is_empty());
+            assert_eq!(holds.pieces_beyond(others, &geometry), expected);
+        }
     }
 }
