@@ -198,7 +198,7 @@ const NAMESAKES: &[Namesake] = &[
     },
     Namesake {
         name: "Spare",
-        modules: &["net::intake", "swarm::spares"],
+        modules: &["net::copies", "swarm::spares"],
         why: "the spare of the glossary, as the hands know it and as the brain does",
     },
     Namesake {

@@ -5,6 +5,7 @@
 //! after them come with one call; only what comes there and was not expected goes through the head buffer.
 
 use super::Happened;
+use super::copies::Copies;
 use super::given_up::GivenUp;
 use super::outbox::broken;
 use super::trace::{Told, Tracer};
@@ -15,7 +16,7 @@ use crate::protocol::peer::{Message, WireBlock};
 use crate::storage::slot::{
     Arrival, BlockSlot, Buffer, Landed, Landing, Match, Revoked, Trouble, put,
 };
-use crate::swarm::event::{Farewell, SPARES_MAX};
+use crate::swarm::event::Farewell;
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -67,21 +68,13 @@ pub(super) struct Intake<'a> {
     need: usize,
     /// Bytes of an unknown message still to be passed over.
     skip: u32,
-    spares: Vec<Spare>,
+    copies: Copies,
     given_up: GivenUp,
     finished: bool,
     /// More messages have come than one turn tells: `head` has them, or `rest`.
     behind: bool,
     /// What came aside and is not told yet, from where on: a flood instead of a volley.
     rest: Option<(Buffer, usize)>,
-}
-
-/// A second copy asked for in the endgame.
-#[derive(Debug)]
-struct Spare {
-    block: Block,
-    /// `None` until it has arrived.
-    bytes: Option<Vec<u8>>,
 }
 
 impl<'a> Intake<'a> {
@@ -101,7 +94,7 @@ impl<'a> Intake<'a> {
             head: Vec::new(),
             need: 4,
             skip: 0,
-            spares: Vec::new(),
+            copies: Copies::default(),
             given_up: GivenUp::default(),
             finished: false,
             behind: false,
@@ -186,11 +179,7 @@ impl<'a> Intake<'a> {
 
     /// Notes that a spare is to be asked for; false if there are enough already, or it would not be answered.
     pub(super) fn expect_spare(&mut self, block: Block) -> bool {
-        let room = !self.deaf && self.spares.len() < SPARES_MAX;
-        if room {
-            self.spares.push(Spare { block, bytes: None });
-        }
-        room
+        !self.deaf && self.copies.expect(block)
     }
 
     /// Gives up a request. True if a cancel has to be sent.
@@ -211,40 +200,36 @@ impl<'a> Intake<'a> {
 
     /// Gives a spare its slot: what has come is written, what is still to come will be.
     pub(super) fn settle(&mut self, slot: BlockSlot, told: &mut Vec<Happened>) {
-        let block = slot.block();
-        if let Some(at) = self.spares.iter().position(|spare| spare.block == block) {
-            match self.spares.swap_remove(at).bytes {
-                None => self.landing.hold(slot),
-                Some(bytes) => match put(slot, &bytes) {
-                    Ok(laid) => told.push(Happened::Laid(laid)),
-                    Err(failed) => trouble(failed, told),
-                },
-            }
-            return;
-        }
-        match self.landing.settle(slot) {
-            Ok(None) => {}
-            Ok(Some(failed)) => trouble(failed, told),
-            Err(slot) => told.push(Happened::Returned(slot)),
+        match self.copies.take(slot.block()) {
+            Some(None) => self.landing.hold(slot),
+            Some(Some(bytes)) => match put(slot, &bytes) {
+                Ok(laid) => told.push(Happened::Laid(laid)),
+                Err(failed) => trouble(failed, told),
+            },
+            None => match self.landing.settle(slot) {
+                Ok(None) => {}
+                Ok(Some(failed)) => trouble(failed, told),
+                Err(slot) => told.push(Happened::Returned(slot)),
+            },
         }
     }
 
     /// Gives up a spare. True if a cancel has to be sent.
     pub(super) fn discard(&mut self, block: Block) -> bool {
-        let Some(at) = self.spares.iter().position(|spare| spare.block == block) else {
-            self.landing.discard(block);
-            return false;
-        };
-        let asked = self.spares.swap_remove(at).bytes.is_none();
-        if asked {
-            self.given_up.add(WireBlock::from(block));
+        let copy = self.copies.take(block);
+        match copy {
+            None => {
+                self.landing.discard(block);
+            }
+            Some(None) => self.given_up.add(WireBlock::from(block)),
+            Some(Some(_)) => {}
         }
-        asked
+        copy == Some(None)
     }
 
     /// Whether the next bytes may be a block's.
     fn is_due(&self) -> bool {
-        self.landing.is_due() || self.spares.iter().any(|spare| spare.bytes.is_none())
+        self.landing.is_due() || self.copies.are_due()
     }
 
     fn read_payload(
@@ -385,13 +370,7 @@ impl<'a> Intake<'a> {
                     self.given_up.add(WireBlock::from(slot.block()));
                     told.push(Happened::Returned(slot));
                 }
-                let given_up = &mut self.given_up;
-                self.spares.retain(|spare| {
-                    if spare.bytes.is_none() {
-                        given_up.add(WireBlock::from(spare.block));
-                    }
-                    spare.bytes.is_some()
-                });
+                self.copies.give_up(&mut self.given_up);
             }
             // The answer to a cancel, if there was one, and nobody else's business: a request made again
             // meanwhile stands.
@@ -399,9 +378,7 @@ impl<'a> Intake<'a> {
             Message::Reject(block) => {
                 let refused = self.landing.refuse(*block);
                 told.extend(refused.map(Happened::Returned));
-                self.spares.retain(|spare| {
-                    spare.bytes.is_some() || WireBlock::from(spare.block) != *block
-                });
+                self.copies.refuse(*block);
             }
             _ => {}
         }
@@ -425,16 +402,8 @@ impl<'a> Intake<'a> {
             Match::OtherLength(asked) => return Err(other_length(asked)),
             Match::Unknown => {}
         }
-        let begins_there = |spare: &Spare| {
-            let own = WireBlock::from(spare.block);
-            spare.bytes.is_none() && own.piece == block.piece && own.begin == block.begin
-        };
-        match self.spares.iter().position(begins_there) {
-            Some(at) if self.spares[at].block.length() == block.length => {
-                let spare = self.spares.swap_remove(at);
-                self.landing.begin_spare(spare.block);
-            }
-            Some(at) => return Err(other_length(self.spares[at].block.length())),
+        match self.copies.begin(block).map_err(other_length)? {
+            Some(spare) => self.landing.begin_spare(spare),
             None => {
                 let asked = self.given_up.take(block);
                 self.landing.begin_nowhere(block.length, asked);
@@ -458,10 +427,7 @@ impl<'a> Intake<'a> {
                     told.push(Happened::Wasted { bytes, asked });
                 }
                 Landed::Spare(block, bytes) => {
-                    self.spares.push(Spare {
-                        block,
-                        bytes: Some(bytes),
-                    });
+                    self.copies.keep(block, bytes);
                     told.push(Happened::Held(block));
                 }
             }

@@ -2,16 +2,18 @@
 //!
 //! [`peer_thread`] owns one socket and does what the coordinator's [`Command`]s say; what happened it tells
 //! in batches ([`Report`]). Inside it, in the order of a conversation: `dial` and [`listen`] are how
-//! connections begin, `greeting` exchanges handshakes, `mailbox` brings commands, `intake` reads, `outbox`
-//! writes, with `bundle` several blocks at once, `deadlines` says how long anything may take, [`meter`] how
-//! much may pass where the rate is limited. [`trace`] writes down what is said. [`self_call`] is tried
-//! before all this where a machine is to talk to itself. Nothing here decides anything about the swarm.
+//! connections begin, `greeting` exchanges handshakes, `mailbox` brings commands, `intake` reads, with
+//! `copies` what has no slot, `outbox` writes, with `bundle` several blocks at once, `deadlines` says how long
+//! anything may take, [`meter`] how much may pass where the rate is limited. [`trace`] writes down what is said.
+//! [`self_call`] is tried before all this where a machine is to talk to itself. Nothing here decides anything
+//! about the swarm.
 //!
 //! ```text
 //! coordinator --Vec<Command> + wake-up--> peer thread --Report--> coordinator's inbox
 //! ```
 
 mod bundle;
+mod copies;
 mod deadlines;
 mod dial;
 mod given_up;
