@@ -2,11 +2,13 @@
 //!
 //! While a block is due, no more than a head's 13 bytes are read at a time, so that payload does not land in the
 //! head buffer and has to be copied out of it. The rest of a payload, the blocks expected behind it and the 13 bytes
-//! after them come with one call; only what comes there and was not expected goes through the head buffer.
+//! after them come with one call; only what comes there and was not expected goes through the head buffer. Where
+//! messages come in a row instead of blocks, they are read by the gulp until a payload begins.
 
 use super::Happened;
 use super::copies::Copies;
 use super::given_up::GivenUp;
+use super::noise::Noise;
 use super::outbox::broken;
 use super::trace::{Told, Tracer};
 use crate::protocol::Block;
@@ -32,7 +34,7 @@ const BATCH: usize = 128;
 /// Bytes of messages after which a turn ends: those of the longest kinds wait in the inbox as they are.
 const WORDS: usize = 64 * 1024;
 
-/// Bytes of messages read at a time while no block is due.
+/// Bytes of messages read at a time while no block is due, or none seems to come.
 const GULP: usize = 2048;
 
 /// What one turn of reading came to.
@@ -70,6 +72,7 @@ pub(super) struct Intake<'a> {
     skip: u32,
     copies: Copies,
     given_up: GivenUp,
+    noise: Noise,
     finished: bool,
     /// More messages have come than one turn tells: `head` has them, or `rest`.
     behind: bool,
@@ -96,6 +99,7 @@ impl<'a> Intake<'a> {
             skip: 0,
             copies: Copies::default(),
             given_up: GivenUp::default(),
+            noise: Noise::default(),
             finished: false,
             behind: false,
             rest: None,
@@ -145,6 +149,7 @@ impl<'a> Intake<'a> {
             }
         }
         heard.finished = self.finished;
+        self.noise.judge(now)?;
         Ok(heard)
     }
 
@@ -273,7 +278,7 @@ impl<'a> Intake<'a> {
     }
 
     fn read_head(&mut self, socket: &TcpStream, room: usize) -> io::Result<Came> {
-        let upto = match (self.is_due(), self.skip) {
+        let upto = match (self.is_due() && !self.noise.is_chatter(), self.skip) {
             (true, 0) => self.need.max(PIECE_HEAD),
             (true, skip) => skip as usize + PIECE_HEAD,
             (false, _) => self.need.max(GULP),
@@ -336,7 +341,7 @@ impl<'a> Intake<'a> {
                 }
                 Ok(Decoded::Message { message, used }) => {
                     at += used;
-                    self.heard(message, told);
+                    self.heard(message, used, told);
                 }
                 Ok(Decoded::Payload { block, used }) => {
                     at += used;
@@ -351,6 +356,8 @@ impl<'a> Intake<'a> {
                 Ok(Decoded::Skip { used, skip }) => {
                     at += used;
                     self.skip = skip;
+                    self.noise.message();
+                    self.noise.add(used + skip as usize);
                 }
                 Err(error) => return Err(Farewell::Malformed(error.to_string())),
             }
@@ -359,9 +366,11 @@ impl<'a> Intake<'a> {
         Ok(at)
     }
 
-    fn heard(&mut self, message: Message, told: &mut Vec<Happened>) {
+    fn heard(&mut self, message: Message, length: usize, told: &mut Vec<Happened>) {
         self.finished = true;
         self.show(&message);
+        self.noise.message();
+        let mut means_something = self.noise.is_told(&message);
         match &message {
             Message::Unchoke => self.deaf = false,
             Message::Choke if !self.fast => {
@@ -377,17 +386,22 @@ impl<'a> Intake<'a> {
             Message::Reject(block) if self.given_up.take(*block) => return,
             Message::Reject(block) => {
                 let refused = self.landing.refuse(*block);
+                means_something = self.copies.refuse(*block) || refused.is_some();
                 told.extend(refused.map(Happened::Returned));
-                self.copies.refuse(*block);
             }
             _ => {}
         }
-        told.push(Happened::Said(message));
+        if means_something {
+            told.push(Happened::Said(message));
+        } else {
+            self.noise.add(length);
+        }
     }
 
     /// Decides where the payload goes whose head has come.
     fn begin(&mut self, block: WireBlock) -> Result<(), Farewell> {
         self.show(&Message::Piece(block));
+        self.noise.payload();
         let other_length = |asked: u32| {
             let sent = block.length;
             Farewell::Malformed(format!(
@@ -629,6 +643,95 @@ mod tests {
         };
         read_instead_of_blocks(&vec![0; 4 * keep_alives], turn, |_| {});
         assert_eq!(said, keep_alives);
+    }
+
+    /// Two mebibytes of `message` in one moment while a block is due: what is told of it, and why the peer is left.
+    fn flooded_with(message: &[u8]) -> (Vec<Message>, Option<Farewell>) {
+        let mut bench = Bench::new();
+        bench.theirs.set_nonblocking(true).unwrap();
+        let mut landing = Landing::new(LandingBudget::default());
+        let address = bench.ours.peer_addr().unwrap();
+        let mut intake = Intake::new(&mut landing, RULES, address, None);
+        intake.expect(bench.scratch.slot(bench.blocks[0]), &mut Vec::new());
+        let flood = message.repeat(2 * 1024 * 1024 / message.len());
+        let (now, mut sent, mut read, mut said) = (Instant::now(), 0, 0, Vec::new());
+        let mut why = None;
+        while read < flood.len() && why.is_none() {
+            // What the socket does not take now comes the next time.
+            sent += bench.theirs.write(&flood[sent..]).unwrap_or(0);
+            let mut told = Vec::new();
+            match intake.read(&bench.ours, usize::MAX, now, &mut told) {
+                Ok(heard) => read += heard.bytes,
+                Err(farewell) => why = Some(farewell),
+            }
+            said.extend(told.into_iter().map(|happened| match happened {
+                Happened::Said(message) => message,
+                other => panic!("{other:?} was not expected"),
+            }));
+        }
+        (said, why)
+    }
+
+    #[test]
+    fn a_flood_of_what_means_nothing_is_not_told_and_is_left() {
+        let mut port = Vec::new();
+        Message::Port { port: 1 }.encode(&mut port);
+        let mut reject = Vec::new();
+        Message::Reject(WireBlock {
+            piece: 1,
+            begin: 1,
+            length: 1,
+        })
+        .encode(&mut reject);
+        let extended = [0, 0, 0, 3, 20, 77, 1];
+        for message in [&[0, 0, 0, 1, 99], &port[..], &reject, &extended] {
+            let (told, why) = flooded_with(message);
+            assert!(told.is_empty(), "{message:?} is told");
+            assert!(matches!(why, Some(Farewell::Senseless(_))), "{why:?}");
+        }
+    }
+
+    #[test]
+    fn introductions_are_told_a_few_times_and_then_are_noise() {
+        let (told, why) = flooded_with(b"\0\0\0\x04\x14\0de");
+        assert_eq!(told.len(), 16);
+        assert!(matches!(why, Some(Farewell::Senseless(_))), "{why:?}");
+    }
+
+    #[test]
+    fn messages_in_a_row_are_read_by_the_gulp_though_a_block_is_due_and_behind_the_next_block_are_not()
+     {
+        let mut bench = Bench::new();
+        let mut landing = Landing::new(LandingBudget::default());
+        let address = bench.ours.peer_addr().unwrap();
+        let mut intake = Intake::new(&mut landing, RULES, address, None);
+        for block in &bench.blocks[..2] {
+            intake.expect(bench.scratch.slot(*block), &mut Vec::new());
+        }
+        let unknown = [0, 0, 0, 1, 99].repeat(1_000);
+        bench.theirs.write_all(&unknown).unwrap();
+        let (mut told, mut reads) = (Vec::new(), Vec::new());
+        while reads.iter().sum::<usize>() < unknown.len() {
+            let came = intake.read_head(&bench.ours, usize::MAX).unwrap();
+            reads.push(came.bytes);
+            intake.digest(None, &mut told).unwrap();
+        }
+        assert!(
+            reads.len() <= 16 + unknown.len().div_ceil(GULP),
+            "{reads:?}"
+        );
+        let mut piece = Vec::new();
+        Message::Piece(WireBlock::from(bench.blocks[0])).encode(&mut piece);
+        piece.extend(payload(bench.blocks[0]));
+        bench.theirs.write_all(&piece).unwrap();
+        let now = Instant::now();
+        intake
+            .read(&bench.ours, usize::MAX, now, &mut told)
+            .unwrap();
+        assert!(matches!(&told[..], [Happened::Laid(_)]), "{told:?}");
+        bench.theirs.write_all(&[0; 64]).unwrap();
+        let came = intake.read_head(&bench.ours, usize::MAX).unwrap();
+        assert_eq!(came.bytes, PIECE_HEAD);
     }
 
     #[test]

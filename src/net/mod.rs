@@ -4,9 +4,9 @@
 //! in batches ([`Report`]). Inside it, in the order of a conversation: `dial` and [`listen`] are how
 //! connections begin, `greeting` exchanges handshakes, `mailbox` brings commands, `intake` reads, with
 //! `copies` what has no slot, `outbox` writes, with `bundle` several blocks at once, `deadlines` says how long
-//! anything may take, [`meter`] how much may pass where the rate is limited. [`trace`] writes down what is said.
-//! [`self_call`] is tried before all this where a machine is to talk to itself. Nothing here decides anything
-//! about the swarm.
+//! anything may take, `noise` how much that means nothing is put up with, [`meter`] how much may pass where the
+//! rate is limited. [`trace`] writes down what is said. [`self_call`] is tried before all this where a machine is
+//! to talk to itself. Nothing here decides anything about the swarm.
 //!
 //! ```text
 //! coordinator --Vec<Command> + wake-up--> peer thread --Report--> coordinator's inbox
@@ -22,6 +22,7 @@ mod intake;
 pub mod listen;
 mod mailbox;
 pub mod meter;
+mod noise;
 mod outbox;
 pub mod peer_thread;
 pub mod self_call;

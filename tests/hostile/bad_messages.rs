@@ -304,16 +304,24 @@ fn a_flood_of_keep_alives_is_hung_up_on() {
 }
 
 #[test]
-fn a_flood_of_unknown_messages_takes_no_memory() {
-    a_flood_of(PLAIN, message(99, &[7; 16_383]));
+fn a_flood_of_unknown_messages_is_hung_up_on() {
+    let long = message(99, &[7; 16_383]);
+    assert!(!a_flood_of(PLAIN, long), "long ones");
+    let short = message(99, &[]).repeat(1_000);
+    assert!(!a_flood_of(PLAIN, short), "short ones");
+    let port = message(id::PORT, &[0x1a, 0xe1]).repeat(1_000);
+    assert!(!a_flood_of(PLAIN, port), "ports");
 }
 
 #[test]
-fn a_flood_of_extension_messages_takes_no_memory() {
+fn a_flood_of_extension_messages_is_hung_up_on() {
     let unknown = message(id::EXTENDED, &[&[9][..], &[7; 16_000]].concat());
-    a_flood_of(FAST_EXTENDED, unknown);
+    assert!(!a_flood_of(FAST_EXTENDED, unknown), "unknown ones");
     let greeting = message(id::EXTENDED, b"\0d1:md11:ut_metadatai3eee");
-    a_flood_of(FAST_EXTENDED, greeting.repeat(100));
+    assert!(
+        !a_flood_of(FAST_EXTENDED, greeting.repeat(100)),
+        "handshakes"
+    );
 }
 
 #[test]
