@@ -31,8 +31,9 @@ const TURN: usize = 1024 * 1024;
 /// each a few bytes on the wire and many more in memory, in every report that waits in the inbox.
 const BATCH: usize = 128;
 
-/// Bytes of messages after which a turn ends: those of the longest kinds wait in the inbox as they are.
-const WORDS: usize = 64 * 1024;
+/// Bytes of messages told after which a turn ends: they wait in the inbox as they are, and it counts turns. One
+/// message may be longer.
+const WORDS: usize = 16 * 1024;
 
 /// Bytes of messages read at a time while no block is due, or none seems to come.
 const GULP: usize = 2048;
@@ -73,6 +74,8 @@ pub(super) struct Intake<'a> {
     copies: Copies,
     given_up: GivenUp,
     noise: Noise,
+    /// Bytes of the messages told in this turn.
+    words: usize,
     finished: bool,
     /// More messages have come than one turn tells: `head` has them, or `rest`.
     behind: bool,
@@ -100,6 +103,7 @@ impl<'a> Intake<'a> {
             copies: Copies::default(),
             given_up: GivenUp::default(),
             noise: Noise::default(),
+            words: 0,
             finished: false,
             behind: false,
             rest: None,
@@ -121,13 +125,12 @@ impl<'a> Intake<'a> {
     ) -> Result<ReadTurn, Farewell> {
         let mut heard = ReadTurn::default();
         self.finished = false;
+        self.words = 0;
         if self.behind {
             self.digest(None, told)?;
         }
-        let mut words = 0;
-        while heard.bytes < most.min(TURN) && words < WORDS && told.len() < BATCH {
+        while heard.bytes < most.min(TURN) && self.words < WORDS && told.len() < BATCH {
             let room = most - heard.bytes;
-            let in_payload = self.landing.under_way().is_some();
             let result = match self.landing.under_way() {
                 Some(rest) if room < rest as usize + PIECE_HEAD => self.sip(socket, room, told),
                 Some(_) => self.read_payload(socket, room, now, told),
@@ -136,7 +139,6 @@ impl<'a> Intake<'a> {
             match result {
                 Ok(came) => {
                     heard.bytes += came.bytes;
-                    words += if in_payload { 0 } else { came.bytes };
                     self.digest(came.aside, told)?;
                     // No need to be told so by EAGAIN.
                     if came.emptied {
@@ -319,7 +321,7 @@ impl<'a> Intake<'a> {
         let mut at = 0;
         self.behind = false;
         while at < head.len() {
-            if told.len() >= BATCH {
+            if told.len() >= BATCH || self.words >= WORDS {
                 self.behind = true;
                 break;
             }
@@ -392,6 +394,7 @@ impl<'a> Intake<'a> {
             _ => {}
         }
         if means_something {
+            self.words += length;
             told.push(Happened::Said(message));
         } else {
             self.noise.add(length);
@@ -643,6 +646,24 @@ mod tests {
         };
         read_instead_of_blocks(&vec![0; 4 * keep_alives], turn, |_| {});
         assert_eq!(said, keep_alives);
+    }
+
+    #[test]
+    fn long_messages_that_come_instead_of_a_volley_are_told_a_few_a_turn_and_none_is_lost() {
+        let introduction = Message::Extended {
+            id: 0,
+            payload: vec![b'd'; 10_000].into(),
+        };
+        let (mut instead, mut said) = (Vec::new(), 0);
+        (0..16).for_each(|_| introduction.encode(&mut instead));
+        let turn = |told: Vec<Happened>| {
+            let is_said = |happened: &&Happened| matches!(happened, Happened::Said(_));
+            let at_once = told.iter().filter(is_said).count();
+            assert!(at_once <= WORDS.div_ceil(10_000), "{at_once} at once");
+            said += at_once;
+        };
+        read_instead_of_blocks(&instead, turn, |_| {});
+        assert_eq!(said, 16);
     }
 
     /// Two mebibytes of `message` in one moment while a block is due: what is told of it, and why the peer is left.
