@@ -391,6 +391,8 @@ impl<'a> Intake<'a> {
                 means_something = self.copies.refuse(*block) || refused.is_some();
                 told.extend(refused.map(Happened::Returned));
             }
+            // Advice: it may help, and to give it obliges nobody to anything.
+            Message::Suggest { .. } | Message::AllowedFast { .. } => self.noise.add(length),
             _ => {}
         }
         if means_something {
@@ -708,6 +710,20 @@ mod tests {
         for message in [&[0, 0, 0, 1, 99], &port[..], &reject, &extended] {
             let (told, why) = flooded_with(message);
             assert!(told.is_empty(), "{message:?} is told");
+            assert!(matches!(why, Some(Farewell::Senseless(_))), "{why:?}");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_advice_is_left_and_thousands_of_pieces_are_borne() {
+        for advice in [
+            Message::Suggest { piece: 1 },
+            Message::AllowedFast { piece: 1 },
+        ] {
+            let mut bytes = Vec::new();
+            advice.encode(&mut bytes);
+            let (told, why) = flooded_with(&bytes);
+            assert!(told.len() > 5_000, "{advice:?}: {}", told.len());
             assert!(matches!(why, Some(Farewell::Senseless(_))), "{why:?}");
         }
     }

@@ -14,7 +14,8 @@ use crate::swarm::event::Farewell;
 use std::time::{Duration, Instant};
 
 /// What may come within `WINDOW`, in bytes. An honest peer sends a port, and now and then a message of an extension
-/// that we did not ask for: a few kilobytes a minute.
+/// that we did not ask for: a few kilobytes a minute. Of advice there can be more: some seeds answer each of our
+/// haves with two suggestions.
 const NOISE_MAX: usize = 1024 * 1024;
 const WINDOW: Duration = Duration::from_secs(10);
 
