@@ -7,7 +7,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use ropewalk::create::{Creation, TorrentSettings};
+use ropewalk::create::{Creation, TorrentFile, TorrentSettings};
 use ropewalk::protocol::bencode::{self, DecodeLimits, Problem};
 use ropewalk::protocol::filenames::NAME_BYTES_MAX;
 use ropewalk::protocol::magnet::Magnet;
@@ -486,11 +486,12 @@ fn every_creator_row_holds() {
         }
         let desk = tempfile::tempdir().unwrap();
         let path = creator_input(input, desk.path());
-        let mut metainfo = created(&path, options);
+        let torrent = created(&path, options);
+        let mut info_hash = torrent.metainfo.info_hash;
         if options.contains("private=0 written") {
-            metainfo = with_private_zero(&metainfo);
+            info_hash = with_private_zero(&torrent).info_hash;
         }
-        let found = metainfo.info_hash.to_string();
+        let found = info_hash.to_string();
         let outcome = (found == *expected).then_some(()).ok_or(found);
         tally.check(name, outcome);
     }
@@ -512,7 +513,7 @@ fn creator_input(input: &str, desk: &Path) -> PathBuf {
 }
 
 /// The torrent that `create` makes of it.
-fn created(path: &Path, options: &str) -> Metainfo {
+fn created(path: &Path, options: &str) -> TorrentFile {
     let mut words = options.split(", ");
     let length = words.find_map(|word| word.strip_prefix("piece length "));
     let settings = TorrentSettings {
@@ -520,12 +521,13 @@ fn created(path: &Path, options: &str) -> Metainfo {
         ..TorrentSettings::default()
     };
     let creation = Creation::start(path, settings, NonZeroUsize::MIN).unwrap();
-    creation.finish().unwrap().metainfo
+    creation.finish().unwrap()
 }
 
 /// The same torrent with `private` written out although it is not. `create` leaves it away, as most do.
-fn with_private_zero(metainfo: &Metainfo) -> Metainfo {
-    let info = metainfo.info.strip_suffix(b"e").unwrap();
+fn with_private_zero(torrent: &TorrentFile) -> Metainfo {
+    let info = &torrent.bytes[torrent.metainfo.info.clone()];
+    let info = info.strip_suffix(b"e").unwrap();
     let bytes = [b"d4:info", info, b"7:privatei0eee"].concat();
     Metainfo::from_bytes(&bytes).unwrap()
 }

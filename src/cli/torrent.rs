@@ -98,7 +98,7 @@ fn understand(label: &str, bytes: &[u8]) -> Result<Metainfo, Complaint> {
 
 fn from_input() -> Result<Vec<u8>, Complaint> {
     let label = Path::new("standard input");
-    capped(std::io::stdin().lock()).map_err(|error| Complaint::reading(label, &error))
+    capped(std::io::stdin().lock(), 0).map_err(|error| Complaint::reading(label, &error))
 }
 
 fn from_file(path: &Path) -> Result<Vec<u8>, Complaint> {
@@ -118,7 +118,8 @@ fn from_file(path: &Path) -> Result<Vec<u8>, Complaint> {
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
         .map_err(complain)?;
-    let kind = file.metadata().map_err(complain)?.file_type();
+    let facts = file.metadata().map_err(complain)?;
+    let kind = facts.file_type();
     if kind.is_dir() {
         return Err(Complaint::new(
             Reason::File,
@@ -133,7 +134,7 @@ fn from_file(path: &Path) -> Result<Vec<u8>, Complaint> {
             "to read from a pipe, give - and redirect standard input",
         ));
     }
-    capped(file).map_err(complain)
+    capped(file, facts.len()).map_err(complain)
 }
 
 fn from_network(address: &str, label: &str, limits: &CallLimits) -> Result<Vec<u8>, Complaint> {
@@ -163,10 +164,11 @@ fn from_network(address: &str, label: &str, limits: &CallLimits) -> Result<Vec<u
     })
 }
 
-/// All of `input`, or an error if it has more than [`METAINFO_BYTES_MAX`] bytes.
-fn capped(input: impl Read) -> std::io::Result<Vec<u8>> {
+/// All of `input`, or an error if it has more than [`METAINFO_BYTES_MAX`] bytes. `length`: what it should have, so that
+/// no memory is taken twice.
+fn capped(input: impl Read, length: u64) -> std::io::Result<Vec<u8>> {
     const LIMIT: u64 = METAINFO_BYTES_MAX as u64;
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(length.min(LIMIT) as usize);
     input.take(LIMIT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LIMIT {
         return Err(std::io::Error::other(format!(
@@ -194,9 +196,9 @@ mod tests {
 
     #[test]
     fn more_than_the_limit_is_not_read() {
-        let error = capped(std::io::repeat(b'l')).unwrap_err();
+        let error = capped(std::io::repeat(b'l'), 0).unwrap_err();
         assert!(error.to_string().contains("16.0 MiB"), "{error}");
-        assert_eq!(capped(&b"de"[..]).unwrap(), b"de");
+        assert_eq!(capped(&b"de"[..], 2).unwrap(), b"de");
     }
 
     #[test]

@@ -62,14 +62,12 @@ impl Torrent {
     /// Begins with a look at the disk.
     pub(super) fn start(
         number: usize,
-        mut task: Task,
+        task: Task,
         id: PeerId,
         announcing: Announcing,
         hands: &mut Hands,
         now: Moment,
     ) -> Torrent {
-        // It is as long as the .torrent, and no peer is sent it: we do not speak BEP 9.
-        task.metainfo.info = Arc::default();
         let wanted = task.wanted.clone();
         let mut layout = Layout::of(&task.metainfo, &task.folder, wanted);
         if task.role == Role::Seed {

@@ -27,6 +27,7 @@ use super::filenames::PathError;
 use super::geometry::{Geometry, GeometryError, PieceIndex};
 use super::magnet::Magnet;
 use oddities::Oddities;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -47,8 +48,9 @@ pub struct Metainfo {
     pub info_hash: InfoHash,
     /// The SHA-256 of the same bytes where the torrent speaks version 2 too (a hybrid, BEP 52).
     pub info_hash_v2: Option<[u8; 32]>,
-    /// The info dictionary's bytes as found; what a magnet link's followers ask for (BEP 9).
-    pub info: Arc<[u8]>,
+    /// Where the info dictionary is among the bytes that were read. It is as long as all digests together, and nobody
+    /// is sent it, so it is not kept.
+    pub info: Range<usize>,
     /// The name of the file or folder, safe to write.
     pub name: String,
     /// The name as it stands in the torrent, where that is another and its author can have it so.
@@ -258,7 +260,7 @@ impl Metainfo {
         Ok(Metainfo {
             info_hash,
             info_hash_v2: is_hybrid.then(|| digest::sha256(info_item.raw())),
-            info: info_item.raw().into(),
+            info: info_item.position()..info_item.position() + info_item.raw().len(),
             name: name.safe,
             raw_name: name.raw,
             geometry,

@@ -54,7 +54,7 @@ impl Author {
         Metainfo {
             info_hash: InfoHash(Digest::of(&[self.name.as_bytes(), &all].concat()).0),
             info_hash_v2: None,
-            info: Arc::new([]),
+            info: 0..0,
             name: self.name.clone(),
             raw_name: None,
             geometry: Geometry::new(self.bytes.len() as u64, self.piece_length).unwrap(),

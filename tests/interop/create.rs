@@ -6,6 +6,7 @@
 
 use crate::programs::PYTHON;
 use crate::torrents::listing;
+use ropewalk::create::TorrentFile;
 use ropewalk::protocol::metainfo::Metainfo;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -47,7 +48,7 @@ impl Desk {
     }
 
     /// Runs a program that writes the file `out` on this desk; what is in it.
-    fn make(&self, program: &str, words: impl FnOnce(&mut Command, &Path)) -> Metainfo {
+    fn make(&self, program: &str, words: impl FnOnce(&mut Command, &Path)) -> TorrentFile {
         let out = self.0.path().join("out.torrent");
         let _ = fs::remove_file(&out);
         let mut command = Command::new(program);
@@ -57,10 +58,12 @@ impl Desk {
         let said = [done.stdout, done.stderr].concat();
         let said = String::from_utf8_lossy(&said);
         assert!(done.status.success(), "{program}: {said}");
-        Metainfo::from_bytes(&fs::read(out).unwrap()).unwrap()
+        let bytes = fs::read(out).unwrap();
+        let metainfo = Metainfo::from_bytes(&bytes).unwrap();
+        TorrentFile { bytes, metainfo }
     }
 
-    fn ropewalk(&self, root: &str, bits: u32, more: &[&str]) -> Metainfo {
+    fn ropewalk(&self, root: &str, bits: u32, more: &[&str]) -> TorrentFile {
         self.make(env!("CARGO_BIN_EXE_ropewalk"), |command, out| {
             let length = (1u64 << bits).to_string();
             command
@@ -70,14 +73,14 @@ impl Desk {
         })
     }
 
-    fn mktorrent(&self, root: &str, bits: u32, more: &[&str]) -> Metainfo {
+    fn mktorrent(&self, root: &str, bits: u32, more: &[&str]) -> TorrentFile {
         self.make("mktorrent", |command, out| {
             command.args(["-l", &bits.to_string()]).args(more);
             command.arg("-o").arg(out).arg(root);
         })
     }
 
-    fn libtorrent(&self, root: &str, bits: u32) -> Metainfo {
+    fn libtorrent(&self, root: &str, bits: u32) -> TorrentFile {
         self.make(PYTHON, |command, out| {
             let length = (1u64 << bits).to_string();
             command
@@ -98,10 +101,13 @@ impl Desk {
 }
 
 /// Fails with the two info dictionaries side by side, not with two hashes.
-fn assert_same(ours: &Metainfo, theirs: &Metainfo, by: &str) {
-    let text = |metainfo: &Metainfo| String::from_utf8_lossy(&metainfo.info).into_owned();
+fn assert_same(ours: &TorrentFile, theirs: &TorrentFile, by: &str) {
+    let text = |torrent: &TorrentFile| {
+        let info = &torrent.bytes[torrent.metainfo.info.clone()];
+        String::from_utf8_lossy(info).into_owned()
+    };
     assert_eq!(text(ours), text(theirs), "{by}");
-    assert_eq!(ours.info_hash, theirs.info_hash, "{by}");
+    assert_eq!(ours.metainfo.info_hash, theirs.metainfo.info_hash, "{by}");
 }
 
 #[test]
@@ -192,6 +198,6 @@ fn hidden_names_links_and_options_make_the_info_hash_of_mktorrent() {
     let ours = desk.ropewalk("album", 16, &ours);
     let theirs = desk.mktorrent("album", 16, &theirs);
     assert_same(&ours, &theirs, "mktorrent");
-    assert_eq!(ours.trackers, theirs.trackers);
-    assert_eq!(ours.webseeds, theirs.webseeds);
+    assert_eq!(ours.metainfo.trackers, theirs.metainfo.trackers);
+    assert_eq!(ours.metainfo.webseeds, theirs.metainfo.webseeds);
 }

@@ -125,8 +125,11 @@ fn a_single_file_is_read_as_it_was_written() {
     let bytes = draft.compose();
     let metainfo = Metainfo::from_bytes(&bytes).unwrap();
     let start = bytes.windows(6).position(|it| it == b"4:info").unwrap() + 6;
-    assert_eq!(metainfo.info[..], bytes[start..start + metainfo.info.len()]);
-    assert_eq!(metainfo.info_hash.0, Digest::of(&metainfo.info).0);
+    assert_eq!(metainfo.info.start, start);
+    assert_eq!(
+        metainfo.info_hash.0,
+        Digest::of(&bytes[metainfo.info.clone()]).0
+    );
     assert_eq!(metainfo.info_hash_v2, None);
     assert_eq!(metainfo.geometry, Geometry::new(40_000, PIECE).unwrap());
     assert_eq!(metainfo.piece_digests[..], digests(3));
@@ -717,8 +720,10 @@ fn true_tree() -> Value {
 
 #[test]
 fn a_hybrid_has_both_names() {
-    let metainfo = Metainfo::from_bytes(&hybrid(true_tree())).unwrap();
-    assert_eq!(metainfo.info_hash_v2, Some(digest::sha256(&metainfo.info)));
+    let bytes = hybrid(true_tree());
+    let metainfo = Metainfo::from_bytes(&bytes).unwrap();
+    let info = &bytes[metainfo.info.clone()];
+    assert_eq!(metainfo.info_hash_v2, Some(digest::sha256(info)));
     assert!(metainfo.magnet().contains("&xt=urn:btmh:1220"));
     assert_eq!(metainfo.oddities, Vec::<String>::new());
     let one = with_info(&single(), |info| {
