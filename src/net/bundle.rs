@@ -8,11 +8,15 @@
 //! A block is a head from memory and a payload from a file, so two calls, and after each the kernel builds packets and
 //! sends them: that was most of a seed's time. A pipe takes both, the payload as references to the pages
 //! of the page cache, and hands all of it to the socket at once. It takes as many pages as a packet of the
-//! kernel's, so three blocks; more in a larger pipe cost more again (docs/measured/seed-and-pipe.md).
+//! kernel's, so three blocks; more in a larger pipe cost more again (docs/measured/seed-and-pipe.md). Where pages
+//! are larger (16 or 64 KiB on aarch64) more blocks would fit, and no more are taken.
 //!
 //! The pipe lives for a turn. What the socket does not take is dropped with it and sent from the file later, so that it
-//! can still be withheld, and no connection keeps descriptors for it.
+//! can still be withheld, and no connection keeps descriptors for it. Whoever has many pipes already gets one of a page
+//! or two (pipe(7), `pipe-user-pages-soft`): the blocks do not fit, and go one by one.
 
+use super::outbox::message_length;
+use crate::protocol::geometry::BLOCK_LENGTH;
 use crate::protocol::peer::message::PIECE_HEAD;
 use crate::protocol::peer::{Message, WireBlock};
 use crate::storage::slot::ReadableBlock;
@@ -24,6 +28,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Pages that a pipe takes unless it is told otherwise (pipe(7)).
 const PLACES: usize = 16;
+
+/// The most bytes of a bundle: three blocks.
+pub(super) const BUNDLE_MAX: usize = 3 * (PIECE_HEAD + BLOCK_LENGTH as usize);
 
 /// The pipe of one turn.
 #[derive(Debug, Default)]
@@ -51,7 +58,7 @@ impl Bundles {
         if self.over {
             return None;
         }
-        let count = fitting(serves);
+        let count = fitting(serves, rustix::param::page_size());
         if count < 2 {
             return None;
         }
@@ -130,11 +137,12 @@ pub(super) fn head(source: &ReadableBlock) -> [u8; PIECE_HEAD] {
     head
 }
 
-/// How many blocks at the front of `serves` the pipe has places for, as far as each lies whole in a file that
-/// reaches so far. A file is asked for its length once.
-fn fitting(serves: &VecDeque<ReadableBlock>) -> usize {
-    let page = rustix::param::page_size() as u64;
+/// How many blocks at the front of `serves` make a bundle: those that the pipe has places for with pages of this size, as
+/// far as each lies whole in a file that reaches so far. A file is asked for its length once.
+fn fitting(serves: &VecDeque<ReadableBlock>, page: usize) -> usize {
+    let page = page as u64;
     let mut places = PLACES as u64;
+    let mut room = BUNDLE_MAX;
     let mut asked = None;
     let fits = |source: &&ReadableBlock| {
         let Some(Ok((file, offset))) = source.whole() else {
@@ -148,9 +156,50 @@ fn fitting(serves: &VecDeque<ReadableBlock>) -> usize {
         };
         asked = Some((number, length));
         let pages = 1 + end.div_ceil(page) - offset / page;
-        let fits = pages <= places && end <= length;
+        let bytes = message_length(source.block);
+        let fits = pages <= places && bytes <= room && end <= length;
         places = places.saturating_sub(pages);
+        room = room.saturating_sub(bytes);
         fits
     };
     serves.iter().take_while(fits).count()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::protocol::Geometry;
+    use crate::storage::slot::ScratchFile;
+
+    /// Ten blocks in a row, of which the first lies at this offset.
+    fn ten_blocks(lead: u64) -> (ScratchFile, VecDeque<ReadableBlock>) {
+        let length = BLOCK_LENGTH * 10;
+        let scratch = ScratchFile::new(Geometry::new(length.into(), length).unwrap(), lead);
+        let serves = (0..10).map(|number| scratch.source(scratch.block(0, number)));
+        let serves = serves.collect();
+        (scratch, serves)
+    }
+
+    #[test]
+    fn no_bundle_is_longer_than_what_may_leave_however_large_pages_are() {
+        let (_scratch, aligned) = ten_blocks(0);
+        let (_scratch, shifted) = ten_blocks(777);
+        let fitting = |serves| [4096, 16_384, 65_536].map(|page| fitting(serves, page));
+        assert_eq!(fitting(&aligned), [3, 3, 3]);
+        assert_eq!(fitting(&shifted), [2, 3, 3]);
+    }
+
+    #[test]
+    fn blocks_that_a_smaller_pipe_does_not_take_go_one_by_one() {
+        let (_scratch, serves) = ten_blocks(0);
+        for pages in [1, 2] {
+            let mut bundles = Bundles::default();
+            let length = pages * rustix::param::page_size();
+            let pipe = bundles.pipe().unwrap();
+            rustix::pipe::fcntl_setpipe_size(&pipe.into, length).unwrap();
+            assert_eq!(bundles.fill(&serves), None, "{pages} pages");
+            assert!(!bundles.is_begun());
+        }
+    }
 }

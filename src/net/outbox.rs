@@ -5,9 +5,8 @@
 //! ever waits: what the kernel does not take stays.
 
 use super::Happened;
-use super::bundle::{self, Bundles};
+use super::bundle::{self, BUNDLE_MAX, Bundles};
 use crate::protocol::Block;
-use crate::protocol::geometry::BLOCK_LENGTH;
 use crate::protocol::peer::message::PIECE_HEAD;
 use crate::protocol::peer::{Message, WireBlock};
 use crate::storage::slot::{ReadableBlock, StorageError};
@@ -29,9 +28,6 @@ const TURN: usize = 1024 * 1024;
 /// fast one: from 120 Mbit/s on, where three blocks are 3 ms. The thread of a stalled peer may hold more, up
 /// to that peer's window, only while nobody else waits.
 const BUNDLE_FROM: usize = 24;
-
-/// And where so many bytes may leave: three blocks.
-const BUNDLE_ROOM: usize = 3 * (PIECE_HEAD + BLOCK_LENGTH as usize);
 
 /// What one turn of writing came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -71,7 +67,7 @@ enum Sending {
 }
 
 /// Bytes of the message that brings a block.
-fn message_length(block: Block) -> usize {
+pub(super) fn message_length(block: Block) -> usize {
     PIECE_HEAD + block.length() as usize
 }
 
@@ -204,7 +200,7 @@ impl Outbox {
     /// Puts the next blocks into a pipe, where several wait and may leave. How many.
     fn bundle(&self, bundles: &mut Bundles, room: usize) -> Option<usize> {
         let enough = bundles.is_begun() || self.serves.len() >= BUNDLE_FROM;
-        if !enough || room < BUNDLE_ROOM {
+        if !enough || room < BUNDLE_MAX {
             return None;
         }
         bundles.fill(&self.serves)
