@@ -16,7 +16,7 @@ use crate::protocol::peer::decoder::{Decoded, Decoder, WireRules};
 use crate::protocol::peer::message::PIECE_HEAD;
 use crate::protocol::peer::{Message, WireBlock};
 use crate::storage::slot::{
-    Arrival, BlockSlot, Buffer, Landed, Landing, Match, Revoked, Trouble, put,
+    Arrival, BlockSlot, Buffer, Landed, Landing, Match, Revoked, StorageError, Trouble, put,
 };
 use crate::swarm::event::Farewell;
 use std::io::{self, Read};
@@ -147,7 +147,7 @@ impl<'a> Intake<'a> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(broken(&error)),
+                Err(error) => return Err(over(error, told)),
             }
         }
         heard.finished = self.finished;
@@ -468,6 +468,15 @@ fn read_some(mut socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
+/// Why the conversation cannot go on. A file of ours that failed is told of as such: that is not the peer's doing.
+fn over(error: io::Error, told: &mut Vec<Happened>) -> Farewell {
+    let why = broken(&error);
+    if let Ok(failed) = error.downcast::<StorageError>() {
+        told.push(Happened::Failed(failed));
+    }
+    why
+}
+
 fn trouble(failed: Trouble, told: &mut Vec<Happened>) {
     told.push(Happened::Failed(failed.error));
     told.push(Happened::Returned(failed.slot));
@@ -478,7 +487,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::protocol::Geometry;
-    use crate::storage::slot::{LandingBudget, ScratchFile, payload};
+    use crate::storage::slot::{LandingBudget, ScratchFile, StorageTrouble, payload};
     use std::io::Write;
     use std::net::TcpListener;
 
@@ -787,5 +796,20 @@ mod tests {
             assert!(told.len() <= BATCH + GULP / 4);
             told.clear();
         }
+    }
+
+    #[test]
+    fn a_file_of_ours_that_ends_the_conversation_is_told_of_and_a_socket_is_not() {
+        let failed = StorageError {
+            kind: StorageTrouble::Vanished,
+            doing: "read",
+            path: "here".into(),
+            cause: "it is shorter than it should be".to_owned(),
+        };
+        let mut told = Vec::new();
+        over(io::ErrorKind::ConnectionReset.into(), &mut told);
+        assert!(told.is_empty());
+        over(io::Error::other(failed.clone()), &mut told);
+        assert!(matches!(&told[..], [Happened::Failed(error)] if *error == failed));
     }
 }

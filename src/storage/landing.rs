@@ -193,7 +193,9 @@ impl Landing {
     /// is none of those is appended to `other`, or comes aside. Takes at most `most` bytes, or the payload under way and a
     /// head where that is more.
     ///
-    /// Errors are the socket's: `WouldBlock` if there is nothing, `UnexpectedEof` if it was closed.
+    /// Errors are the socket's: `WouldBlock` if there is nothing, `UnexpectedEof` if it was closed. One that holds a
+    /// [`StorageError`] is our file's: what came in place of a block cannot be read back, so nobody knows where the next
+    /// message begins.
     pub fn receive(
         &mut self,
         socket: BorrowedFd<'_>,

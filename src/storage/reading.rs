@@ -64,7 +64,7 @@ impl Reading<'_> {
             emptied: bytes < room,
             failure: None,
             behind: sorted,
-            // Not the connection's fault, but what it said is lost, and with it where the next message begins.
+            // What the peer said is lost, and with it where the next message begins.
             aside: handed.map_err(io::Error::other)?,
         })
     }
@@ -185,5 +185,52 @@ fn not_closed(bytes: usize) -> io::Result<()> {
     match bytes {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::budget::LandingBudget;
+    use super::super::lazy_file::Access;
+    use super::super::scratch_file::{ScratchFile, payload};
+    use super::super::slot::StorageTrouble;
+    use super::*;
+    use crate::protocol::Geometry;
+    use std::collections::VecDeque;
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+    use std::path::Path;
+
+    #[test]
+    fn what_came_in_place_of_a_block_and_cannot_be_read_back_is_the_files_trouble() {
+        let geometry = Geometry::new(2 * 16_384, 2 * 16_384).unwrap();
+        let mut scratch = ScratchFile::new(geometry, 0);
+        let blocks = [0, 1].map(|number| scratch.block(0, number));
+        let budget = LandingBudget::default();
+        let window = Window::open(scratch.file().get().unwrap(), 0, 2 * 16_384, &budget);
+        // The window was opened while the file was there, and this handle when it was gone.
+        let gone = scratch.path.with_file_name("gone");
+        let gone = Arc::new(LazyFile::new(Path::new("/").into(), gone, Access::Write));
+        let place = Place::File {
+            file: gone.clone(),
+            offset: 16_384,
+            length: 16_384,
+        };
+        let expected = VecDeque::from([scratch.book.take(blocks[1], vec![place]).unwrap()]);
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(&payload(blocks[0])).unwrap();
+        theirs.write_all(&[7; 2 * PIECE_HEAD]).unwrap();
+        let reading = Reading {
+            socket: ours.as_fd(),
+            expected: expected.iter(),
+            ahead: 1 << 20,
+            other: &mut Vec::new(),
+            aside: budget.aside(),
+        };
+        let came = reading.into_window(&window.unwrap(), &gone, (0, 16_384));
+        let error = came.err().unwrap().downcast::<StorageError>().unwrap();
+        assert_eq!(error.kind, StorageTrouble::Vanished);
     }
 }
