@@ -187,7 +187,7 @@ impl Torrent {
             Phase::Checking(_) | Phase::Working if lacks_descriptors => {
                 // As good as under way still.
                 self.warn_of_descriptors(hands);
-                self.rechecks.add(done.piece, done.by_block, now);
+                self.rechecks.add(&done, now);
             }
             Phase::Checking(checking) => {
                 checking.take_note(done);
@@ -224,11 +224,13 @@ impl Torrent {
             verdict,
             blocks,
             error,
+            initial,
             ..
         } = done;
         // What waits to be hashed has arrived, however long a slow processor takes.
         self.last_arrival = now;
-        if self.rehashes.awaits(piece) {
+        // A piece that is read back may lie in a file that others wrote to: then each of the two gets its own verdict.
+        if initial {
             return self.hashed_again(piece, verdict, hands, now);
         }
         if self.saving.reads_back(piece) {

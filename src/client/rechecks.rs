@@ -2,15 +2,15 @@
 //! close a file: they are asked for again after a rest.
 //!
 //! ```text
-//! rechecks.add(piece, by_block, now);
+//! rechecks.add(&done, now);
 //! rechecks.due(now)                    // at rechecks.wake_at(): all that wait
 //! ```
 
 use super::Ending;
 use super::hands::Hands;
-use super::torrent::{Phase, Torrent};
+use super::torrent::Torrent;
 use crate::protocol::PieceIndex;
-use crate::storage::check::CheckJob;
+use crate::storage::check::{CheckDone, CheckJob};
 use crate::storage::slot::StorageTrouble;
 use crate::swarm::event::Moment;
 use std::time::Duration;
@@ -22,14 +22,26 @@ const REST: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Rechecks {
     // Bound: the pieces of which a check is out.
-    waiting: Vec<(PieceIndex, bool)>,
+    waiting: Vec<Lacking>,
     due: Option<Moment>,
 }
 
+/// What the check was that is asked for again.
+#[derive(Debug)]
+struct Lacking {
+    piece: PieceIndex,
+    by_block: bool,
+    initial: bool,
+}
+
 impl Rechecks {
-    /// The check of a piece, by block or not, lacked a descriptor.
-    pub(super) fn add(&mut self, piece: PieceIndex, by_block: bool, now: Moment) {
-        self.waiting.push((piece, by_block));
+    /// This check lacked a descriptor.
+    pub(super) fn add(&mut self, done: &CheckDone, now: Moment) {
+        self.waiting.push(Lacking {
+            piece: done.piece,
+            by_block: done.by_block,
+            initial: done.initial,
+        });
         self.due.get_or_insert(now + REST);
     }
 
@@ -39,7 +51,7 @@ impl Rechecks {
     }
 
     /// Everything that waits, if it has waited for long enough.
-    pub(super) fn due(&mut self, now: Moment) -> Vec<(PieceIndex, bool)> {
+    fn due(&mut self, now: Moment) -> Vec<Lacking> {
         match self.due.take_if(|due| *due <= now) {
             Some(_) => std::mem::take(&mut self.waiting),
             None => Vec::new(),
@@ -66,10 +78,10 @@ impl Torrent {
 
     /// Asks for the checks again that have rested.
     pub(super) fn check_again(&mut self, hands: &mut Hands, now: Moment) {
-        for (piece, by_block) in self.rechecks.due(now) {
+        for lacking in self.rechecks.due(now) {
             let job = CheckJob {
-                initial: matches!(self.phase, Phase::Checking(_)),
-                ..self.check_job(piece, by_block, hands)
+                initial: lacking.initial,
+                ..self.check_job(lacking.piece, lacking.by_block, hands)
             };
             hands.checker.ask(job);
         }
@@ -82,7 +94,7 @@ mod tests {
     use super::*;
     use crate::client::Notice;
     use crate::client::rig::{Rig, error};
-    use crate::storage::check::CheckDone;
+    use crate::client::torrent::Phase;
     use crate::storage::keeper::{Outcome, Saved};
     use crate::swarm::event::Verdict;
 

@@ -174,12 +174,6 @@ impl Rehashes {
             }
         }
     }
-
-    /// Whether a verdict on this piece is for us.
-    pub(super) fn awaits(&self, piece: PieceIndex) -> bool {
-        let round = self.round.as_ref();
-        round.is_some_and(|round| round.in_flight.contains(&piece))
-    }
 }
 
 impl Torrent {
@@ -471,10 +465,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::client::Notice;
-    use crate::client::rig::Rig;
+    use crate::client::rig::{Rig, error};
     use crate::net::Happened;
+    use crate::storage::check::CheckDone;
     use crate::storage::keeper::{Outcome, Saved};
     use crate::storage::test_torrent::Author;
+    use std::fs::File;
     use std::path::{Path, PathBuf};
 
     const PIECE: usize = 16 * 1024;
@@ -700,6 +696,50 @@ mod tests {
         stand.look();
         (0..3).for_each(|_| stand.rig.check());
         stand.assert_both_files_are_right();
+    }
+
+    #[test]
+    fn a_piece_that_is_read_back_meanwhile_stays_in_doubt_until_it_was_hashed_again() {
+        let mut stand = getting();
+        let error = error(StorageTrouble::Broken);
+        let check = vec![stand.rig.piece(0)];
+        let saved = Saved::Doubtful { error, check };
+        stand.rig.answer(Outcome::Saved(saved));
+        let read_back = stand.rig.checkers_answer();
+        touch(&stand.files[0]);
+        stand.notice(0);
+        stand.look();
+        let (hands, now) = (&mut stand.rig.hands, stand.rig.now);
+        stand.rig.torrent.checked(read_back, hands, now);
+        assert!(!stand.rig.torrent.saving.reads_back_any());
+        assert_eq!(stand.in_doubt(), [0, 1]);
+        (0..2).for_each(|_| stand.rig.check());
+        assert!(stand.in_doubt().is_empty() && stand.rig.torrent.takes_callers());
+    }
+
+    #[test]
+    fn what_was_cut_off_is_told_of_as_such_when_descriptors_were_short_at_first() {
+        let mut stand = seeding();
+        let cut = File::options().write(true).open(&stand.files[0]).unwrap();
+        cut.set_len(0).unwrap();
+        stand.notice(0);
+        stand.look();
+        for _ in 0..3 {
+            let lacking = CheckDone {
+                verdict: Verdict::Unreadable,
+                error: Some(error(StorageTrouble::Descriptors)),
+                ..stand.rig.checkers_answer()
+            };
+            let (hands, now) = (&mut stand.rig.hands, stand.rig.now);
+            stand.rig.torrent.checked(lacking, hands, now);
+        }
+        let due = stand.rig.torrent.rechecks.wake_at().unwrap();
+        stand.rig.wake(due);
+        (0..3).for_each(|_| stand.rig.check());
+        let told = stand.told();
+        let expected =
+            "/a: 3 of 3 pieces are no longer what the torrent says, and are not shared any more";
+        assert!(told.last().unwrap().ends_with(expected), "{told:?}");
     }
 
     #[test]

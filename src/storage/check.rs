@@ -63,6 +63,8 @@ pub struct CheckDone {
     pub piece: PieceIndex,
     /// As in the job.
     pub by_block: bool,
+    /// As in the job.
+    pub initial: bool,
     /// The outcome.
     pub verdict: Verdict,
     /// The digests of its blocks on the 16 KiB grid: if asked for, or if it is bad and not `initial`.
@@ -380,6 +382,7 @@ impl Reader {
             task: job.task,
             piece: job.piece,
             by_block: job.by_block,
+            initial: job.initial,
             verdict,
             blocks,
             error,
