@@ -253,15 +253,15 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Makes what happened to names in a folder survive a power cut. Some file systems cannot: then this is
-/// all there is.
+/// Makes what happened to names in a folder survive a power cut. Some file systems cannot, nor can who may write into
+/// the folder and not read it: then this is all there is.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), StorageError> {
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     match synced {
         Err(error)
             if !matches!(
                 Errno::from_io_error(&error),
-                Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS)
+                Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::ACCESS)
             ) =>
         {
             Err(StorageError::from_io("sync", folder, &error))
@@ -281,7 +281,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut taken = RecordFile::take(folder.path(), "name").unwrap();
         let mut record = taken.file.take().unwrap();
-        // As in a folder that may be written to and not read.
+        // As on a medium that fails at this very moment.
         record.folder = folder.path().join("missing");
         let path = record.path.clone();
         record.write(b"what was done").unwrap_err();

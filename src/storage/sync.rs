@@ -11,6 +11,7 @@ use super::reach::open_to_read;
 use super::record_file::sync_folder;
 use super::slot::{StorageError, StorageTrouble};
 use rustix::fs::Advice;
+use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -98,6 +99,8 @@ impl Sync<'_> {
             });
             match synced {
                 Ok(number) => device = Some(number),
+                // Written to and not read: its files are synced one by one.
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::ACCESS) => {}
                 Err(error) => fail(
                     self.files.clone(),
                     StorageError::from_io("sync", folder, &error),

@@ -392,6 +392,29 @@ fn data_that_is_whole_and_may_not_be_written_to_is_complete() {
 }
 
 #[test]
+fn a_folder_that_may_be_written_to_and_not_read_takes_one_file_and_many() {
+    for count in [1, 70] {
+        let desk = Desk::new();
+        let names: Vec<String> = (0..count).map(|number: u32| number.to_string()).collect();
+        let files = names.iter().map(|name| (&name[..], noise(5, 1000)));
+        let files: Vec<_> = files.collect();
+        for (name, bytes) in &files {
+            desk.write(format!("data/many/{name}"), bytes);
+        }
+        desk.write("many.torrent", &folder("many", &files, 32768).compose());
+        let (_seed, address) = seed(&desk, "many.torrent");
+        std::fs::create_dir_all(desk.path("copy")).unwrap();
+        allow(&desk, "copy", 0o333);
+        let outcome = as_nobody(&desk, &get(&["-e", "--peer", &address], "many.torrent"));
+        let told = String::from_utf8(outcome.stderr).unwrap();
+        assert_eq!(outcome.status.code(), Some(0), "{told}");
+        assert!(!told.contains("ermission denied"), "{told}");
+        allow(&desk, "copy", 0o755);
+        assert!(desk.read("copy/many/0") == desk.read("data/many/0"));
+    }
+}
+
+#[test]
 fn the_limits_of_sharing_hold_for_a_seed_with_holes() {
     let desk = Desk::new();
     let mut bytes = one_file(&desk, 50_000);
