@@ -225,9 +225,7 @@ impl<'a> Intake<'a> {
     pub(super) fn discard(&mut self, block: Block) -> bool {
         let copy = self.copies.take(block);
         match copy {
-            None => {
-                self.landing.discard(block);
-            }
+            None => self.landing.discard(block),
             Some(None) => self.given_up.add(WireBlock::from(block)),
             Some(Some(_)) => {}
         }

@@ -247,14 +247,12 @@ impl Landing {
         self.take_at(at)
     }
 
-    /// Stops keeping a spare whose payload is under way: the rest is thrown away. False if it is not.
-    pub fn discard(&mut self, block: Block) -> bool {
-        match &mut self.current {
-            Some(Arriving { destination, .. }) if destination.is_spare(block) => {
-                *destination = Destination::Nowhere { asked: true };
-                true
-            }
-            _ => false,
+    /// Stops keeping a spare if its payload is under way: the rest is thrown away.
+    pub fn discard(&mut self, block: Block) {
+        if let Some(Arriving { destination, .. }) = &mut self.current
+            && destination.is_spare(block)
+        {
+            *destination = Destination::Nowhere { asked: true };
         }
     }
 
