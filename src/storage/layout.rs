@@ -179,7 +179,7 @@ impl Layout {
     /// As an earlier run left it: in `aside`, the bytes of files that are not `open` lie in the part file.
     pub fn as_recorded(&self, open: Box<[bool]>, aside: &Bitfield) -> Layout {
         Layout {
-            part: Some(self.part_with(open, aside)),
+            part: Some(PartFile::new(self, open, aside)),
             ..self.clone()
         }
     }
@@ -215,18 +215,9 @@ impl Layout {
             }
         }
         Layout {
-            part: Some(self.part_with(open, &aside)),
+            part: Some(PartFile::new(self, open, &aside)),
             ..self.clone()
         }
-    }
-
-    fn part_with(&self, open: Box<[bool]>, aside: &Bitfield) -> PartFile {
-        let runs = |piece| {
-            let start = self.geometry.piece_start(piece);
-            self.runs(start, u64::from(self.geometry.piece_size(piece)))
-        };
-        let path = self.part_path();
-        PartFile::new(&self.files, &self.geometry, path, open, aside, runs)
     }
 
     /// The torrent's name on the network.

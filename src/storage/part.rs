@@ -16,10 +16,9 @@
 //! Whether a byte lies here is a question of its file and its piece: the file is not *open*, and the
 //! piece is *aside*. A piece that was good before with all its bytes in place is not aside.
 
-use super::layout::{LaidFile, Run};
+use super::layout::{LaidFile, Layout, Run};
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::{Geometry, PieceIndex};
-use std::path::PathBuf;
 
 /// Which bytes of one torrent lie in its part file, and where.
 #[derive(Debug, Clone)]
@@ -32,16 +31,10 @@ pub struct PartFile {
 }
 
 impl PartFile {
-    /// The part file at `path`. `runs` are the torrent's files under a piece. Pieces in `aside`
-    /// are kept only if they touch both an open and a closed file.
-    pub(super) fn new<R: Iterator<Item = Run>>(
-        files: &[LaidFile],
-        geometry: &Geometry,
-        path: PathBuf,
-        open: Box<[bool]>,
-        aside: &Bitfield,
-        runs: impl Fn(PieceIndex) -> R,
-    ) -> PartFile {
+    /// The part file of a torrent laid out so. Pieces in `aside` are kept only if they touch both an open and a closed
+    /// file.
+    pub(super) fn new(layout: &Layout, open: Box<[bool]>, aside: &Bitfield) -> PartFile {
+        let (files, geometry) = (layout.files(), layout.geometry());
         let mut end = 0;
         let starts = files.iter().map(|file| {
             let start = end;
@@ -54,7 +47,7 @@ impl PartFile {
         let mut part = PartFile {
             starts: starts.collect(),
             file: LaidFile {
-                path,
+                path: layout.part_path(),
                 start: geometry.total(),
                 length: 0,
                 padding: false,
@@ -63,16 +56,19 @@ impl PartFile {
             aside: Bitfield::new(geometry),
             open,
         };
-        let on_disk = |run: &Run| !files[run.file].padding;
         for piece in aside.pieces(geometry) {
+            let length = u64::from(geometry.piece_size(piece));
+            let runs = || {
+                let runs = layout.runs(geometry.piece_start(piece), length);
+                runs.filter(|run| !files[run.file].padding)
+            };
             let is_open = |run: Run| part.is_open(run.file);
-            let mixed = runs(piece).filter(on_disk).any(is_open)
-                && !runs(piece).filter(on_disk).all(is_open);
+            let mixed = runs().any(is_open) && !runs().all(is_open);
             if !mixed {
                 continue;
             }
             part.aside.set(piece);
-            for run in runs(piece).filter(on_disk) {
+            for run in runs() {
                 if part.takes(run.file, piece) {
                     let end = part.offset(&files[run.file], run, geometry) + run.length;
                     part.file.length = part.file.length.max(end);
