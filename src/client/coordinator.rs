@@ -3,7 +3,9 @@
 //!
 //! A turn takes what waits, lets the brains decide, carries their actions out, and sends each peer at
 //! most one batch of commands. It waits for its channels and the clock and for nothing else: no
-//! socket, no file, no lock.
+//! socket, no lock, and no file but for one case. It opens, reads and writes none, and closes those whose handle it is
+//! the last to let go of ([`OpenFiles`](crate::storage::open_files::OpenFiles)). On NFS, `close` waits until what was
+//! written is with the server.
 
 use super::acting::Lost;
 use super::hands::Hands;
