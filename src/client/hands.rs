@@ -43,7 +43,7 @@ pub(super) struct Hands {
     pub(super) port: Option<u16>,
     /// Verified bytes of a torrent that may wait for a sync.
     pub(super) unsynced_max: u64,
-    /// Pieces of all torrents that may wait for the checker.
+    /// Pieces of all torrents that may wait for the checker before nothing more is asked for.
     pub(super) unchecked_max: usize,
     /// Where the brains' dice begin.
     pub(super) seed: u64,
