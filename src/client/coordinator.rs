@@ -145,6 +145,8 @@ impl Coordinator {
         for torrent in &mut self.torrents {
             torrent.wake(&mut self.hands, now);
         }
+        let lookers = self.torrents.iter().filter(|torrent| torrent.looks());
+        self.hands.lookers = lookers.count();
         self.share_out();
         self.limiting.grant(&mut self.hands, now);
         self.hands.switchboard.flush();

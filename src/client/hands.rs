@@ -45,6 +45,8 @@ pub(super) struct Hands {
     pub(super) unsynced_max: u64,
     /// Pieces of all torrents that may wait for the checker before nothing more is asked for.
     pub(super) unchecked_max: usize,
+    /// Torrents of which the checker looks through what lies there.
+    pub(super) lookers: usize,
     /// Where the brains' dice begin.
     pub(super) seed: u64,
     /// A caller for whom somebody else is being sent away.
@@ -134,6 +136,11 @@ impl Hands {
         self.switchboard.tell(peer, command);
     }
 
+    /// How many pieces that lie there a torrent hands to the checker ahead of its answers.
+    pub(super) fn looks_ahead(&self) -> usize {
+        (LOOKS_AHEAD / self.lookers.max(1)).max(1)
+    }
+
     /// A block of a torrent as something that can be read.
     pub(super) fn source(&mut self, layout: &Layout, block: Block) -> ReadableBlock {
         ReadableBlock {
@@ -142,6 +149,10 @@ impl Hands {
         }
     }
 }
+
+/// Pieces that lie there and are with the checker at a time, of all torrents together: enough to keep it busy, few enough
+/// that an interrupt is answered soon, and that the pieces that were fetched, which stand behind them, are.
+const LOOKS_AHEAD: usize = 32;
 
 /// Callers let in above the limit of connections until it is known what they want: silent ones must
 /// not keep talking ones out.

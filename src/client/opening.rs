@@ -30,10 +30,6 @@ use crate::swarm::{Limits, Swarm, SwarmSetup};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// Pieces handed to the checker ahead of its answers: enough to keep it busy, few enough that an
-/// interrupt is answered soon.
-pub(super) const CHECKS_AHEAD: usize = 32;
-
 /// Data on disk that is hashed before work begins.
 pub(super) struct Checking {
     queue: VecDeque<PieceIndex>,
@@ -276,7 +272,7 @@ impl Torrent {
     /// Hands the next pieces to the checker; begins work when none is left.
     fn check_on(&mut self, hands: &mut Hands, now: Moment) {
         while let Phase::Checking(checking) = &mut self.phase
-            && checking.in_flight < CHECKS_AHEAD
+            && checking.in_flight < hands.looks_ahead()
             && let Some(piece) = checking.queue.pop_front()
         {
             checking.in_flight += 1;
@@ -483,6 +479,31 @@ impl Torrent {
             by_block,
             initial: false,
             may_wait: self.book.any_out(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::client::rig::Rig;
+
+    #[test]
+    fn torrents_that_are_looked_through_together_share_what_the_checker_is_handed() {
+        for (lookers, handed) in [(0, 4), (1, 4), (8, 4), (16, 2), (1000, 1)] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut rig = Rig::surveying(folder.path(), |_| {});
+            rig.hands.lookers = lookers;
+            rig.keep();
+            let Phase::Checking(checking) = &rig.torrent.phase else {
+                panic!("something is looked through");
+            };
+            assert_eq!(checking.in_flight, handed, "{lookers} torrents");
+            assert!(rig.torrent.looks());
+            (0..4).for_each(|_| rig.check());
+            rig.keep();
+            assert!(rig.torrent.takes_callers() && !rig.torrent.looks());
         }
     }
 }

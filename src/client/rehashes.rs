@@ -12,7 +12,6 @@
 //! whoever writes to one (`touch -R`) often writes to all, and a rest for each would keep peers waiting for hours.
 
 use super::hands::Hands;
-use super::opening::CHECKS_AHEAD;
 use super::torrent::{Phase, Torrent};
 use super::{Ending, Role};
 use crate::protocol::PieceIndex;
@@ -69,7 +68,7 @@ struct Round {
     /// The keeper has looked at them.
     looked: bool,
     queue: VecDeque<PieceIndex>,
-    // Bound: `CHECKS_AHEAD`.
+    // Bound: `Hands::looks_ahead`.
     in_flight: BTreeSet<PieceIndex>,
     bad: BTreeMap<PieceIndex, Verdict>,
 }
@@ -106,6 +105,11 @@ impl Rehashes {
     /// Whether a file was noticed for the first time.
     fn is_first(&self, file: usize) -> bool {
         self.noticed.get(&file) == Some(&1)
+    }
+
+    /// Whether a round is under way.
+    pub(super) fn are_under_way(&self) -> bool {
+        self.round.is_some()
     }
 
     /// When a round begins.
@@ -390,7 +394,7 @@ impl Torrent {
     fn hash_on(&mut self, hands: &mut Hands, now: Moment) {
         while self.takes_callers()
             && let Some(round) = &mut self.rehashes.round
-            && round.in_flight.len() < CHECKS_AHEAD
+            && round.in_flight.len() < hands.looks_ahead()
             && let Some(piece) = round.queue.pop_front()
         {
             round.in_flight.insert(piece);

@@ -126,6 +126,7 @@ impl Rig {
             port: None,
             unsynced_max: u64::MAX,
             unchecked_max: usize::MAX,
+            lookers: 0,
             seed: 1,
             caller: None,
             lacked_threads: false,

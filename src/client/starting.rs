@@ -162,6 +162,7 @@ impl Client {
             port,
             unsynced_max: unsynced_max(),
             unchecked_max: UNCHECKED_MAX,
+            lookers: 0,
             seed: settings.seed,
             caller: None,
             lacked_threads: false,

@@ -118,6 +118,11 @@ impl Torrent {
         }
     }
 
+    /// Whether it has the checker look through what lies there, at the start or once more.
+    pub(super) fn looks(&self) -> bool {
+        matches!(self.phase, Phase::Checking(_)) || self.rehashes.are_under_way()
+    }
+
     /// Its share has changed.
     pub(super) fn keep_to(&mut self, share: Allowance) {
         if let Some(swarm) = &mut self.swarm {
