@@ -146,9 +146,9 @@ impl Delivery {
         now.saturating_sub(self.heard)
     }
 
-    /// How long its answers take on average.
+    /// How long its answers take on average. Zero if there was none.
     pub fn usual(&self) -> Duration {
-        self.usual
+        self.delay.map_or(Duration::ZERO, |_| self.usual)
     }
 
     /// Whether it ever gave us a block.
@@ -260,8 +260,10 @@ mod tests {
     fn who_gave_nothing_for_long_is_not_taken_for_fast() {
         let mut delivery = Delivery::default();
         delivery.gave_up(SLOW);
-        assert_eq!(delivery.usual(), Duration::ZERO);
+        assert_eq!(delivery.expected(0, Duration::ZERO), 0.0);
         delivery.gave_up(SLOW * 2);
-        assert_eq!(delivery.usual(), SLOW * 2);
+        let expected = delivery.expected(0, Duration::ZERO);
+        assert_eq!(expected, (SLOW * 2).as_secs_f64());
+        assert_eq!(delivery.usual(), Duration::ZERO, "nothing is known of it");
     }
 }

@@ -623,6 +623,32 @@ mod tests {
     }
 
     #[test]
+    fn what_two_silent_peers_hold_between_them_is_asked_of_who_delivers_after_as_long_as_always() {
+        let mut scene = Scene::of(4, &[], |_| {});
+        scene.connect(3);
+        scene.say(3, Message::Have { piece: 3 });
+        for block in requests(&scene.say(3, Message::Unchoke), 3) {
+            scene.now += Duration::from_millis(10);
+            scene.receive(3, block);
+        }
+        // Without the fast extension the first four are left to it, whatever comes.
+        let asked = requests(&scene.connect_plain_seed(1), 1);
+        assert_eq!(asked.len(), 6);
+        scene.wait(SECOND * 5);
+        let actions = [scene.connect_seed(2), scene.wait(SECOND / 4)].concat();
+        let copied = copies(&actions, 2);
+        assert_eq!(copied.len(), OLD_MAX);
+        assert!(actions.iter().any(is_taking), "{actions:?}");
+        for piece in 0..3 {
+            if copied.iter().any(|it| it.piece() == scene.piece(piece)) {
+                scene.say(3, Message::Have { piece });
+            }
+        }
+        assert_eq!(copies(&scene.wait(SECOND * 2), 3), []);
+        assert_eq!(copies(&scene.wait(SECOND), 3), copied);
+    }
+
+    #[test]
     fn a_copy_nobody_asked_for_is_thrown_away() {
         let (mut scene, asked, _) = endgame();
         let block = asked[3];

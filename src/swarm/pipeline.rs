@@ -97,9 +97,15 @@ impl Pipeline {
     }
 
     /// The same where `out` blocks are under way from all peers together: no pipeline is deeper than what all
-    /// of them leave of `OUT_MAX`. One peer alone gets what it can use, 200 fast ones get 20 each.
+    /// of them leave of `OUT_MAX`. One peer alone gets what it can use, 200 fast ones get 20 each. Those who have
+    /// given nothing yet share half of it: the silent among them keep what they were asked for, and would leave
+    /// nothing for who delivers.
     pub fn room_beside(&self, out: usize) -> usize {
-        let most = OUT_MAX.saturating_sub(out).max(DEPTH_MIN);
+        let all = match self.delivery.has_delivered() {
+            true => OUT_MAX,
+            false => OUT_MAX / 2,
+        };
+        let most = all.saturating_sub(out).max(DEPTH_MIN);
         let depth = self.depth().min(most);
         let busy = self.busy();
         if busy > depth - depth.div_ceil(4) {
@@ -463,6 +469,23 @@ mod tests {
         assert!(out <= OUT_MAX + pipelines.len() * DEPTH_MIN, "{out}");
         let least = pipelines.iter().map(Pipeline::busy).min();
         assert!(least >= Some(DEPTH_MIN - 1), "{least:?}");
+    }
+
+    #[test]
+    fn silent_pipes_leave_room_for_one_that_delivers() {
+        let all = blocks(300);
+        let mut out = 0;
+        for _ in 0..200 {
+            let mut silent = Pipeline::default();
+            let room = silent.room_beside(out);
+            assert!(room >= DEPTH_MIN);
+            all[..room].iter().for_each(|it| silent.ask(*it, ms(0)));
+            out += room;
+        }
+        let mut fast = Pipeline::default();
+        fast.set_reqq(1000);
+        run(&mut fast, ms(100), Duration::from_micros(977), 5000);
+        assert!(fast.room_beside(out) >= 200, "{out} are out");
     }
 
     #[test]
