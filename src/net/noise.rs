@@ -1,11 +1,12 @@
 //! What a peer says that means nothing to us, and how much of it is put up with.
 //!
 //! Protocols grow: what is not known is passed over, and counts as a sign of life. It costs its sender nothing and
-//! us a look at each, so there is an end to it. What has a meaning is for the brain to judge.
+//! us a look at each, so there is an end to it. Advice (suggest, allowed fast) counts too. What has another meaning is
+//! for the brain to judge.
 //!
 //! ```text
 //! noise.is_told(&message)    // no: it goes no further than the peer's thread ...
-//! noise.add(bytes);          // ... and is counted
+//! noise.add(bytes);          // ... and is counted, as advice is
 //! noise.judge(now)?;         // once a turn: Senseless, if it was too much
 //! ```
 
@@ -73,7 +74,7 @@ impl Noise {
         }
     }
 
-    /// A message of `bytes` meant nothing.
+    /// A message of `bytes` meant nothing, or was advice.
     pub(super) fn add(&mut self, bytes: usize) {
         self.came += bytes + PRICE;
     }
