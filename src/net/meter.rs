@@ -90,6 +90,11 @@ impl Meter {
         }
     }
 
+    /// Whether grants are needed.
+    pub(super) fn is_limited(&self, flow: Flow) -> bool {
+        self.purse_of(flow).metered
+    }
+
     /// Whether nothing can be done before a grant comes.
     pub(super) fn is_waiting(&self, flow: Flow) -> bool {
         self.purse_of(flow).asked

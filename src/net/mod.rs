@@ -2,8 +2,8 @@
 //!
 //! [`peer_thread`] owns one socket and does what the coordinator's [`Command`]s say; what happened it tells
 //! in batches ([`Report`]). Inside it, in the order of a conversation: `dial` and [`listen`] are how
-//! connections begin, `greeting` exchanges handshakes, `mailbox` brings commands, `intake` reads, with
-//! `copies` what has no slot, `outbox` writes, with `bundle` several blocks at once, `deadlines` says how long
+//! connections begin, `greeting` exchanges handshakes, `mailbox` brings commands, `low_water` says how much is
+//! worth being woken for, `intake` reads, with `copies` what has no slot, `outbox` writes, with `bundle` several blocks at once, `deadlines` says how long
 //! anything may take, `noise` how much that means nothing is put up with, [`meter`] how much may pass where the
 //! rate is limited. [`trace`] writes down what is said. [`self_call`] is tried before all this where a machine is
 //! to talk to itself. Nothing here decides anything about the swarm.
@@ -20,6 +20,7 @@ mod given_up;
 mod greeting;
 mod intake;
 pub mod listen;
+mod low_water;
 mod mailbox;
 pub mod meter;
 mod noise;

@@ -17,6 +17,7 @@
 use super::deadlines::Watch;
 use super::greeting::{Stranger, Wait, wait};
 use super::intake::Intake;
+use super::low_water::LowWater;
 use super::mailbox::{self, Mailbox};
 use super::meter::{Meter, Metered};
 use super::outbox::{Outbox, broken};
@@ -207,6 +208,7 @@ fn converse(
         watch: Watch::new(surroundings.deadlines, Instant::now()),
         meter: Meter::new(surroundings.metered),
         trickle: Trickle::new(Instant::now()),
+        low_water: LowWater::default(),
         clogged: false,
         mailbox: &mut kit.mailbox,
         reports: &mut kit.reports,
@@ -232,6 +234,7 @@ struct Conversation<'a> {
     watch: Watch,
     meter: Meter,
     trickle: Trickle,
+    low_water: LowWater,
     /// The socket took less than was granted: nothing more is wanted before it takes more.
     clogged: bool,
     mailbox: &'a mut Mailbox,
@@ -352,6 +355,7 @@ impl Conversation<'_> {
             // It was read already, so the socket would not wake us for it.
             return Ok(true);
         }
+        self.set_low_water();
         let mut flags = PollFlags::empty();
         flags.set(PollFlags::IN, !self.meter.is_waiting(Flow::Down));
         let writes = self.outbox.waits() && !self.meter.is_waiting(Flow::Up);
@@ -360,8 +364,12 @@ impl Conversation<'_> {
             PollFd::new(self.socket, flags),
             PollFd::from_borrowed_fd(self.mailbox.bell(), PollFlags::IN),
         ];
-        let rest_at = self.intake.landing.rest_at();
-        let next = [self.watch.next(), rest_at, self.meter.next()];
+        let next = [
+            self.watch.next(),
+            self.intake.landing.rest_at(),
+            self.meter.next(),
+            self.low_water.next(),
+        ];
         let deadline = next.into_iter().flatten().min();
         wait(&mut waiting, deadline).map_err(|error| broken(&error))?;
         let [socket, bell] = waiting.map(|fd| fd.revents());
@@ -376,12 +384,22 @@ impl Conversation<'_> {
         Ok(!socket.difference(PollFlags::OUT).is_empty())
     }
 
+    /// Where the rate is limited as much comes at a time as was granted.
+    fn set_low_water(&mut self) {
+        let due = match self.meter.is_limited(Flow::Down) {
+            true => 0,
+            false => self.intake.landing.waiting(),
+        };
+        self.low_water.set(self.socket, due, Instant::now());
+    }
+
     fn read(&mut self) -> Result<(), Farewell> {
         let now = Instant::now();
         let (room, batch) = (self.meter.room(Flow::Down), &mut self.reports.batch);
         let heard = self.intake.read(self.socket, room, now, batch)?;
         self.meter.spend(Flow::Down, heard.bytes);
         if heard.bytes > 0 || heard.finished {
+            self.low_water.heard();
             let unfinished = self.intake.unfinished();
             self.watch.heard(now, unfinished, heard.finished);
             let part = self.intake.landing.is_arriving();

@@ -140,6 +140,11 @@ impl Landing {
         !self.slots.is_empty() || self.current.is_some()
     }
 
+    /// How many blocks are waited for that have not begun to come.
+    pub fn waiting(&self) -> usize {
+        self.slots.len()
+    }
+
     /// How a block fits the slots held.
     pub fn find(&self, wire: WireBlock) -> Match {
         let same = |slot: &&BlockSlot| {

@@ -43,6 +43,13 @@ class Yard:
     def on(self, host, words):
         return ["ip", "netns", "exec", f"{self.name}-{host}", *words] if host else list(words)
 
+    def shape(self, host, mbit):
+        """What the host sends leaves in packets of 1,500 bytes at so many Mbit/s, as from a network card."""
+        name = f"{self.name}-{host}"
+        call("ip", "-n", name, "link", "set", "eth0", "gso_max_segs", "1")
+        rate = f"tbf rate {mbit}mbit burst 32k latency 50ms"
+        call(*self.on(host, ["tc", "qdisc", "add", "dev", "eth0", "root", *rate.split()]))
+
     def path(self, *parts):
         return os.path.join(self.folder, *parts)
 

@@ -113,35 +113,42 @@ impl Table {
 
     /// A dialled peer, greeted, whose rates are limited.
     fn limited(fast: bool, deadlines: Deadlines, metered: Metered) -> Table {
-        let mut table = Table::dialled(deadlines, metered);
+        Table::dialled(geometry(), deadlines, metered).greeted(fast)
+    }
+
+    fn greeted(mut self, fast: bool) -> Table {
         let ours = Handshake::new(TORRENT, OURS).encode();
-        assert_eq!(table.other.read(68), ours);
+        assert_eq!(self.other.read(68), ours);
         let mut theirs = Handshake::new(TORRENT, THEIRS);
         if !fast {
             theirs.reserved[7] = 0;
         }
-        table.other.socket.write_all(&theirs.encode()).unwrap();
-        match table.next() {
+        self.other.socket.write_all(&theirs.encode()).unwrap();
+        match self.next() {
             Happened::Connected(greeting) => {
                 assert_eq!((greeting.id, greeting.fast), (THEIRS, fast));
                 assert_eq!(greeting.way, Way::Dialled);
             }
             other => panic!("{other:?} instead of Connected"),
         }
-        table
+        self
     }
 
     /// A dialled peer that has said nothing.
-    fn dialled(deadlines: Deadlines, metered: Metered) -> Table {
+    fn dialled(geometry: Geometry, deadlines: Deadlines, metered: Metered) -> Table {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (mut surroundings, inbox) = surroundings(deadlines);
         surroundings.metered = metered;
-        let line = dial(PeerKey(1), address, None, introduction(), surroundings).unwrap();
-        Table::around(line, inbox, listener.accept().unwrap().0)
+        let introduction = Introduction {
+            geometry,
+            ..introduction()
+        };
+        let line = dial(PeerKey(1), address, None, introduction, surroundings).unwrap();
+        Table::around(line, inbox, listener.accept().unwrap().0, geometry)
     }
 
-    fn around(line: Line, inbox: Receiver<Report>, socket: TcpStream) -> Table {
+    fn around(line: Line, inbox: Receiver<Report>, socket: TcpStream, geometry: Geometry) -> Table {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
         Table {
@@ -149,7 +156,7 @@ impl Table {
             inbox,
             queue: Default::default(),
             other: Other { socket },
-            scratch: ScratchFile::new(geometry(), 100),
+            scratch: ScratchFile::new(geometry, 100),
         }
     }
 
@@ -296,6 +303,24 @@ fn answers_in_another_order_land_in_their_own_places() {
 }
 
 #[test]
+fn what_is_too_little_to_be_woken_for_is_heard_all_the_same() {
+    let geometry = Geometry::new(1 << 21, 1 << 21).unwrap();
+    let metered = Metered::default();
+    let mut table = Table::dialled(geometry, Deadlines::default(), metered).greeted(true);
+    let blocks: Vec<Block> = (0..128).map(|number| table.block(number)).collect();
+    table.ask(&blocks);
+    table.other.send(blocks[0]);
+    assert_eq!(table.laid(), blocks[0]);
+    table.other.say(Message::Choke);
+    table.heard(Message::Choke);
+    for block in &blocks[1..] {
+        table.other.send(*block);
+        assert_eq!(table.laid(), *block);
+    }
+    table.leave();
+}
+
+#[test]
 fn a_caller_knocks_and_is_admitted_or_sent_away() {
     for admitted in [true, false] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -303,7 +328,7 @@ fn a_caller_knocks_and_is_admitted_or_sent_away() {
         let (stream, address) = listener.accept().unwrap();
         let (surroundings, inbox) = surroundings(Deadlines::default());
         let line = answer(PeerKey(2), stream, address, surroundings).unwrap();
-        let mut table = Table::around(line, inbox, caller);
+        let mut table = Table::around(line, inbox, caller, geometry());
         let theirs = Handshake::new(TORRENT, THEIRS).encode();
         table.other.socket.write_all(&theirs).unwrap();
         let knocked = table.next();
@@ -354,7 +379,7 @@ fn what_is_no_handshake_of_ours_ends_the_connection() {
         (&ourselves, Farewell::Ourselves),
     ];
     for (bytes, why) in cases {
-        let mut table = Table::dialled(Deadlines::default(), Metered::default());
+        let mut table = Table::dialled(geometry(), Deadlines::default(), Metered::default());
         table.other.socket.write_all(bytes).unwrap();
         assert_eq!(table.gone().1, why);
     }
@@ -363,7 +388,7 @@ fn what_is_no_handshake_of_ours_ends_the_connection() {
 #[test]
 fn a_handshake_that_drips_or_stops_is_too_slow() {
     for drip in [1, 67] {
-        let mut table = Table::dialled(quick(), Metered::default());
+        let mut table = Table::dialled(geometry(), quick(), Metered::default());
         let bytes = Handshake::new(TORRENT, THEIRS).encode();
         table.other.socket.write_all(&bytes[..drip]).unwrap();
         assert_eq!(table.gone().1, Farewell::TooSlow(Slowness::Handshake));
@@ -388,7 +413,7 @@ fn an_address_where_nobody_listens_is_unreachable() {
 
 #[test]
 fn a_thread_told_to_leave_during_the_greeting_does_so_at_once_and_returns_its_slots() {
-    let mut table = Table::dialled(Deadlines::default(), Metered::default());
+    let mut table = Table::dialled(geometry(), Deadlines::default(), Metered::default());
     let block = table.block(0);
     let slot = table.scratch.slot(block);
     let batch = vec![Command::Request(slot), Command::HangUp(Farewell::Leaving)];
