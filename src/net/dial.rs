@@ -1,6 +1,7 @@
 //! How a connection to an address begins.
 
 use super::greeting::Wait;
+use super::unsent::UNSENT_MIN;
 use crate::swarm::event::{Farewell, Slowness};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -8,12 +9,6 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
-
-/// Bytes the kernel may hold for a peer beyond what is on its way: a block. What lies there can neither be
-/// cancelled nor overtaken, by a have least of all: with 128 KiB a peer, 24 leechers made each other wait for
-/// half a second, and a quarter of all cancels came too late. Half of it has to leave before the socket counts
-/// as writable again.
-const UNSENT_MAX: u32 = 16 * 1024;
 
 /// Connects to `address`, from `bind` if given. The stream is non-blocking and tuned.
 pub(super) fn connect(
@@ -61,5 +56,5 @@ fn begin(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<Socket> {
 pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;
-    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_MAX)
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_MIN)
 }

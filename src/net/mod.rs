@@ -2,11 +2,12 @@
 //!
 //! [`peer_thread`] owns one socket and does what the coordinator's [`Command`]s say; what happened it tells
 //! in batches ([`Report`]). Inside it, in the order of a conversation: `dial` and [`listen`] are how
-//! connections begin, `greeting` exchanges handshakes, `mailbox` brings commands, `low_water` says how much is
-//! worth being woken for, `intake` reads, with `copies` what has no slot, `outbox` writes, with `bundle` several blocks at once, `deadlines` says how long
+//! connections begin, `greeting` exchanges handshakes, `mailbox` brings commands, `intake` reads, with
+//! `copies` what has no slot, `outbox` writes, with `bundle` several blocks at once, `deadlines` says how long
 //! anything may take, `noise` how much that means nothing is put up with, [`meter`] how much may pass where the
-//! rate is limited. [`trace`] writes down what is said. [`self_call`] is tried before all this where a machine is
-//! to talk to itself. Nothing here decides anything about the swarm.
+//! rate is limited, `low_water` and `unsent` for how much the socket is to wake its thread. [`trace`] writes down what is
+//! said. [`self_call`] is tried before all this where a machine is to talk to itself. Nothing here decides anything about
+//! the swarm.
 //!
 //! ```text
 //! coordinator --Vec<Command> + wake-up--> peer thread --Report--> coordinator's inbox
@@ -29,6 +30,7 @@ pub mod peer_thread;
 pub mod self_call;
 pub mod trace;
 mod trickle;
+mod unsent;
 
 use crate::protocol::InfoHash;
 use crate::protocol::peer::{Message, PeerId};

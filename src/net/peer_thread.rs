@@ -23,6 +23,7 @@ use super::meter::{Meter, Metered};
 use super::outbox::{Outbox, broken};
 use super::trace::{Told, Tracer};
 use super::trickle::Trickle;
+use super::unsent::Unsent;
 use super::{Command, Happened, Introduction, Report, dial as dialling};
 use crate::protocol::peer::decoder::WireRules;
 use crate::protocol::peer::{Message, WireBlock};
@@ -209,6 +210,7 @@ fn converse(
         meter: Meter::new(surroundings.metered),
         trickle: Trickle::new(Instant::now()),
         low_water: LowWater::default(),
+        unsent: Unsent::new(Instant::now()),
         clogged: false,
         mailbox: &mut kit.mailbox,
         reports: &mut kit.reports,
@@ -235,6 +237,7 @@ struct Conversation<'a> {
     meter: Meter,
     trickle: Trickle,
     low_water: LowWater,
+    unsent: Unsent,
     /// The socket took less than was granted: nothing more is wanted before it takes more.
     clogged: bool,
     mailbox: &'a mut Mailbox,
@@ -343,9 +346,9 @@ impl Conversation<'_> {
         if written.waits && spent {
             self.meter.ask(Flow::Up, self.outbox.waiting(), batch);
         }
-        let (progress, waits) = (written.bytes > 0, written.waits);
-        self.watch
-            .wrote(Instant::now(), progress, waits, self.clogged);
+        let (progress, waits, now) = (written.bytes > 0, written.waits, Instant::now());
+        self.unsent.sent(self.socket, written.bytes, now);
+        self.watch.wrote(now, progress, waits, self.clogged);
         Ok(())
     }
 
