@@ -23,7 +23,7 @@ use super::meter::{Meter, Metered};
 use super::outbox::{Outbox, broken};
 use super::trace::{Told, Tracer};
 use super::trickle::Trickle;
-use super::unsent::Unsent;
+use super::unsent::UnsentLimit;
 use super::{Command, Happened, Introduction, Report, dial as dialling};
 use crate::protocol::peer::decoder::WireRules;
 use crate::protocol::peer::{Message, WireBlock};
@@ -210,7 +210,7 @@ fn converse(
         meter: Meter::new(surroundings.metered),
         trickle: Trickle::new(Instant::now()),
         low_water: LowWater::default(),
-        unsent: Unsent::new(Instant::now()),
+        unsent: UnsentLimit::new(Instant::now()),
         clogged: false,
         mailbox: &mut kit.mailbox,
         reports: &mut kit.reports,
@@ -237,7 +237,7 @@ struct Conversation<'a> {
     meter: Meter,
     trickle: Trickle,
     low_water: LowWater,
-    unsent: Unsent,
+    unsent: UnsentLimit,
     /// The socket took less than was granted: nothing more is wanted before it takes more.
     clogged: bool,
     mailbox: &'a mut Mailbox,
@@ -328,6 +328,7 @@ impl Conversation<'_> {
         if !self.outbox.waits() {
             return Ok(());
         }
+        self.unsent.sent(self.socket, 0, Instant::now());
         let room = self.meter.room(Flow::Up);
         if room == 0 && self.clogged {
             return Ok(());
@@ -383,15 +384,17 @@ impl Conversation<'_> {
             let error = self.socket.take_error().ok().flatten();
             return Err(error.map_or(Farewell::Closed, |error| broken(&error)));
         }
+        // Before anything is called late: what has come and was too little to be told of counts.
+        let late = self.low_water.is_raised() && deadline.is_some_and(|at| Instant::now() >= at);
         // Errors and the end of the stream are for `read` to find.
-        Ok(!socket.difference(PollFlags::OUT).is_empty())
+        Ok(late || !socket.difference(PollFlags::OUT).is_empty())
     }
 
     /// Where the rate is limited as much comes at a time as was granted.
     fn set_low_water(&mut self) {
         let due = match self.meter.is_limited(Flow::Down) {
             true => 0,
-            false => self.intake.landing.waiting(),
+            false => self.intake.landing.due(),
         };
         self.low_water.set(self.socket, due, Instant::now());
     }
@@ -401,8 +404,8 @@ impl Conversation<'_> {
         let (room, batch) = (self.meter.room(Flow::Down), &mut self.reports.batch);
         let heard = self.intake.read(self.socket, room, now, batch)?;
         self.meter.spend(Flow::Down, heard.bytes);
+        self.low_water.heard(heard.bytes, now);
         if heard.bytes > 0 || heard.finished {
-            self.low_water.heard();
             let unfinished = self.intake.unfinished();
             self.watch.heard(now, unfinished, heard.finished);
             let part = self.intake.landing.is_arriving();

@@ -1,13 +1,14 @@
 //! How much may lie unsent in the kernel: what leaves within ten milliseconds (`TCP_NOTSENT_LOWAT`).
 //!
 //! ```text
-//! unsent.sent(socket, bytes, now);                   // after each write
+//! unsent.sent(socket, 0, now);                       // before each write: it may have become slow
+//! unsent.sent(socket, bytes, now);                   // after it
 //! ```
 //!
 //! What lies there can neither be cancelled nor overtaken, by a have least of all: with 128 KiB a peer, 24 leechers on
 //! uplinks of 40 Mbit/s made each other wait for half a second, and a quarter of all cancels came too late. But half of
 //! it has to leave before the socket counts as writable again, and then the thread is woken: for a block at a time on
-//! a fast line a thousand times a second.
+//! a fast line a thousand times a second. A peer that suddenly reads slowly takes what lies there first.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -26,15 +27,15 @@ const PART: u32 = 10;
 
 /// What one socket takes, and the limit it has. It begins with [`UNSENT_MIN`].
 #[derive(Debug)]
-pub(super) struct Unsent {
+pub(super) struct UnsentLimit {
     since: Instant,
     bytes: usize,
     limit: u32,
 }
 
-impl Unsent {
-    pub(super) fn new(now: Instant) -> Unsent {
-        Unsent {
+impl UnsentLimit {
+    pub(super) fn new(now: Instant) -> UnsentLimit {
+        UnsentLimit {
             since: now,
             bytes: 0,
             limit: UNSENT_MIN,
@@ -66,6 +67,7 @@ fn limit(bytes: usize, time: Duration) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::net::TcpListener;
 
@@ -82,7 +84,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let begin = Instant::now();
-        let mut unsent = Unsent::new(begin);
+        let mut unsent = UnsentLimit::new(begin);
         let mut after = |windows: u32, mebibytes: usize| {
             unsent.sent(&socket, mebibytes << 20, begin + windows * WINDOW / 2);
             socket2::SockRef::from(&socket).tcp_notsent_lowat().unwrap()

@@ -140,9 +140,10 @@ impl Landing {
         !self.slots.is_empty() || self.current.is_some()
     }
 
-    /// How many blocks are waited for that have not begun to come.
-    pub fn waiting(&self) -> usize {
-        self.slots.len()
+    /// The bytes of the blocks that are held and have not begun to come, about: nearly all are as long as the first.
+    pub fn due(&self) -> usize {
+        let first = self.slots.front().map_or(0, |slot| slot.block().length());
+        first as usize * self.slots.len()
     }
 
     /// How a block fits the slots held.

@@ -97,8 +97,8 @@ impl Pipeline {
     }
 
     /// The same where `out` blocks are under way from all peers together: no pipeline is deeper than what all
-    /// of them leave of `OUT_MAX`. One peer alone gets what it can use, 200 fast ones get 20 each. Those who have
-    /// given nothing yet share half of it: the silent among them keep what they were asked for, and would leave
+    /// of them leave of `OUT_MAX`. One peer alone gets what it can use, 200 fast ones get 20 each. Who has
+    /// given nothing yet is asked for a few beyond half of it: the silent keep what they were asked for, and would leave
     /// nothing for who delivers.
     pub fn room_beside(&self, out: usize) -> usize {
         let all = match self.delivery.has_delivered() {

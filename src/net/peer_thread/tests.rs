@@ -1,6 +1,7 @@
 //! A peer thread against a scripted other side on 127.0.0.1, byte by byte.
 #![allow(clippy::unwrap_used)]
 
+use super::super::low_water::mark_of;
 use super::*;
 use crate::protocol::peer::{Handshake, PeerId};
 use crate::protocol::{Block, Geometry, InfoHash};
@@ -302,21 +303,78 @@ fn answers_in_another_order_land_in_their_own_places() {
     table.leave();
 }
 
-#[test]
-fn what_is_too_little_to_be_woken_for_is_heard_all_the_same() {
+/// A caller of whom 128 blocks are asked for, and the thread's socket.
+fn much_is_due(metered: Metered) -> (Table, TcpStream, Vec<Block>) {
     let geometry = Geometry::new(1 << 21, 1 << 21).unwrap();
-    let metered = Metered::default();
-    let mut table = Table::dialled(geometry, Deadlines::default(), metered).greeted(true);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (stream, address) = listener.accept().unwrap();
+    let socket = stream.try_clone().unwrap();
+    let (mut surroundings, inbox) = surroundings(Deadlines::default());
+    surroundings.metered = metered;
+    let line = answer(PeerKey(2), stream, address, surroundings).unwrap();
+    let mut table = Table::around(line, inbox, caller, geometry);
+    let theirs = Handshake::new(TORRENT, THEIRS).encode();
+    table.other.socket.write_all(&theirs).unwrap();
+    assert!(matches!(table.next(), Happened::Knocked { .. }));
+    let introduction = Introduction {
+        geometry,
+        ..introduction()
+    };
+    table.tell(Command::Admit(introduction));
+    assert!(matches!(table.next(), Happened::Connected(_)));
+    table.other.read(68);
     let blocks: Vec<Block> = (0..128).map(|number| table.block(number)).collect();
     table.ask(&blocks);
+    (table, socket, blocks)
+}
+
+/// Waits until the mark of `socket` is `mark`.
+fn expect_mark(socket: &TcpStream, mark: usize) {
+    let end = Instant::now() + PATIENCE;
+    while mark_of(socket) != mark {
+        assert!(Instant::now() < end, "the mark is {}", mark_of(socket));
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn what_is_too_little_to_be_woken_for_is_heard_all_the_same() {
+    let (mut table, socket, blocks) = much_is_due(Metered::default());
+    expect_mark(&socket, 8 * 16_384);
     table.other.send(blocks[0]);
     assert_eq!(table.laid(), blocks[0]);
     table.other.say(Message::Choke);
     table.heard(Message::Choke);
-    for block in &blocks[1..] {
+    // After a wait in vain a block is heard at once, and with it the mark rises again.
+    expect_mark(&socket, 1);
+    table.other.send(blocks[1]);
+    assert_eq!(table.laid(), blocks[1]);
+    expect_mark(&socket, 4 * 16_384);
+    for block in &blocks[2..] {
         table.other.send(*block);
+    }
+    for block in &blocks[2..] {
         assert_eq!(table.laid(), *block);
     }
+    expect_mark(&socket, 1);
+    table.leave();
+}
+
+#[test]
+fn what_may_be_read_a_little_at_a_time_is_not_waited_for() {
+    let metered = Metered {
+        down: true,
+        ..Metered::default()
+    };
+    let (mut table, socket, blocks) = much_is_due(metered);
+    table.other.send(blocks[0]);
+    table.wants(Flow::Down);
+    table.grant(Flow::Down, 1 << 20);
+    assert_eq!(table.laid(), blocks[0]);
+    table.other.say(Message::Unchoke);
+    table.heard(Message::Unchoke);
+    assert_eq!(mark_of(&socket), 1);
     table.leave();
 }
 
