@@ -114,39 +114,32 @@ impl Table {
 
     /// A dialled peer, greeted, whose rates are limited.
     fn limited(fast: bool, deadlines: Deadlines, metered: Metered) -> Table {
-        Table::dialled(geometry(), deadlines, metered).greeted(fast)
-    }
-
-    fn greeted(mut self, fast: bool) -> Table {
+        let mut table = Table::dialled(deadlines, metered);
         let ours = Handshake::new(TORRENT, OURS).encode();
-        assert_eq!(self.other.read(68), ours);
+        assert_eq!(table.other.read(68), ours);
         let mut theirs = Handshake::new(TORRENT, THEIRS);
         if !fast {
             theirs.reserved[7] = 0;
         }
-        self.other.socket.write_all(&theirs.encode()).unwrap();
-        match self.next() {
+        table.other.socket.write_all(&theirs.encode()).unwrap();
+        match table.next() {
             Happened::Connected(greeting) => {
                 assert_eq!((greeting.id, greeting.fast), (THEIRS, fast));
                 assert_eq!(greeting.way, Way::Dialled);
             }
             other => panic!("{other:?} instead of Connected"),
         }
-        self
+        table
     }
 
     /// A dialled peer that has said nothing.
-    fn dialled(geometry: Geometry, deadlines: Deadlines, metered: Metered) -> Table {
+    fn dialled(deadlines: Deadlines, metered: Metered) -> Table {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (mut surroundings, inbox) = surroundings(deadlines);
         surroundings.metered = metered;
-        let introduction = Introduction {
-            geometry,
-            ..introduction()
-        };
-        let line = dial(PeerKey(1), address, None, introduction, surroundings).unwrap();
-        Table::around(line, inbox, listener.accept().unwrap().0, geometry)
+        let line = dial(PeerKey(1), address, None, introduction(), surroundings).unwrap();
+        Table::around(line, inbox, listener.accept().unwrap().0, geometry())
     }
 
     fn around(line: Line, inbox: Receiver<Report>, socket: TcpStream, geometry: Geometry) -> Table {
@@ -437,7 +430,7 @@ fn what_is_no_handshake_of_ours_ends_the_connection() {
         (&ourselves, Farewell::Ourselves),
     ];
     for (bytes, why) in cases {
-        let mut table = Table::dialled(geometry(), Deadlines::default(), Metered::default());
+        let mut table = Table::dialled(Deadlines::default(), Metered::default());
         table.other.socket.write_all(bytes).unwrap();
         assert_eq!(table.gone().1, why);
     }
@@ -446,7 +439,7 @@ fn what_is_no_handshake_of_ours_ends_the_connection() {
 #[test]
 fn a_handshake_that_drips_or_stops_is_too_slow() {
     for drip in [1, 67] {
-        let mut table = Table::dialled(geometry(), quick(), Metered::default());
+        let mut table = Table::dialled(quick(), Metered::default());
         let bytes = Handshake::new(TORRENT, THEIRS).encode();
         table.other.socket.write_all(&bytes[..drip]).unwrap();
         assert_eq!(table.gone().1, Farewell::TooSlow(Slowness::Handshake));
@@ -471,7 +464,7 @@ fn an_address_where_nobody_listens_is_unreachable() {
 
 #[test]
 fn a_thread_told_to_leave_during_the_greeting_does_so_at_once_and_returns_its_slots() {
-    let mut table = Table::dialled(geometry(), Deadlines::default(), Metered::default());
+    let mut table = Table::dialled(Deadlines::default(), Metered::default());
     let block = table.block(0);
     let slot = table.scratch.slot(block);
     let batch = vec![Command::Request(slot), Command::HangUp(Farewell::Leaving)];
