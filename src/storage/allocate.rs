@@ -10,13 +10,13 @@
 use super::facts::FileFacts;
 use super::layout::{LaidFile, Layout};
 use super::reach::{
-    TMPFS, in_the_way, open_or_create, open_to_read, open_to_write, open_whole, unmake,
+    TMPFS, in_the_way, open_or_create, open_to_read, open_to_write, open_whole, unmake, unmake_file,
 };
 use super::slot::{StorageError, StorageTrouble};
 use crate::protocol::bitfield::Bitfield;
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
@@ -53,7 +53,9 @@ pub(super) struct Allocation<'a> {
 /// What is undone if something fails. Of a file that was made nothing more is noted: it goes.
 #[derive(Default)]
 struct Undo {
-    made: Vec<PathBuf>,
+    folders: Vec<PathBuf>,
+    /// Files that were made, by their numbers.
+    made: Vec<usize>,
     /// Files by their numbers, and how long they were.
     grown: Vec<(usize, u64)>,
     /// Files whose holes were filled.
@@ -73,14 +75,13 @@ pub(super) fn make_room(order: Allocation) -> Result<Room, StorageError> {
 impl Allocation<'_> {
     fn carry_out(self, undo: &mut Undo) -> Result<Room, StorageError> {
         let needed = self.needed()?;
-        super::reach::create_root(self.layout.folder(), &mut undo.made)?;
+        super::reach::create_root(self.layout.folder(), &mut undo.folders)?;
         let space = Space::of(self.layout.folder());
         space.check(needed, self.layout.folder(), space.sparse)?;
         let mut room = Room {
             facts: Vec::with_capacity(self.layout.places()),
             ..Room::default()
         };
-        let mut seen = HashMap::new();
         let mut sparse = space.sparse;
         for number in 0..self.layout.places() {
             let file = self.layout.place(number);
@@ -91,20 +92,22 @@ impl Allocation<'_> {
                 room.facts.push(None);
                 continue;
             }
-            let before = undo.made.len();
+            let before = undo.folders.len();
             // What is whole may be where we may not write.
             let whole = match missing.is_empty() {
                 true => open_whole(self.layout.folder(), &file.path, file.length),
                 false => None,
             };
-            let open = match whole {
-                Some(open) => open,
-                None => open_or_create(self.layout.folder(), &file.path, &mut undo.made)?,
+            let (open, is_new) = match whole {
+                Some(open) => (open, false),
+                None => open_or_create(self.layout.folder(), &file.path, &mut undo.folders)?,
             };
-            for made in &undo.made[before..] {
+            let was_there = !is_new;
+            undo.made.extend(is_new.then_some(number));
+            let made = undo.folders[before..].iter().map(PathBuf::as_path);
+            for made in made.chain(is_new.then_some(file.path.as_path())) {
                 room.folders.extend(made.parent().map(Path::to_owned));
             }
-            let was_there = !undo.made[before..].contains(&file.path);
             if !missing.is_empty() {
                 room.open.insert(number);
             }
@@ -129,18 +132,27 @@ impl Allocation<'_> {
                     }
                 }
             }
-            let facts = finish(&open, file)?;
-            let twin = seen.insert((facts.device, facts.inode), (number, missing.is_empty()));
-            if let Some((twin, complete)) = twin
-                && !(complete && missing.is_empty())
-            {
-                let other = &self.layout.place(twin).path;
-                let cause = format!("it is the same file as {}", other.display());
-                return Err(in_the_way("use", &file.path, &cause));
-            }
-            room.facts.push(Some(facts));
+            room.facts.push(Some(finish(&open, file)?));
         }
+        self.tell_apart(&room.facts)?;
         Ok(room)
+    }
+
+    /// An error if two places are one file and something is still to be written to it.
+    fn tell_apart(&self, facts: &[Option<FileFacts>]) -> Result<(), StorageError> {
+        let identity = |number: usize| facts[number].map(|facts| (facts.device, facts.inode));
+        let mut numbers: Vec<usize> = (0..facts.len()).collect();
+        numbers.retain(|number| facts[*number].is_some());
+        numbers.sort_unstable_by_key(|number| (identity(*number), *number));
+        for pair in numbers.windows(2) {
+            let complete = || pair.iter().all(|number| self.missing(*number).is_empty());
+            if identity(pair[0]) == identity(pair[1]) && !complete() {
+                let other = &self.layout.place(pair[0]).path;
+                let cause = format!("it is the same file as {}", other.display());
+                return Err(in_the_way("use", &self.layout.place(pair[1]).path, &cause));
+            }
+        }
+        Ok(())
     }
 
     /// Bytes of disk space that are still to be had.
@@ -261,7 +273,10 @@ impl Allocation<'_> {
                 let _ = open.set_len(length);
             }
         }
-        unmake(&mut undo.made);
+        for number in undo.made.into_iter().rev() {
+            unmake_file(self.layout.folder(), &self.layout.place(number).path);
+        }
+        unmake(&mut undo.folders);
     }
 }
 
@@ -406,7 +421,7 @@ mod tests {
     fn what_is_undone_is_not_undone_behind_links() {
         let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut author = Author::new("torrent", 16);
-        for name in ["link", "way/file", "own"] {
+        for name in ["link", "way/file", "own", "made"] {
             author.file(name, &[1; 16]);
         }
         let layout = author.layout(folder.path());
@@ -418,6 +433,8 @@ mod tests {
         symlink(outside.path(), torrent.join("way")).unwrap();
         let own = torrent.join("own");
         std::fs::write(&own, "grown").unwrap();
+        let made = torrent.join("made");
+        std::fs::write(&made, "").unwrap();
         let order = Allocation {
             layout: &layout,
             have: &Bitfield::new(layout.geometry()),
@@ -425,10 +442,50 @@ mod tests {
             stop: &AtomicBool::new(false),
         };
         order.take_back(Undo {
+            made: vec![1, 3],
             grown: vec![(0, 1), (1, 1), (2, 1)],
             ..Undo::default()
         });
         assert_eq!(std::fs::read(&theirs).unwrap(), b"somebody else's");
         assert_eq!(std::fs::read(&own).unwrap(), b"g");
+        assert!(!made.exists());
+    }
+
+    #[test]
+    fn two_files_of_a_torrent_that_are_one_on_disk_are_not_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut author = Author::new("torrent", 16);
+        for name in ["new/one", "first", "second"] {
+            author.file(name, &[1; 16]);
+        }
+        let layout = author.layout(folder.path());
+        let torrent = folder.path().join("torrent");
+        std::fs::create_dir(&torrent).unwrap();
+        std::fs::write(torrent.join("first"), [1; 16]).unwrap();
+        std::fs::hard_link(torrent.join("first"), torrent.join("second")).unwrap();
+        let room = |have: &Bitfield| {
+            make_room(Allocation {
+                layout: &layout,
+                have,
+                overwrite: false,
+                stop: &AtomicBool::new(false),
+            })
+        };
+        let mut have = Bitfield::new(layout.geometry());
+        for _ in 0..2 {
+            let error = room(&have).unwrap_err();
+            assert_eq!(error.kind, StorageTrouble::InTheWay);
+            assert_eq!(error.path, torrent.join("second"));
+            let first = torrent.join("first");
+            assert_eq!(
+                error.cause,
+                format!("it is the same file as {}", first.display())
+            );
+            assert!(!torrent.join("new").exists(), "it was made and is undone");
+            have.set(layout.geometry().piece(1).unwrap());
+        }
+        // Nothing is written to either where both are whole.
+        have.set(layout.geometry().piece(2).unwrap());
+        room(&have).unwrap();
     }
 }

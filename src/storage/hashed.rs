@@ -30,7 +30,7 @@ pub struct Hashed(pub Vec<HashedFile>);
 
 impl Hashed {
     /// The record that these files are worth.
-    pub(super) fn record(&self, layout: &Layout) -> Record {
+    pub(super) fn record(&self, layout: &Layout) -> Record<'static> {
         let geometry = *layout.geometry();
         let mut have = Bitfield::new(&geometry);
         geometry.all_pieces().for_each(|piece| {

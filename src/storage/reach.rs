@@ -92,23 +92,20 @@ pub(super) fn open_whole(root: &Path, path: &Path, length: u64) -> Option<File> 
     (found.len() == length).then_some(open)
 }
 
-/// Opens a regular file below `root` for reading and writing, made if it is missing, and so are the
-/// folders it lies in. What was made is appended to `made`, in order.
+/// Opens a regular file below `root` for reading and writing, made if it is missing (then `true`), and so are the
+/// folders it lies in. Those that were made are appended to `made`, in order.
 pub(super) fn open_or_create(
     root: &Path,
     path: &Path,
     made: &mut Vec<PathBuf>,
-) -> Result<File, StorageError> {
+) -> Result<(File, bool), StorageError> {
     let (folder, name) = folder_of(root, path, Some(made))?;
     let anew = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
     match open_at(folder.as_fd(), name, path, anew) {
-        Ok(file) => {
-            made.push(path.to_owned());
-            Ok(file)
-        }
+        Ok(file) => Ok((file, true)),
         Err(error) if exists(&folder, name) => {
             drop(error);
-            open_at(folder, name, path, OFlags::RDWR)
+            Ok((open_at(folder, name, path, OFlags::RDWR)?, false))
         }
         Err(error) => Err(error),
     }
@@ -232,15 +229,17 @@ pub(super) fn remove(path: &Path) -> Result<(), StorageError> {
     }
 }
 
-/// Takes away what was made, last first; what is in use or gone by now stays as it is.
+/// Removes a file below `root` that we made, if it can be. What lies behind a link by now is left alone.
+pub(super) fn unmake_file(root: &Path, path: &Path) {
+    if let Ok((folder, name)) = folder_of(root, path, None) {
+        let _ = rustix::fs::unlinkat(folder, name, AtFlags::empty());
+    }
+}
+
+/// Takes away the folders that were made, last first; what is in use or gone by now stays as it is.
 pub(super) fn unmake(made: &mut Vec<PathBuf>) {
     while let Some(path) = made.pop() {
-        let is_folder = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
-        let _ = if is_folder {
-            std::fs::remove_dir(&path)
-        } else {
-            std::fs::remove_file(&path)
-        };
+        let _ = std::fs::remove_dir(&path);
     }
 }
 
@@ -305,8 +304,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("a/b");
         let mut made = Vec::new();
-        open_or_create(&root, &root.join("c/d/file"), &mut made).unwrap();
-        assert_eq!(made.len(), 5);
+        let path = root.join("c/d/file");
+        let (_, is_new) = open_or_create(&root, &path, &mut made).unwrap();
+        assert_eq!((made.len(), is_new), (4, true));
+        let (_, is_new) = open_or_create(&root, &path, &mut made).unwrap();
+        assert_eq!((made.len(), is_new), (4, false));
+        remove(&path).unwrap();
         unmake(&mut made);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }

@@ -2,7 +2,7 @@
 //! the keeper reads and writes the file.
 //!
 //! ```text
-//! let bytes = record.encode();
+//! record.write_to(&mut file)?;
 //! let again = Record::decode(&bytes, info_hash, &geometry, files)?;
 //! ```
 //!
@@ -27,7 +27,10 @@
 
 use super::facts::{FileFacts, FileTime};
 use crate::protocol::bitfield::Bitfield;
+use crate::protocol::digest::Hasher;
 use crate::protocol::{Digest, Geometry, InfoHash, PieceIndex};
+use std::borrow::Cow;
+use std::io::{self, Write};
 
 const MAGIC: &[u8; 8] = b"ropewalk";
 /// Everything lies in its own file.
@@ -38,7 +41,7 @@ const DIGEST_LENGTH: usize = 20;
 
 /// What a record says of one torrent.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Record {
+pub struct Record<'a> {
     /// The torrent.
     pub info_hash: InfoHash,
     /// The torrent's cut.
@@ -46,7 +49,7 @@ pub struct Record {
     /// What is claimed to be on disk.
     pub claim: Claim,
     /// Each file as it was when this was written, after the sync. `None`: it was not there.
-    pub files: Vec<Option<FileFacts>>,
+    pub files: Cow<'a, [Option<FileFacts>]>,
     /// What lies elsewhere than in its own file; `None`: nothing.
     pub part: Option<PartRecord>,
 }
@@ -158,41 +161,51 @@ impl LaidBlocks {
     }
 }
 
-impl Record {
-    /// The bytes to be written.
-    pub fn encode(&self) -> Vec<u8> {
+impl Record<'_> {
+    /// Writes the record, in small parts, and returns the digest at its end: of 20,000 files it has a megabyte, which
+    /// nobody needs at once. Errors are those of `out`.
+    pub fn write_to(&self, out: &mut impl Write) -> io::Result<Digest> {
+        let mut body = Digesting {
+            out: &mut *out,
+            hasher: Hasher::default(),
+        };
+        self.write_body(&mut body)?;
+        let digest = body.hasher.finish();
+        out.write_all(&digest.0)?;
+        Ok(digest)
+    }
+
+    fn write_body(&self, out: &mut impl Write) -> io::Result<()> {
         let claim = &self.claim;
-        let mut out = Vec::with_capacity(128 + claim.have.as_bytes().len() + 49 * self.files.len());
-        out.extend(MAGIC);
+        out.write_all(MAGIC)?;
         let version = match self.part {
             Some(_) => VERSION,
             None => VERSION_PLAIN,
         };
-        out.extend(version.to_be_bytes());
-        out.push(u8::from(claim.clean));
-        out.extend(self.info_hash.0);
-        out.extend(self.geometry.total().to_be_bytes());
-        out.extend(self.geometry.piece_length().to_be_bytes());
-        out.extend(claim.downloaded.to_be_bytes());
-        out.extend(claim.uploaded.to_be_bytes());
-        out.extend(claim.have.as_bytes());
-        out.extend((claim.laid.len() as u32).to_be_bytes());
+        out.write_all(&version.to_be_bytes())?;
+        out.write_all(&[u8::from(claim.clean)])?;
+        out.write_all(&self.info_hash.0)?;
+        out.write_all(&self.geometry.total().to_be_bytes())?;
+        out.write_all(&self.geometry.piece_length().to_be_bytes())?;
+        out.write_all(&claim.downloaded.to_be_bytes())?;
+        out.write_all(&claim.uploaded.to_be_bytes())?;
+        out.write_all(claim.have.as_bytes())?;
+        out.write_all(&(claim.laid.len() as u32).to_be_bytes())?;
         for laid in &claim.laid {
-            out.extend(laid.piece.get().to_be_bytes());
-            out.extend(&laid.bits);
+            out.write_all(&laid.piece.get().to_be_bytes())?;
+            out.write_all(&laid.bits)?;
         }
-        out.extend((self.files.len() as u32).to_be_bytes());
-        out.extend(packed(self.files.iter().map(Option::is_some)));
+        out.write_all(&(self.files.len() as u32).to_be_bytes())?;
+        out.write_all(&packed(self.files.iter().map(Option::is_some)))?;
         for facts in self.files.iter().flatten() {
-            facts.encode(&mut out);
+            facts.write_to(out)?;
         }
         if let Some(part) = &self.part {
-            part.facts.unwrap_or(NO_FILE).encode(&mut out);
-            out.extend(packed(part.open.iter().copied()));
-            out.extend(part.aside.as_bytes());
+            part.facts.unwrap_or(NO_FILE).write_to(out)?;
+            out.write_all(&packed(part.open.iter().copied()))?;
+            out.write_all(part.aside.as_bytes())?;
         }
-        out.extend(Digest::of(&out).0);
-        out
+        Ok(())
     }
 
     /// Reads a record of the torrent `info_hash`, which has `files` files, padding included.
@@ -201,7 +214,7 @@ impl Record {
         info_hash: InfoHash,
         geometry: &Geometry,
         files: usize,
-    ) -> Result<Record, RecordError> {
+    ) -> Result<Record<'static>, RecordError> {
         if bytes.is_empty() {
             return Err(RecordError::Empty);
         }
@@ -245,14 +258,33 @@ const NO_FILE: FileFacts = FileFacts {
 };
 
 impl FileFacts {
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend(self.length.to_be_bytes());
-        out.extend(self.device.to_be_bytes());
-        out.extend(self.inode.to_be_bytes());
+    fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(&self.length.to_be_bytes())?;
+        out.write_all(&self.device.to_be_bytes())?;
+        out.write_all(&self.inode.to_be_bytes())?;
         for time in [self.modified, self.changed] {
-            out.extend(time.0.to_be_bytes());
-            out.extend(time.1.to_be_bytes());
+            out.write_all(&time.0.to_be_bytes())?;
+            out.write_all(&time.1.to_be_bytes())?;
         }
+        Ok(())
+    }
+}
+
+/// Passes bytes on and hashes them.
+struct Digesting<'a, W> {
+    out: &'a mut W,
+    hasher: Hasher,
+}
+
+impl<W: Write> Write for Digesting<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 
@@ -298,7 +330,7 @@ impl<'a> Fields<'a> {
         files: usize,
         clean: bool,
         info_hash: InfoHash,
-    ) -> Result<Record, RecordError> {
+    ) -> Result<Record<'static>, RecordError> {
         if self.u64()? != geometry.total() || self.u32()? != geometry.piece_length() {
             return Err(RecordError::Damaged);
         }
@@ -313,7 +345,7 @@ impl<'a> Fields<'a> {
         let facts = present
             .iter()
             .map(|there| there.then(|| self.facts()).transpose());
-        let files = facts.collect::<Result<_, _>>()?;
+        let files = facts.collect::<Result<Vec<_>, _>>()?.into();
         Ok(Record {
             info_hash,
             geometry: *geometry,
@@ -404,7 +436,7 @@ mod tests {
 
     const HASH: InfoHash = InfoHash([9; 20]);
 
-    fn any_record() -> impl Strategy<Value = Record> {
+    fn any_record() -> impl Strategy<Value = Record<'static>> {
         let facts = (
             any::<u64>(),
             any::<u64>(),
@@ -461,31 +493,38 @@ mod tests {
                     info_hash: HASH,
                     geometry,
                     claim,
-                    files,
+                    files: files.into(),
                     part,
                 }
             })
     }
 
-    fn decode(bytes: &[u8], like: &Record) -> Result<Record, RecordError> {
+    fn encoded(record: &Record) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let digest = record.write_to(&mut bytes).unwrap();
+        assert!(bytes.ends_with(&digest.0));
+        bytes
+    }
+
+    fn decode(bytes: &[u8], like: &Record) -> Result<Record<'static>, RecordError> {
         Record::decode(bytes, HASH, &like.geometry, like.files.len())
     }
 
     proptest! {
         #[test]
         fn what_was_written_is_read_again(record in any_record()) {
-            prop_assert_eq!(decode(&record.encode(), &record), Ok(record));
+            prop_assert_eq!(decode(&encoded(&record), &record), Ok(record));
         }
 
         #[test]
         fn no_part_of_a_record_is_a_record(record in any_record(), cut: prop::sample::Index) {
-            let bytes = record.encode();
+            let bytes = encoded(&record);
             prop_assert!(decode(&bytes[..cut.index(bytes.len())], &record).is_err());
         }
 
         #[test]
         fn a_changed_byte_is_noticed(record in any_record(), at: prop::sample::Index, change in 1u8..) {
-            let mut bytes = record.encode();
+            let mut bytes = encoded(&record);
             let at = at.index(bytes.len());
             bytes[at] ^= change;
             prop_assert!(decode(&bytes, &record).is_err());
@@ -508,10 +547,10 @@ mod tests {
             info_hash: HASH,
             geometry,
             claim: Claim::nothing(&geometry),
-            files: vec![None],
+            files: vec![None].into(),
             part: None,
         };
-        let bytes = record.encode();
+        let bytes = encoded(&record);
         let read = |bytes: &[u8]| Record::decode(bytes, HASH, &geometry, 1).unwrap_err();
         assert_eq!(read(b""), RecordError::Empty);
         assert_eq!(read(b"a diary"), RecordError::Foreign);
@@ -541,14 +580,13 @@ mod tests {
         let mut claim = Claim::nothing(&geometry);
         claim.clean = true;
         claim.have.set(geometry.piece(1).unwrap());
-        let bytes = Record {
+        let bytes = encoded(&Record {
             info_hash: HASH,
             geometry,
             claim,
-            files: vec![None],
+            files: vec![None].into(),
             part: None,
-        }
-        .encode();
+        });
         assert_eq!(bytes[..11], *b"ropewalk\0\x01\x01");
         assert_eq!(bytes[31..43], [0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, 10]);
         assert_eq!(bytes[59], 0b0100_0000);

@@ -11,7 +11,7 @@ use crate::protocol::Digest;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ pub(super) struct Taken {
 impl Taken {
     /// What the record says, and whether it was of this torrent. A damaged one was; an empty one, or another
     /// torrent's, tells nothing about the data here.
-    pub(super) fn record(&mut self, layout: &Layout) -> (Option<Record>, bool) {
+    pub(super) fn record(&mut self, layout: &Layout) -> (Option<Record<'static>>, bool) {
         let Some(bytes) = self.bytes.take() else {
             return (layout.hashed().map(|hashed| hashed.record(layout)), false);
         };
@@ -129,16 +129,18 @@ impl RecordFile {
     }
 
     /// Replaces the record: a new file, synced, takes the old one's name, and the folder is synced. A crash
-    /// at any moment leaves the old record or the new one. The same bytes as last time are not written again.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        let digest = Digest::of(bytes);
+    /// at any moment leaves the old record or the new one. The same record as last time is not written again.
+    pub(super) fn write(&mut self, record: &Record) -> Result<(), StorageError> {
+        let digest = record
+            .write_to(&mut std::io::sink())
+            .map_err(|error| StorageError::from_io("write", &self.path, &error))?;
         if self.written == Some(digest) {
             return Ok(());
         }
         let mut beside = self.path.clone().into_os_string();
         beside.push(".new");
         let beside = PathBuf::from(beside);
-        let written = self.replace(&beside, bytes);
+        let written = self.replace(&beside, record);
         if written.is_err() {
             let _ = std::fs::remove_file(&beside);
         } else {
@@ -147,19 +149,22 @@ impl RecordFile {
         written
     }
 
-    fn replace(&mut self, beside: &Path, bytes: &[u8]) -> Result<(), StorageError> {
+    fn replace(&mut self, beside: &Path, record: &Record) -> Result<(), StorageError> {
         let write = |error: std::io::Error| StorageError::from_io("write", beside, &error);
         // Left over from a run that was killed, or put there by a stranger: never opened, only removed.
         match std::fs::remove_file(beside) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(write(error)),
             _ => {}
         }
-        let mut new = File::options()
+        let new = File::options()
             .write(true)
             .create_new(true)
             .open(beside)
             .map_err(write)?;
-        new.write_all(bytes).map_err(write)?;
+        let mut out = BufWriter::new(&new);
+        record.write_to(&mut out).map_err(write)?;
+        out.flush().map_err(write)?;
+        drop(out);
         new.sync_all().map_err(write)?;
         let _ = lock(&new); // where locks are missing, `take` has said so
         std::fs::rename(beside, &self.path)
@@ -275,6 +280,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::protocol::{Geometry, InfoHash};
+    use crate::storage::record::Claim;
 
     #[test]
     fn a_record_whose_folder_cannot_be_synced_stays_all_the_same() {
@@ -284,8 +291,18 @@ mod tests {
         // As on a medium that fails at this very moment.
         record.folder = folder.path().join("missing");
         let path = record.path.clone();
-        record.write(b"what was done").unwrap_err();
+        let geometry = Geometry::new(1, 1).unwrap();
+        let done = Record {
+            info_hash: InfoHash([1; 20]),
+            geometry,
+            claim: Claim::nothing(&geometry),
+            files: vec![None].into(),
+            part: None,
+        };
+        record.write(&done).unwrap_err();
         record.release();
-        assert_eq!(std::fs::read(path).unwrap(), b"what was done");
+        let bytes = std::fs::read(path).unwrap();
+        let read = Record::decode(&bytes, done.info_hash, &geometry, 1);
+        assert_eq!(read, Ok(done));
     }
 }

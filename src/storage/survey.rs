@@ -161,7 +161,7 @@ pub fn flaw(found: &Found, length: u64) -> Option<Flaw> {
 pub fn judge(
     layout: &Arc<Layout>,
     found: &[Found],
-    record: Option<Record>,
+    record: Option<Record<'static>>,
     rules: SurveyRules,
 ) -> Result<Survey, StorageError> {
     if rules.writable {

@@ -77,9 +77,11 @@ pub(super) fn read(
 fn folder(list: Item<'_>, oddities: &mut Oddities) -> Result<Content, MetainfoError> {
     let wrong = || wrong_kind(list, "files", "a list");
     let mut names = Names::default();
-    let mut files = Vec::new();
+    let entries = list.as_list().ok_or_else(wrong)?;
+    // A list that grows leaves holes between the paths: half a megabyte with 20,000 files.
+    let mut files = Vec::with_capacity(entries.clone().count().min(FILES_MAX));
     let mut total = 0u64;
-    for item in list.as_list().ok_or_else(wrong)? {
+    for item in entries {
         let at = item.position();
         let entry = dict(item, "a file")?;
         // Links could point anywhere. They take no bytes, whatever length they claim.

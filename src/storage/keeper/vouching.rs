@@ -88,19 +88,18 @@ impl Kept {
     /// Writes what is safe into the record; what went wrong, in a sentence.
     pub(super) fn write_record(&mut self) -> Option<String> {
         let record = self.record.as_mut()?;
-        let bytes = Record {
+        let now = Record {
             info_hash: self.layout.info_hash(),
             geometry: *self.layout.geometry(),
             claim: self.safe.clone(),
-            files: self.known.files().to_vec(),
+            files: self.known.files().into(),
             part: self.layout.part().map(|part| PartRecord {
                 facts: self.known.part(),
                 open: part.open().into(),
                 aside: part.aside().clone(),
             }),
-        }
-        .encode();
-        let error = match record.write(&bytes) {
+        };
+        let error = match record.write(&now) {
             Err(error) => error,
             // The record that spoke of it is gone; not a moment earlier.
             Ok(()) if self.layout.part().is_none_or(|it| it.aside().is_empty()) => {
