@@ -191,8 +191,12 @@ impl Delivery {
         // pause can a longer one mean that the line got longer.
         let least = self.delay.filter(|_| !self.paused);
         let least = least.map_or(took, |least| took.min(least));
+        // Until now it stood for how long the peer had been silent, which tells nothing any more.
+        self.usual = match self.delay {
+            Some(_) => (self.usual * 7 + took) / 8,
+            None => took,
+        };
         self.delay = Some(least);
-        self.usual = (self.usual * 7 + took) / 8;
         self.paused = false;
         self.opened |= took > least * 2 + FULL;
         self.grown = (self.grown + GROWTH).min(DEPTH_MAX);
@@ -265,5 +269,15 @@ mod tests {
         let expected = delivery.expected(0, Duration::ZERO);
         assert_eq!(expected, (SLOW * 2).as_secs_f64());
         assert_eq!(delivery.usual(), Duration::ZERO, "nothing is known of it");
+    }
+
+    #[test]
+    fn the_first_answer_counts_and_not_the_silence_before_it() {
+        let mut delivery = Delivery::default();
+        delivery.gave_up(SLOW * 10);
+        delivery.came(BLOCK_LENGTH, ms(40_000), ms(40_100));
+        assert_eq!(delivery.usual(), ms(100));
+        delivery.came(BLOCK_LENGTH, ms(40_000), ms(40_900));
+        assert_eq!(delivery.usual(), ms(200));
     }
 }

@@ -8,17 +8,22 @@ use crate::timeline::Timeline;
 use ropewalk::protocol::Geometry;
 use std::time::Duration;
 
-/// Runs `plan` with three seeds and says the worst ratio to the limit.
-fn worst(plan: &Plan) -> f64 {
+/// Runs `plan` with so many seeds of the dice and says each ratio to the limit.
+fn ratios(plan: &Plan, runs: u64) -> Vec<f64> {
     Plan::print_head();
-    let outcomes = (1..=3).map(|seed| {
+    let outcomes = (1..=runs).map(|seed| {
         Plan {
             seed,
             ..plan.clone()
         }
         .print()
     });
-    outcomes.map(|it| it.ratio()).fold(0.0, f64::max)
+    outcomes.map(|it| it.ratio()).collect()
+}
+
+/// The worst of three.
+fn worst(plan: &Plan) -> f64 {
+    ratios(plan, 3).into_iter().fold(0.0, f64::max)
 }
 
 fn plan(leechers: usize) -> Plan {
@@ -80,9 +85,13 @@ fn a_slow_seed_and_a_fast_one_are_used_to_their_limits() {
         uplink: 1_000_000,
         ..plan(8)
     };
-    let (slow, fast) = (worst(&slow), worst(&fast));
+    let slow = worst(&slow);
     assert!(slow <= 1.10, "{slow}");
-    assert!(fast <= 1.10, "{fast}");
+    // How late the last one is depends on the dice here, more than elsewhere.
+    let ratios = ratios(&fast, 12);
+    let mean = ratios.iter().sum::<f64>() / 12.0;
+    assert!(mean <= 1.09, "{mean}: {ratios:?}");
+    assert!(ratios.iter().all(|ratio| *ratio <= 1.15), "{ratios:?}");
 }
 
 #[test]
