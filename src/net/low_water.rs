@@ -177,6 +177,18 @@ mod tests {
     }
 
     #[test]
+    fn where_the_system_takes_no_mark_none_is_waited_for() {
+        let no_socket = std::os::fd::OwnedFd::from(tempfile::tempfile().unwrap());
+        let no_socket = TcpStream::from(no_socket);
+        let mut low_water = LowWater::default();
+        for _ in 0..2 {
+            low_water.set(&no_socket, 64 * BYTES_MIN, Instant::now());
+            assert_eq!((low_water.is_raised(), low_water.next()), (false, None));
+        }
+        assert!(low_water.refused);
+    }
+
+    #[test]
     fn who_was_waited_for_in_vain_is_not_waited_for_before_a_block_has_come() {
         let (socket, _other) = pair();
         let (mut low_water, now, much) = (LowWater::default(), Instant::now(), 64 * BYTES_MIN);

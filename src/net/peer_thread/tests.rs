@@ -825,6 +825,30 @@ fn many_blocks_are_served_whole_and_in_order_wherever_they_lie() {
 }
 
 #[test]
+fn to_who_reads_fast_more_may_lie_unsent() {
+    let (mut table, socket, blocks) = much_is_due(Metered::default());
+    let socket = socket2::SockRef::from(&socket);
+    let begin = socket.tcp_notsent_lowat().unwrap();
+    let mut reader = table.other.socket.try_clone().unwrap();
+    let reader = thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    std::fs::write(&table.scratch.path, table.scratch.expected(&blocks)).unwrap();
+    let end = Instant::now() + PATIENCE;
+    while socket.tcp_notsent_lowat().unwrap() <= begin {
+        assert!(Instant::now() < end, "{begin} is still the limit");
+        let sources = blocks.iter().map(|block| table.scratch.source(*block));
+        let batch = sources.map(Command::Serve).collect();
+        table.line.send(batch).unwrap();
+        for block in &blocks {
+            let served = table.next();
+            assert!(matches!(served, Happened::Served(it) if it == *block));
+        }
+    }
+    table.leave();
+    // A reset is an end too.
+    let _ = reader.join().unwrap();
+}
+
+#[test]
 fn a_file_cut_short_among_many_blocks_costs_those_behind_the_cut() {
     let mut table = Table::set(true, Deadlines::default());
     let blocks: Vec<Block> = (0..4).map(|number| table.block(number)).collect();
