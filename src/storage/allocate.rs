@@ -16,7 +16,7 @@ use super::slot::{StorageError, StorageTrouble};
 use crate::protocol::bitfield::Bitfield;
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
@@ -82,6 +82,7 @@ impl Allocation<'_> {
             facts: Vec::with_capacity(self.layout.places()),
             ..Room::default()
         };
+        let mut twins = Twins::default();
         let mut sparse = space.sparse;
         for number in 0..self.layout.places() {
             let file = self.layout.place(number);
@@ -132,27 +133,18 @@ impl Allocation<'_> {
                     }
                 }
             }
-            room.facts.push(Some(finish(&open, file)?));
-        }
-        self.tell_apart(&room.facts)?;
-        Ok(room)
-    }
-
-    /// An error if two places are one file and something is still to be written to it.
-    fn tell_apart(&self, facts: &[Option<FileFacts>]) -> Result<(), StorageError> {
-        let identity = |number: usize| facts[number].map(|facts| (facts.device, facts.inode));
-        let mut numbers: Vec<usize> = (0..facts.len()).collect();
-        numbers.retain(|number| facts[*number].is_some());
-        numbers.sort_unstable_by_key(|number| (identity(*number), *number));
-        for pair in numbers.windows(2) {
-            let complete = || pair.iter().all(|number| self.missing(*number).is_empty());
-            if identity(pair[0]) == identity(pair[1]) && !complete() {
-                let other = &self.layout.place(pair[0]).path;
+            let facts = finish(&open, file)?;
+            // Before anything behind it is touched.
+            if let Some(twin) = twins.other(&room.facts, facts, was_there)
+                && !(missing.is_empty() && self.missing(twin).is_empty())
+            {
+                let other = &self.layout.place(twin).path;
                 let cause = format!("it is the same file as {}", other.display());
-                return Err(in_the_way("use", &self.layout.place(pair[1]).path, &cause));
+                return Err(in_the_way("use", &file.path, &cause));
             }
+            room.facts.push(Some(facts));
         }
-        Ok(())
+        Ok(room)
     }
 
     /// Bytes of disk space that are still to be had.
@@ -257,7 +249,7 @@ impl Allocation<'_> {
     }
 
     /// What lies behind a link by now is left alone.
-    fn take_back(self, mut undo: Undo) {
+    fn take_back(self, undo: Undo) {
         let open = |number| {
             let path = &self.layout.place(number).path;
             open_to_write(self.layout.folder(), path).ok()
@@ -276,7 +268,33 @@ impl Allocation<'_> {
         for number in undo.made.into_iter().rev() {
             unmake_file(self.layout.folder(), &self.layout.place(number).path);
         }
-        unmake(&mut undo.folders);
+        unmake(self.layout.folder(), undo.folders);
+    }
+}
+
+/// Which of the places so far a file is, by its device and its number on that. Nothing is kept until the first file is
+/// found to be there: those we make have numbers of their own.
+#[derive(Default)]
+struct Twins(Option<HashMap<(u64, u64), usize>>);
+
+impl Twins {
+    /// The last place that is the same file as the next one, behind all of which the `facts` are known.
+    fn other(
+        &mut self,
+        facts: &[Option<FileFacts>],
+        next: FileFacts,
+        was_there: bool,
+    ) -> Option<usize> {
+        let identity = |facts: FileFacts| (facts.device, facts.inode);
+        if !was_there && self.0.is_none() {
+            return None;
+        }
+        let places = self.0.get_or_insert_with(|| {
+            let places = facts.iter().enumerate();
+            let there = places.filter_map(|(number, facts)| Some((identity((*facts)?), number)));
+            there.collect()
+        });
+        places.insert(identity(next), facts.len())
     }
 }
 
@@ -421,7 +439,7 @@ mod tests {
     fn what_is_undone_is_not_undone_behind_links() {
         let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut author = Author::new("torrent", 16);
-        for name in ["link", "way/file", "own", "made"] {
+        for name in ["link", "way/file", "own", "made", "way/sub/file"] {
             author.file(name, &[1; 16]);
         }
         let layout = author.layout(folder.path());
@@ -435,6 +453,7 @@ mod tests {
         std::fs::write(&own, "grown").unwrap();
         let made = torrent.join("made");
         std::fs::write(&made, "").unwrap();
+        std::fs::create_dir(outside.path().join("sub")).unwrap();
         let order = Allocation {
             layout: &layout,
             have: &Bitfield::new(layout.geometry()),
@@ -442,6 +461,7 @@ mod tests {
             stop: &AtomicBool::new(false),
         };
         order.take_back(Undo {
+            folders: vec![torrent.join("way"), torrent.join("way/sub")],
             made: vec![1, 3],
             grown: vec![(0, 1), (1, 1), (2, 1)],
             ..Undo::default()
@@ -449,13 +469,14 @@ mod tests {
         assert_eq!(std::fs::read(&theirs).unwrap(), b"somebody else's");
         assert_eq!(std::fs::read(&own).unwrap(), b"g");
         assert!(!made.exists());
+        assert!(outside.path().join("sub").exists());
     }
 
     #[test]
     fn two_files_of_a_torrent_that_are_one_on_disk_are_not_written_to() {
         let folder = tempfile::tempdir().unwrap();
         let mut author = Author::new("torrent", 16);
-        for name in ["new/one", "first", "second"] {
+        for name in ["new/one", "first", "second", "third"] {
             author.file(name, &[1; 16]);
         }
         let layout = author.layout(folder.path());
@@ -463,11 +484,13 @@ mod tests {
         std::fs::create_dir(&torrent).unwrap();
         std::fs::write(torrent.join("first"), [1; 16]).unwrap();
         std::fs::hard_link(torrent.join("first"), torrent.join("second")).unwrap();
+        let long = torrent.join("third");
+        std::fs::write(&long, [1; 17]).unwrap();
         let room = |have: &Bitfield| {
             make_room(Allocation {
                 layout: &layout,
                 have,
-                overwrite: false,
+                overwrite: true,
                 stop: &AtomicBool::new(false),
             })
         };
@@ -482,6 +505,8 @@ mod tests {
                 format!("it is the same file as {}", first.display())
             );
             assert!(!torrent.join("new").exists(), "it was made and is undone");
+            let length = std::fs::metadata(&long).unwrap().len();
+            assert_eq!(length, 17, "what lies behind is not cut");
             have.set(layout.geometry().piece(1).unwrap());
         }
         // Nothing is written to either where both are whole.

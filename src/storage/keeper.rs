@@ -294,7 +294,7 @@ fn begin(layout: Arc<Layout>, rules: SurveyRules) -> Result<(Kept, Survey), Stor
     let mut taken = match RecordFile::take_for(&layout) {
         Ok(taken) => taken,
         Err(error) => {
-            reach::unmake(&mut made);
+            reach::unmake(layout.folder(), made);
             return Err(error);
         }
     };
@@ -313,7 +313,7 @@ fn begin(layout: Arc<Layout>, rules: SurveyRules) -> Result<(Kept, Survey), Stor
         Ok(survey) => survey,
         Err(error) => {
             taken.file.into_iter().for_each(RecordFile::release);
-            reach::unmake(&mut made);
+            reach::unmake(layout.folder(), made);
             return Err(error);
         }
     };
@@ -479,7 +479,7 @@ impl Kept {
 
     fn close(mut self) {
         self.record.into_iter().for_each(RecordFile::release);
-        reach::unmake(&mut self.made); // only what is empty goes
+        reach::unmake(self.layout.folder(), std::mem::take(&mut self.made)); // only what is empty goes
     }
 }
 

@@ -18,8 +18,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 /// The times of a file whose bytes were looked at, that of its last change included: programs that write into a file
-/// may put its time of modification back, and this one they cannot. It is a hash of them, an eighth of a file's other
-/// facts: a torrent has up to 100,000 files, and each save makes a new list beside the one in use.
+/// may put its time of modification back, and this one they cannot. It is a hash of them, 8 bytes
+/// instead of 32: a torrent may have 100,000 files, and each save makes a new list beside the one in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen(NonZeroU64);
 

@@ -231,15 +231,24 @@ pub(super) fn remove(path: &Path) -> Result<(), StorageError> {
 
 /// Removes a file below `root` that we made, if it can be. What lies behind a link by now is left alone.
 pub(super) fn unmake_file(root: &Path, path: &Path) {
-    if let Ok((folder, name)) = folder_of(root, path, None) {
-        let _ = rustix::fs::unlinkat(folder, name, AtFlags::empty());
+    unlink(root, path, AtFlags::empty());
+}
+
+/// Takes away the folders that were made, `root` and those above it perhaps, last first; what is in use or gone by
+/// now, or behind a link, stays as it is.
+pub(super) fn unmake(root: &Path, made: Vec<PathBuf>) {
+    for path in made.into_iter().rev() {
+        if path.starts_with(root) && path != root {
+            unlink(root, &path, AtFlags::REMOVEDIR);
+        } else {
+            let _ = std::fs::remove_dir(&path);
+        }
     }
 }
 
-/// Takes away the folders that were made, last first; what is in use or gone by now stays as it is.
-pub(super) fn unmake(made: &mut Vec<PathBuf>) {
-    while let Some(path) = made.pop() {
-        let _ = std::fs::remove_dir(&path);
+fn unlink(root: &Path, path: &Path, what: AtFlags) {
+    if let Ok((folder, name)) = folder_of(root, path, None) {
+        let _ = rustix::fs::unlinkat(folder, name, what);
     }
 }
 
@@ -309,8 +318,8 @@ mod tests {
         assert_eq!((made.len(), is_new), (4, true));
         let (_, is_new) = open_or_create(&root, &path, &mut made).unwrap();
         assert_eq!((made.len(), is_new), (4, false));
-        remove(&path).unwrap();
-        unmake(&mut made);
+        unmake_file(&root, &path);
+        unmake(&root, made);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

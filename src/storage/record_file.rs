@@ -11,11 +11,11 @@ use crate::protocol::Digest;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Larger than the record of the largest torrent there is: 2 M pieces, 100,000 files.
+/// Larger than the record of the largest torrent there is: 2 M pieces, 262,144 files.
 const LENGTH_MAX: u64 = 64 << 20;
 
 /// The record's place on disk, held by this program.
@@ -137,9 +137,7 @@ impl RecordFile {
         if self.written == Some(digest) {
             return Ok(());
         }
-        let mut beside = self.path.clone().into_os_string();
-        beside.push(".new");
-        let beside = PathBuf::from(beside);
+        let beside = self.beside();
         let written = self.replace(&beside, record);
         if written.is_err() {
             let _ = std::fs::remove_file(&beside);
@@ -161,10 +159,11 @@ impl RecordFile {
             .create_new(true)
             .open(beside)
             .map_err(write)?;
-        let mut out = BufWriter::new(&new);
+        let mut out = BufWriter::new(new);
         record.write_to(&mut out).map_err(write)?;
-        out.flush().map_err(write)?;
-        drop(out);
+        let new = out
+            .into_inner()
+            .map_err(|error| write(error.into_error()))?;
         new.sync_all().map_err(write)?;
         let _ = lock(&new); // where locks are missing, `take` has said so
         std::fs::rename(beside, &self.path)
@@ -175,8 +174,17 @@ impl RecordFile {
         sync_folder(&self.folder)
     }
 
+    /// Where the next record is written.
+    fn beside(&self) -> PathBuf {
+        let mut beside = self.path.clone().into_os_string();
+        beside.push(".new");
+        beside.into()
+    }
+
     /// Removes the record: sharing has ended.
     pub(super) fn remove(self) -> Result<(), StorageError> {
+        // Left over from a run that was killed while it wrote.
+        let _ = remove(&self.beside());
         remove(&self.path)?;
         sync_folder(&self.folder)
     }
@@ -282,6 +290,16 @@ mod tests {
     use super::*;
     use crate::protocol::{Geometry, InfoHash};
     use crate::storage::record::Claim;
+
+    #[test]
+    fn what_a_killed_run_left_beside_a_record_goes_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = RecordFile::take(folder.path(), "name").unwrap();
+        let record = taken.file.unwrap();
+        std::fs::write(record.beside(), "half of a record").unwrap();
+        record.remove().unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
 
     #[test]
     fn a_record_whose_folder_cannot_be_synced_stays_all_the_same() {
