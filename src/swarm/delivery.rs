@@ -44,7 +44,8 @@ const PATIENCE_MAX: Duration = Duration::from_secs(60);
 /// no answer time is known.
 const OVERDUE: Duration = Duration::from_millis(50);
 const OVERDUE_FIRST: Duration = Duration::from_millis(500);
-/// Who has delivered nothing and is left for another after so long is not taken for fast any more.
+/// Who has delivered nothing and is left for another after so long is not taken for fast any more, nor is who has
+/// delivered something waited for before others are asked for the rest.
 const SLOW: Duration = Duration::from_secs(3);
 
 /// What one peer brings: measured while requests are under way to it.
@@ -59,7 +60,8 @@ pub struct Delivery {
     opened: bool,
     /// What it brings.
     lately: Rate,
-    /// How long its answers take, lately and on average: a peer that serves one of many in turn takes long.
+    /// How long its answers take, lately and on average: a peer that serves one of many in turn takes long. Before the
+    /// first one, how long it has been waited for in vain.
     usual: Duration,
     /// Nothing was under way when the last request left.
     paused: bool,
@@ -146,6 +148,11 @@ impl Delivery {
         now.saturating_sub(self.heard)
     }
 
+    /// Whether it gave something and has been silent for far longer than its answers ever took to come.
+    pub fn is_broken_off(&self, now: Moment) -> bool {
+        self.delay.is_some() && self.silence(now) >= SLOW.max(self.usual * 4)
+    }
+
     /// How long its answers take on average. Zero if there was none.
     pub fn usual(&self) -> Duration {
         self.delay.map_or(Duration::ZERO, |_| self.usual)
@@ -191,7 +198,6 @@ impl Delivery {
         // pause can a longer one mean that the line got longer.
         let least = self.delay.filter(|_| !self.paused);
         let least = least.map_or(took, |least| took.min(least));
-        // Until now it stood for how long the peer had been silent, which tells nothing any more.
         self.usual = match self.delay {
             Some(_) => (self.usual * 7 + took) / 8,
             None => took,
@@ -269,6 +275,21 @@ mod tests {
         let expected = delivery.expected(0, Duration::ZERO);
         assert_eq!(expected, (SLOW * 2).as_secs_f64());
         assert_eq!(delivery.usual(), Duration::ZERO, "nothing is known of it");
+    }
+
+    #[test]
+    fn who_gave_something_and_is_silent_for_far_longer_than_usual_has_broken_off() {
+        let mut delivery = Delivery::default();
+        delivery.begin(ms(0));
+        assert!(!delivery.is_broken_off(ms(60_000)), "it may still begin");
+        delivery.came(BLOCK_LENGTH, ms(0), ms(100));
+        assert!(!delivery.is_broken_off(ms(3_099)));
+        assert!(delivery.is_broken_off(ms(3_100)));
+        // One of many whom a peer serves in turn.
+        let mut delivery = Delivery::default();
+        delivery.came(BLOCK_LENGTH, ms(0), ms(2_000));
+        assert!(!delivery.is_broken_off(ms(9_999)));
+        assert!(delivery.is_broken_off(ms(10_000)));
     }
 
     #[test]

@@ -62,7 +62,9 @@ impl Swarm {
         if peer.chokes_us {
             peer.gifts.keep_wanted(self.picker.wants());
         }
-        let room = peer.pipeline.room_beside(self.picker.out());
+        let room = peer
+            .pipeline
+            .room_beside(self.picker.out(), self.pace.asleep);
         if !peer.may_be_asked() || room == 0 {
             self.hungry.remove(&key);
             return;
@@ -379,6 +381,7 @@ impl Swarm {
 
     /// Looks for requests that have been out for too long, and takes them away.
     pub(super) fn look_at_time_outs(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        self.pace.asleep = 0;
         let keys: Vec<_> = self.peers.keys().copied().collect();
         for key in keys {
             let Some(peer) = self.peers.get_mut(&key) else {
@@ -386,6 +389,9 @@ impl Swarm {
             };
             if peer.leaving || peer.pipeline.is_idle() {
                 continue;
+            }
+            if peer.pipeline.is_asleep(now) {
+                self.pace.asleep += peer.pipeline.busy();
             }
             let available = self.picker.available();
             let late = peer

@@ -352,10 +352,11 @@ impl Swarm {
 }
 
 /// Whether an idle peer may be trusted with what others are late with. The attack: unchoke, have all, give a
-/// little, and be given again and again what others would bring.
+/// little, and be given again and again what others would bring: 196 such peers beside four honest ones.
 pub(super) fn may_help(peer: &Peer, now: Moment) -> bool {
     let waits = peer.chokes_us || peer.rest.lasts(now) || !peer.may_be_asked();
-    !waits && !peer.pipeline.is_snubbed() && !peer.pipeline.is_silent()
+    let trusted = !peer.pipeline.is_snubbed() && !peer.pipeline.is_silent();
+    !waits && trusted && !peer.pipeline.is_passed_over(now)
 }
 
 #[cfg(test)]

@@ -35,6 +35,8 @@ const FORGOTTEN: Duration = Duration::from_secs(120);
 /// A request that was asked back is answered or refused (BEP 6) so soon after what was under way has come, or
 /// it is taken back.
 const ANSWER: Duration = Duration::from_secs(1);
+/// Who has given nothing for so long may have fallen silent.
+const ASLEEP: Duration = Duration::from_secs(1);
 
 /// A request under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +75,7 @@ pub struct Pipeline {
     snubbed: bool,
     ignores_cancels: bool,
     silent: bool,
+    passed_over: bool,
 }
 
 impl Pipeline {
@@ -93,16 +96,17 @@ impl Pipeline {
     /// How many blocks to ask for now. Nothing until a quarter of the depth is free: requests that
     /// leave together are for adjacent blocks and travel in one packet.
     pub fn room(&self) -> usize {
-        self.room_beside(0)
+        self.room_beside(0, 0)
     }
 
     /// The same where `out` blocks are under way from all peers together: no pipeline is deeper than what all
     /// of them leave of `OUT_MAX`. One peer alone gets what it can use, 200 fast ones get 20 each. Who has
     /// given nothing yet is asked for a few beyond half of it: the silent keep what they were asked for, and would leave
-    /// nothing for who delivers.
-    pub fn room_beside(&self, out: usize) -> usize {
+    /// nothing for who delivers. For the same reason `asleep` of those that are out, with peers that were once awake,
+    /// do not count, up to half of `OUT_MAX`.
+    pub fn room_beside(&self, out: usize, asleep: usize) -> usize {
         let all = match self.delivery.has_delivered() {
-            true => OUT_MAX,
+            true => OUT_MAX + asleep.min(OUT_MAX / 2),
             false => OUT_MAX / 2,
         };
         let most = all.saturating_sub(out).max(DEPTH_MIN);
@@ -154,9 +158,10 @@ impl Pipeline {
         self.asked.is_empty() && self.spares == 0
     }
 
-    /// Whether nothing but copies is under way that was not taken back.
+    /// Whether nothing but copies, come or not, is under way that was not taken back.
     pub fn is_dry(&self) -> bool {
-        self.asked.len() == self.revoked
+        let mut asked = self.asked.iter();
+        asked.all(|asked| asked.revoked || asked.settled)
     }
 
     /// Whether the peer has left us waiting.
@@ -169,9 +174,19 @@ impl Pipeline {
         self.ignores_cancels
     }
 
-    /// Whether it let a cancel or a request for a copy pass without a word, and has given nothing since.
+    /// Whether it let a cancel or a request for a copy pass without a word, or broke off, and has given nothing since.
     pub fn is_silent(&self) -> bool {
         self.silent
+    }
+
+    /// Whether a request was taken or asked back since it last gave something, and that is `ASLEEP` ago.
+    pub fn is_passed_over(&self, now: Moment) -> bool {
+        self.passed_over && self.is_asleep(now)
+    }
+
+    /// Whether it has given nothing for so long that it does not count among those who keep the line full.
+    pub fn is_asleep(&self, now: Moment) -> bool {
+        self.delivery.silence(now) >= ASLEEP
     }
 
     /// A copy did not come in time.
@@ -222,6 +237,7 @@ impl Pipeline {
     fn came(&mut self, block: Block, at: Moment, now: Moment) {
         self.snubbed = false;
         self.silent = false;
+        self.passed_over = false;
         self.delivery.came(block.length(), at, now);
     }
 
@@ -301,6 +317,7 @@ impl Pipeline {
         if silence >= patience {
             self.snubbed = true;
         }
+        self.silent |= self.delivery.is_broken_off(now);
         let forgotten = silence >= FORGOTTEN;
         // A long queue that moves is none of a peer's faults.
         let soon = self.delivery.within_patience(now);
@@ -331,7 +348,10 @@ impl Pipeline {
     pub fn ask_back(&mut self, block: Block, now: Moment) -> bool {
         let mut asked = self.asked.iter_mut();
         let asked = asked.find(|asked| asked.block == block && asked.is_wanted());
-        asked.map(|asked| asked.asked_back = Some(now)).is_some()
+        let Some(asked) = asked else { return false };
+        asked.asked_back = Some(now);
+        self.passed_over = true;
+        true
     }
 
     /// Marks one request as taken back; says whether it was under way and not taken back before.
@@ -342,6 +362,7 @@ impl Pipeline {
             .find(|asked| asked.block == block && !asked.revoked);
         let Some(asked) = asked else { return false };
         asked.revoked = true;
+        self.passed_over = true;
         self.revoked += 1;
         let age = now.saturating_sub(asked.at);
         self.delivery.gave_up(age);
@@ -455,7 +476,7 @@ mod tests {
         let mut out = 0;
         for turn in 0..200u64 {
             for pipeline in &mut pipelines {
-                let room = pipeline.room_beside(out);
+                let room = pipeline.room_beside(out, 0);
                 all.iter()
                     .take(room)
                     .for_each(|it| pipeline.ask(*it, ms(turn)));
@@ -477,7 +498,7 @@ mod tests {
         let mut out = 0;
         for _ in 0..200 {
             let mut silent = Pipeline::default();
-            let room = silent.room_beside(out);
+            let room = silent.room_beside(out, 0);
             assert!(room >= DEPTH_MIN);
             all[..room].iter().for_each(|it| silent.ask(*it, ms(0)));
             out += room;
@@ -485,7 +506,59 @@ mod tests {
         let mut fast = Pipeline::default();
         fast.set_reqq(1000);
         run(&mut fast, ms(100), Duration::from_micros(977), 5000);
-        assert!(fast.room_beside(out) >= 200, "{out} are out");
+        assert!(fast.room_beside(out, 0) >= 200, "{out} are out");
+    }
+
+    #[test]
+    fn what_is_out_with_those_who_fell_asleep_does_not_count() {
+        let mut fast = Pipeline::default();
+        fast.set_reqq(1000);
+        run(&mut fast, ms(100), Duration::from_micros(977), 5000);
+        assert_eq!(fast.room_beside(OUT_MAX, 0), DEPTH_MIN);
+        assert!(fast.room_beside(OUT_MAX, OUT_MAX) >= 200);
+        // Or there would be no end to it.
+        assert_eq!(fast.room_beside(OUT_MAX * 2, OUT_MAX), DEPTH_MIN);
+    }
+
+    #[test]
+    fn who_gave_nothing_since_something_was_taken_back_is_passed_over_a_second_later() {
+        let blocks = blocks(3);
+        for ask_back in [true, false] {
+            let mut pipeline = Pipeline::default();
+            blocks.iter().for_each(|it| pipeline.ask(*it, ms(0)));
+            assert!(!pipeline.is_passed_over(ms(5_000)));
+            match ask_back {
+                true => pipeline.ask_back(blocks[2], ms(500)),
+                false => pipeline.revoke(blocks[2], ms(500)),
+            };
+            assert!(!pipeline.is_passed_over(ms(999)));
+            assert!(pipeline.is_passed_over(ms(1_000)));
+            pipeline.received(blocks[0], ms(1_100));
+            assert!(!pipeline.is_passed_over(ms(5_000)));
+        }
+    }
+
+    #[test]
+    fn who_breaks_off_is_silent_until_it_gives_again() {
+        let blocks = blocks(3);
+        let mut pipeline = Pipeline::default();
+        blocks.iter().for_each(|it| pipeline.ask(*it, ms(0)));
+        pipeline.received(blocks[0], ms(100));
+        pipeline.overdue(ms(3_000), |_| true);
+        assert!(!pipeline.is_silent());
+        pipeline.overdue(ms(3_100), |_| true);
+        assert!(pipeline.is_silent());
+        pipeline.received(blocks[1], ms(4_000));
+        assert!(!pipeline.is_silent());
+    }
+
+    #[test]
+    fn who_only_has_its_copies_put_in_place_has_nothing_to_do() {
+        let mut pipeline = Pipeline::default();
+        pipeline.settle_held(blocks(1)[0], ms(0));
+        assert!(pipeline.is_dry() && !pipeline.is_idle());
+        pipeline.ask(blocks(2)[1], ms(0));
+        assert!(!pipeline.is_dry());
     }
 
     #[test]

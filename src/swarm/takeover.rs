@@ -303,7 +303,8 @@ impl Swarm {
 /// Whether the peer says soon if a cancel came in time: on a slow line that, too, waits behind a block.
 fn answers_cancels(peer: &Peer) -> bool {
     let rate = peer.pipeline.delivery().rate();
-    peer.greeting.fast && !peer.pipeline.ignores_cancels() && (rate <= 0.0 || rate >= SLOW_RATE)
+    let heeds = !peer.pipeline.ignores_cancels() && !peer.pipeline.is_silent();
+    peer.greeting.fast && heeds && (rate <= 0.0 || rate >= SLOW_RATE)
 }
 
 #[cfg(test)]
@@ -374,6 +375,18 @@ mod tests {
         assert_eq!(revoked.len(), moved.len());
         assert!(!requests(&actions, 2).contains(&asked[19]));
         assert_eq!(requests(&scene.give_back(1, asked[19]), 2), [asked[19]]);
+    }
+
+    #[test]
+    fn of_who_broke_off_requests_are_taken_back_at_once() {
+        let (mut scene, asked) = all_asked_of_one();
+        scene.receive(1, asked[0]);
+        scene.wait(SECOND * 4);
+        assert_eq!(scene.swarm.pace.asleep, 19);
+        scene.connect_seed(2);
+        let actions = scene.wait(SECOND / 5);
+        assert_eq!(asked_back(&actions, 1), []);
+        assert_eq!(revoked(&actions, 1).len(), UNTRIED);
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub struct Hand {
     pub words: Vec<Message>,
     /// Blocks the thread has not written yet.
     pub to_serve: VecDeque<Block>,
+    /// How many blocks there ever were for it.
+    pub served: u32,
     /// What the kernel has taken and not sent.
     pub unsent: VecDeque<Parcel>,
     /// How much that is.
@@ -96,6 +98,7 @@ impl Hand {
             taken_back: BTreeSet::new(),
             words: Vec::new(),
             to_serve: VecDeque::new(),
+            served: 0,
             unsent: VecDeque::new(),
             unsent_bytes: 0,
             begun: 0,

@@ -90,7 +90,7 @@ fn a_slow_seed_and_a_fast_one_are_used_to_their_limits() {
     // How late the last one is depends on the dice here, more than elsewhere.
     let ratios = ratios(&fast, 12);
     let mean = ratios.iter().sum::<f64>() / 12.0;
-    assert!(mean <= 1.09, "{mean}: {ratios:?}");
+    assert!(mean <= 1.08, "{mean}: {ratios:?}");
     assert!(ratios.iter().all(|ratio| *ratio <= 1.15), "{ratios:?}");
 }
 

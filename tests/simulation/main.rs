@@ -166,7 +166,7 @@ fn a_peer_that_promises_everything_and_sends_nothing_costs_time_and_no_more() {
     let mut network = Network::new(geometry(30, 8), 4);
     network.join(seed());
     network.join(Member {
-        character: Character::Silent,
+        character: Character::Silent { after: 0 },
         downloads: false,
         ..seed()
     });
@@ -220,7 +220,9 @@ fn chaos(run: u64) {
             0 => Character::Liar {
                 one_in: rng.u32(1..20),
             },
-            1 => Character::Silent,
+            1 => Character::Silent {
+                after: rng.u32(0..4) * 3,
+            },
             _ => Character::Honest,
         };
         let pretends = character != Character::Honest && rng.bool();

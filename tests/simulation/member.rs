@@ -23,8 +23,8 @@ pub enum Character {
     Liar { one_in: u32 },
     /// Sends wrong data for this piece, always.
     LiesAbout { piece: u32 },
-    /// Unchokes and never sends a block.
-    Silent,
+    /// Unchokes, sends everybody so many blocks, and then nothing more.
+    Silent { after: u32 },
     /// Takes and never gives: nobody is ever unchoked.
     FreeRider,
 }

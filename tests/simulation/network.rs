@@ -536,7 +536,12 @@ impl Network {
                 let Some(hand) = self.hand_of(member, peer) else {
                     return;
                 };
-                if self.seats[member].plan.character != Character::Silent {
+                let most = match self.seats[member].plan.character {
+                    Character::Silent { after } => after,
+                    _ => u32::MAX,
+                };
+                if self.hands[hand].served < most {
+                    self.hands[hand].served += 1;
                     self.hands[hand].to_serve.push_back(block);
                     self.written.push(hand);
                 }
