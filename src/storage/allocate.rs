@@ -109,6 +109,15 @@ impl Allocation<'_> {
             for made in made.chain(is_new.then_some(file.path.as_path())) {
                 room.folders.extend(made.parent().map(Path::to_owned));
             }
+            // Before it or anything behind it is touched.
+            let twin = twins.other(&room.facts, was_there, || look_at(&open, file))?;
+            if let Some(twin) = twin
+                && !(missing.is_empty() && self.missing(twin).is_empty())
+            {
+                let other = &self.layout.place(twin).path;
+                let cause = format!("it is the same file as {}", other.display());
+                return Err(in_the_way("use", &file.path, &cause));
+            }
             if !missing.is_empty() {
                 room.open.insert(number);
             }
@@ -133,16 +142,7 @@ impl Allocation<'_> {
                     }
                 }
             }
-            let facts = finish(&open, file)?;
-            // Before anything behind it is touched.
-            if let Some(twin) = twins.other(&room.facts, facts, was_there)
-                && !(missing.is_empty() && self.missing(twin).is_empty())
-            {
-                let other = &self.layout.place(twin).path;
-                let cause = format!("it is the same file as {}", other.display());
-                return Err(in_the_way("use", &file.path, &cause));
-            }
-            room.facts.push(Some(facts));
+            room.facts.push(Some(finish(&open, file)?));
         }
         Ok(room)
     }
@@ -278,23 +278,23 @@ impl Allocation<'_> {
 struct Twins(Option<HashMap<(u64, u64), usize>>);
 
 impl Twins {
-    /// The last place that is the same file as the next one, behind all of which the `facts` are known.
+    /// The last place that is the same file as the `next` one, behind all of which the `facts` are known.
     fn other(
         &mut self,
         facts: &[Option<FileFacts>],
-        next: FileFacts,
         was_there: bool,
-    ) -> Option<usize> {
+        next: impl FnOnce() -> Result<FileFacts, StorageError>,
+    ) -> Result<Option<usize>, StorageError> {
         let identity = |facts: FileFacts| (facts.device, facts.inode);
         if !was_there && self.0.is_none() {
-            return None;
+            return Ok(None);
         }
         let places = self.0.get_or_insert_with(|| {
             let places = facts.iter().enumerate();
             let there = places.filter_map(|(number, facts)| Some((identity((*facts)?), number)));
             there.collect()
         });
-        places.insert(identity(next), facts.len())
+        Ok(places.insert(identity(next()?), facts.len()))
     }
 }
 
@@ -358,6 +358,10 @@ fn finish(open: &File, file: &LaidFile) -> Result<FileFacts, StorageError> {
         // Whoever may read it may run it. File systems without modes refuse; nothing depends on it.
         let _ = open.set_permissions(PermissionsExt::from_mode(mode | (mode & 0o444) >> 2));
     }
+    look_at(open, file)
+}
+
+fn look_at(open: &File, file: &LaidFile) -> Result<FileFacts, StorageError> {
     let stat = rustix::fs::fstat(open);
     let stat = stat.map_err(|errno| StorageError::from_io("look at", &file.path, &errno.into()))?;
     Ok(FileFacts::from(&stat))
@@ -512,5 +516,31 @@ mod tests {
         // Nothing is written to either where both are whole.
         have.set(layout.geometry().piece(2).unwrap());
         room(&have).unwrap();
+    }
+
+    #[test]
+    fn one_file_under_two_names_is_not_cut_to_the_shorter_ones_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut author = Author::new("torrent", 16);
+        author.file("long", &[1; 24]);
+        author.file("short", &[1; 8]);
+        let layout = author.layout(folder.path());
+        let torrent = folder.path().join("torrent");
+        std::fs::create_dir(&torrent).unwrap();
+        std::fs::write(torrent.join("long"), [1; 24]).unwrap();
+        std::fs::hard_link(torrent.join("long"), torrent.join("short")).unwrap();
+        let order = Allocation {
+            layout: &layout,
+            have: &Bitfield::new(layout.geometry()),
+            overwrite: true,
+            stop: &AtomicBool::new(false),
+        };
+        let error = make_room(order).unwrap_err();
+        assert!(
+            error.cause.starts_with("it is the same file as"),
+            "{}",
+            error.cause
+        );
+        assert_eq!(std::fs::read(torrent.join("long")).unwrap(), [1; 24]);
     }
 }

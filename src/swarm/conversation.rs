@@ -88,8 +88,9 @@ impl Swarm {
     /// it, each comes home when its request is rejected.
     fn chokes_us(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
         if let Some(peer) = self.peers.get_mut(&key) {
-            peer.chokes_us = true;
-            peer.pipeline.restart(now);
+            if !std::mem::replace(&mut peer.chokes_us, true) {
+                peer.pipeline.restart(now);
+            }
             self.picker.release(key, &mut peer.current);
         }
         self.hungry.remove(&key);
@@ -101,9 +102,11 @@ impl Swarm {
 
     fn unchokes_us(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
         if let Some(peer) = self.peers.get_mut(&key) {
-            peer.chokes_us = false;
             peer.rest.lift();
-            peer.pipeline.restart(now);
+            // Who says it again and again would never have been silent for long.
+            if std::mem::replace(&mut peer.chokes_us, false) {
+                peer.pipeline.restart(now);
+            }
         }
         self.fill(key, now, actions);
     }

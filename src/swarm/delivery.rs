@@ -44,9 +44,10 @@ const PATIENCE_MAX: Duration = Duration::from_secs(60);
 /// no answer time is known.
 const OVERDUE: Duration = Duration::from_millis(50);
 const OVERDUE_FIRST: Duration = Duration::from_millis(500);
-/// Who has delivered nothing and is left for another after so long is not taken for fast any more, nor is who has
-/// delivered something waited for before others are asked for the rest.
+/// Who has delivered nothing and is left for another after so long is not taken for fast any more.
 const SLOW: Duration = Duration::from_secs(3);
+/// Who has delivered something and then nothing for so long, and four times as long as usual, has broken off.
+const BROKEN_OFF: Duration = Duration::from_secs(3);
 
 /// What one peer brings: measured while requests are under way to it.
 #[derive(Debug, Default)]
@@ -148,9 +149,9 @@ impl Delivery {
         now.saturating_sub(self.heard)
     }
 
-    /// Whether it gave something and has been silent for far longer than its answers ever took to come.
+    /// Whether it gave something and has been silent for far longer than its answers usually take.
     pub fn is_broken_off(&self, now: Moment) -> bool {
-        self.delay.is_some() && self.silence(now) >= SLOW.max(self.usual * 4)
+        self.delay.is_some() && self.silence(now) >= BROKEN_OFF.max(self.usual * 4)
     }
 
     /// How long its answers take on average. Zero if there was none.

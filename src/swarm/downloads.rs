@@ -227,14 +227,17 @@ impl Swarm {
         key: PeerKey,
         bytes: u32,
         asked: bool,
+        now: Moment,
         actions: &mut Vec<Action>,
     ) {
         self.ledger.wasted(bytes);
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
         // Late is no offence. Data that nobody asked for is how a line is filled with rubbish.
-        if let Some(peer) = self.peers.get_mut(&key)
-            && !asked
-            && !peer.manners.unasked()
-        {
+        if asked {
+            peer.pipeline.came_late(now);
+        } else if !peer.manners.unasked() {
             self.senseless(key, "it keeps sending blocks nobody asked for", actions);
         }
     }

@@ -292,7 +292,7 @@ impl Swarm {
             Event::Received { peer, block } => self.received(peer, block, now, actions),
             Event::Returned { peer, block } => self.returned(peer, block, now, actions),
             Event::Held { peer, block } => self.held(peer, block, now, actions),
-            Event::Wasted { peer, bytes, asked } => self.wasted(peer, bytes, asked, actions),
+            Event::Wasted { peer, bytes, asked } => self.wasted(peer, bytes, asked, now, actions),
             Event::Served { peer, block } => self.served(peer, block, now, actions),
             Event::Unserved { peer, block } => self.unserved(peer, block, now, actions),
             Event::Doubted { pieces } => self.doubt(&pieces),

@@ -102,11 +102,11 @@ impl Pipeline {
     /// The same where `out` blocks are under way from all peers together: no pipeline is deeper than what all
     /// of them leave of `OUT_MAX`. One peer alone gets what it can use, 200 fast ones get 20 each. Who has
     /// given nothing yet is asked for a few beyond half of it: the silent keep what they were asked for, and would leave
-    /// nothing for who delivers. For the same reason `asleep` of those that are out, with peers that were once awake,
-    /// do not count, up to half of `OUT_MAX`.
+    /// nothing for who delivers. For the same reason `asleep` of those that are out, with peers that have given nothing
+    /// for long, do not count for the others, up to a quarter of `OUT_MAX`.
     pub fn room_beside(&self, out: usize, asleep: usize) -> usize {
         let all = match self.delivery.has_delivered() {
-            true => OUT_MAX + asleep.min(OUT_MAX / 2),
+            true => OUT_MAX + asleep.min(OUT_MAX / 4),
             false => OUT_MAX / 2,
         };
         let most = all.saturating_sub(out).max(DEPTH_MIN);
@@ -179,7 +179,7 @@ impl Pipeline {
         self.silent
     }
 
-    /// Whether a request was taken or asked back since it last gave something, and that is `ASLEEP` ago.
+    /// Whether a request was taken back, or asked back in vain, since it last gave something, which is `ASLEEP` ago.
     pub fn is_passed_over(&self, now: Moment) -> bool {
         self.passed_over && self.is_asleep(now)
     }
@@ -286,7 +286,17 @@ impl Pipeline {
 
     /// A slot came home unused: the request it was for, if there was one.
     pub fn returned(&mut self, block: Block) -> Option<Asked> {
-        self.remove(block)
+        let asked = self.remove(block)?;
+        // A cancel that is answered is as good as a block.
+        self.passed_over &= asked.revoked;
+        Some(asked)
+    }
+
+    /// A block came that had been taken back: too late, but it came.
+    pub fn came_late(&mut self, now: Moment) {
+        self.silent = false;
+        self.passed_over = false;
+        self.delivery.wait_anew(now);
     }
 
     fn remove(&mut self, block: Block) -> Option<Asked> {
@@ -317,7 +327,9 @@ impl Pipeline {
         if silence >= patience {
             self.snubbed = true;
         }
-        self.silent |= self.delivery.is_broken_off(now);
+        // Where only copies are put in place nothing is waited for.
+        let waits = !self.is_dry() || self.spares > 0;
+        self.silent |= waits && self.delivery.is_broken_off(now);
         let forgotten = silence >= FORGOTTEN;
         // A long queue that moves is none of a peer's faults.
         let soon = self.delivery.within_patience(now);
@@ -533,9 +545,27 @@ mod tests {
             };
             assert!(!pipeline.is_passed_over(ms(999)));
             assert!(pipeline.is_passed_over(ms(1_000)));
-            pipeline.received(blocks[0], ms(1_100));
+            match ask_back {
+                // A cancel that was answered, with a reject.
+                true => pipeline.returned(blocks[2]).map(|_| ()),
+                false => pipeline.received(blocks[0], ms(1_100)).then_some(()),
+            };
             assert!(!pipeline.is_passed_over(ms(5_000)));
         }
+    }
+
+    #[test]
+    fn what_comes_too_late_has_come_all_the_same() {
+        let blocks = blocks(2);
+        let mut pipeline = Pipeline::default();
+        blocks.iter().for_each(|it| pipeline.ask(*it, ms(0)));
+        pipeline.received(blocks[0], ms(100));
+        pipeline.overdue(ms(4_000), |_| true);
+        pipeline.revoke(blocks[1], ms(4_000));
+        pipeline.returned(blocks[1]);
+        assert!(pipeline.is_silent() && pipeline.is_passed_over(ms(4_000)));
+        pipeline.came_late(ms(4_100));
+        assert!(!pipeline.is_silent() && !pipeline.is_passed_over(ms(9_000)));
     }
 
     #[test]
@@ -555,8 +585,12 @@ mod tests {
     #[test]
     fn who_only_has_its_copies_put_in_place_has_nothing_to_do() {
         let mut pipeline = Pipeline::default();
-        pipeline.settle_held(blocks(1)[0], ms(0));
+        pipeline.ask_spare(ms(0));
+        pipeline.spare_came(blocks(1)[0], ms(0), ms(100));
+        pipeline.settle_held(blocks(1)[0], ms(100));
         assert!(pipeline.is_dry() && !pipeline.is_idle());
+        pipeline.overdue(ms(60_000), |_| true);
+        assert!(!pipeline.is_silent(), "nothing is waited for");
         pipeline.ask(blocks(2)[1], ms(0));
         assert!(!pipeline.is_dry());
     }
