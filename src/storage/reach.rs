@@ -234,8 +234,8 @@ pub(super) fn unmake_file(root: &Path, path: &Path) {
     unlink(root, path, AtFlags::empty());
 }
 
-/// Takes away the folders that were made, `root` and those above it perhaps, last first; what is in use or gone by
-/// now, or behind a link, stays as it is.
+/// Takes away the folders that were made, `root` and those above it perhaps, last first. What is in use or gone by now
+/// stays as it is, and so does, below `root`, what lies behind a link.
 pub(super) fn unmake(root: &Path, made: Vec<PathBuf>) {
     for path in made.into_iter().rev() {
         if path.starts_with(root) && path != root {
