@@ -141,7 +141,8 @@ pub(super) fn start(options: &CreateArguments, place: &SaveTo) -> Result<Creatio
         .map_err(|error| Complaint::create(&error))
 }
 
-/// Hashes everything, or until a signal comes.
+/// Hashes everything, or until a signal comes: one that came while the screen was waited for counts though all is
+/// hashed, as nothing was saved yet.
 pub(super) fn hash(
     work: Creation,
     quiet: bool,
@@ -150,13 +151,13 @@ pub(super) fn hash(
     let mut progress = Progress::new(Style::fitting(quiet, false), &[shown(work.name())]);
     let torrent = hash_with(work, &mut progress);
     progress.finish();
-    torrent.map_err(|error| match signal.try_recv() {
-        Ok(number) => Complaint {
+    match signal.try_recv() {
+        Ok(number) => Err(Complaint {
             status: ExitStatus::Signal(number),
             ..Complaint::create(&CreateError::Stopped)
-        },
-        Err(_) => Complaint::create(&error),
-    })
+        }),
+        Err(_) => torrent.map_err(|error| Complaint::create(&error)),
+    }
 }
 
 fn hash_with(mut work: Creation, progress: &mut Progress) -> Result<TorrentFile, CreateError> {

@@ -182,6 +182,21 @@ pub fn wait_for_handlers(child: &Child) {
     }
 }
 
+/// Waits until the run has read so many bytes, from whatever.
+pub fn wait_until_read(child: &Child, bytes: u64) {
+    let io = format!("/proc/{}/io", child.id());
+    let has_read = || {
+        let text = std::fs::read_to_string(&io).unwrap();
+        let count = text.lines().find_map(|line| line.strip_prefix("rchar: "));
+        count.unwrap().parse::<u64>().unwrap()
+    };
+    let deadline = Instant::now() + DEADLINE;
+    while has_read() < bytes {
+        assert!(Instant::now() < deadline, "it never reads {bytes} bytes");
+        std::thread::yield_now();
+    }
+}
+
 /// Waits until the run has a thread of this name.
 pub fn wait_for_thread(child: &Child, name: &str) {
     let tasks = format!("/proc/{}/task", child.id());

@@ -1,6 +1,8 @@
 //! Where the output goes: nowhere, into a full disk, to a reader that has left or has stopped reading.
 
-use crate::desk::{Desk, end_of, full_pipe, noise, single, stopped_terminal, wait_for_handlers};
+use crate::desk::{
+    Desk, end_of, full_pipe, noise, single, stopped_terminal, wait_for_handlers, wait_until_read,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::io::Read;
@@ -166,8 +168,13 @@ fn a_terminal_that_was_stopped_keeps_no_bar_from_leaving_in_order() {
                 command.stdout(Stdio::null()).stderr(terminal);
                 let run = command.spawn().unwrap();
                 wait_for_handlers(&run);
+                // All hashed, it has only the torrent to save.
+                if words[0] == "create" {
+                    wait_until_read(&run, bytes.len() as u64);
+                }
                 kill_process(Pid::from_child(&run), Signal::INT).unwrap();
                 assert_eq!(end_of(run), Some(130), "{words:?}");
+                assert!(!desk.path("other.torrent").exists());
             });
         }
     });

@@ -289,11 +289,11 @@ fn a_stop_while_it_is_hashed_shares_nothing_and_has_the_signals_status() {
     let desk = Desk::new();
     // All holes: more than can be hashed before the signal comes.
     let file = std::fs::File::create(desk.path("huge")).unwrap();
-    file.set_len(1 << 35).unwrap();
+    file.set_len(1 << 40).unwrap();
     let mut child = desk
         .signalled()
         .args(HERE)
-        .args(["--piece-length=64K", "huge"])
+        .args(["--piece-length=2M", "huge"])
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn()
