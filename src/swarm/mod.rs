@@ -6,13 +6,13 @@
 //! let alarm = swarm.wake_at();                     // hand it Event::Woken then
 //! ```
 //!
-//! [`Swarm`] only dispatches. What it knows lies in sub-machines, one a file, which know nothing of each
-//! other: [`availability`] and [`picker`] (which block), [`pipeline`], [`delivery`] and [`ahead`] (how
-//! many), [`choker`] and [`uploads`] (what a peer asks for), [`turns`] (whom to serve), [`suspects`] (who
-//! lied), [`addresses`] (whom to call), [`host`] (whose connections they are), [`ledger`] (how much). What joins
-//! them is told by topic: `arrivals` (who comes and goes), `conversation` (what a peer's message means),
-//! `downloads` (a block's way to a checked piece), `takeover`, `endgame` with its table of `spares`, `doubts`
-//! (what others wrote to).
+//! [`Swarm`] only dispatches. What it knows lies in sub-machines, one a file, which know no others but those that
+//! they are built on: [`availability`] and [`picker`] (which block), [`delivery`], [`pipeline`] and [`ahead`] (how
+//! many), [`choker`] and [`uploads`] (what a peer asks for), [`turns`] (whom to serve), [`spread`] (what a seed shows),
+//! [`news`] (when haves go out), [`suspects`] (who lied), [`addresses`] (whom to call), [`host`] (whose connections
+//! they are), [`ledger`] (how much). What joins them is told by topic: `arrivals` (who comes and goes), `conversation`
+//! (what a peer's message means), `downloads` (a block's way to a checked piece), `serving` (the choker and the
+//! spread), `takeover`, `endgame` with its table of `spares`, `doubts` (what others wrote to).
 //!
 //! The same seed and the same events give the same actions: no clock, no dice, no map without an order.
 

@@ -2,7 +2,7 @@
 //!
 //! A client first asks for a connection id, which proves that it is where it seems to be, and then
 //! announces or scrapes with it. Both directions are here, for the client and for the tracker
-//! server; nothing is copied that can be borrowed, as a server answers half a million of these a second.
+//! server; nothing is copied that can be borrowed, as a server may answer a quarter of a million a second.
 //!
 //! ```
 //! use ropewalk::protocol::tracker::udp::{Question, Reply};

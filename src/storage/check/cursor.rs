@@ -164,7 +164,7 @@ const TOLD_AT_ONCE: u64 = 256 * 1024;
 const SMALL: u64 = 64 * 1024;
 
 /// Tells the disk which of the `left` bytes from `offset` on will be read soon, and returns the end of
-/// what it was told of. Sixteen pieces that are read in turns, 16 KiB of each, look like reading here and
+/// what it was told of. Sixteen pieces that are read in turns, 32 KiB of each, look like reading here and
 /// there, which the kernel does not read ahead for: a disk with a head would do nothing but move it.
 pub(crate) fn will_read(file: impl AsFd, offset: u64, left: u64) -> u64 {
     let end = offset + AHEAD.min(left);
