@@ -1,7 +1,7 @@
 //! A thread that reads pieces and hashes them.
 //!
 //! ```text
-//! let worker = Worker::new(tree, geometry, stopper);
+//! let worker = Worker::new(tree, geometry, stopper, threads);
 //! worker.work(&queue, &tell);      // until the queue is closed, or nobody listens
 //! ```
 //!

@@ -4,7 +4,7 @@
 //! let mut work = Creation::start(path, settings, threads)?;
 //! for step in &mut work { step?; ... }      // pieces are hashed, in no order
 //! let torrent = work.finish()?;             // looks once more whether a file has changed
-//! saving::save(&target, &torrent.bytes, overwrite)?;
+//! target.save(&torrent.bytes, overwrite)?;
 //! ```
 //!
 //! `tree` finds the files, `hashing` reads them, [`saving`] puts the result in its place. The same

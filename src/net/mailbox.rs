@@ -3,7 +3,7 @@
 //! ```text
 //! let (line, mailbox) = mailbox::open()?;
 //! line.send(batch)?;                      // coordinator: never waits
-//! poll(socket, mailbox.bell()); mailbox.collect();   // peer thread
+//! poll(socket, mailbox.bell()); mailbox.collect(rung);   // peer thread
 //! let slots = line.close();               // coordinator, after `Gone`
 //! ```
 

@@ -1,7 +1,7 @@
 //! Whom to call: every address we were told, when it was tried, and when it may be tried again.
 //!
 //! ```text
-//! book.found(address, origin) ; book.due(now, room) -> addresses to dial
+//! book.found(address, origin) ; book.due(now, room, ..) -> addresses to dial
 //! book.failed(address, ..) / book.joined(address) / book.left(address, ..) ; book.wake_at()
 //! ```
 //!
