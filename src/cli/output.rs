@@ -3,7 +3,8 @@
 //! error is talk and may be lost. [`WholeLines`] is for a thread that writes beside the main one.
 //!
 //! A command that a signal ends by itself waits for its readers for ever, as programs do. One that takes
-//! signals calls [`outlive_readers`], and then nobody who stops reading can hold its end up ([`stream`](super::stream)).
+//! signals calls [`outlive_readers`], and then nobody who stops reading can hold its end up
+//! ([`stream`](super::stream)).
 
 use super::complaint::Complaint;
 use super::stream::{EndInSight, Stream, Unwritten};

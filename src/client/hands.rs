@@ -150,8 +150,8 @@ impl Hands {
     }
 }
 
-/// Pieces that lie there and are with the checker at a time, of all torrents together: enough to keep it busy, few enough
-/// that an interrupt is answered soon, and that the pieces that were fetched, which stand behind them, are.
+/// Pieces that lie there and are with the checker at a time, of all torrents together: enough to keep it busy, few
+/// enough that an interrupt is answered soon, and that the pieces that were fetched, which stand behind them, are.
 const LOOKS_AHEAD: usize = 32;
 
 /// Callers let in above the limit of connections until it is known what they want: silent ones must

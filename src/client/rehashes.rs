@@ -162,8 +162,8 @@ impl Rehashes {
         joined
     }
 
-    /// A piece that lies in these `files` is wrong. If one of them only joined the round, somebody may be at work on it just
-    /// now: they rest, and go through the next round together.
+    /// A piece that lies in these `files` is wrong. If one of them only joined the round, somebody may be at work on it
+    /// just now: they rest, and go through the next round together.
     fn let_rest(&mut self, files: &[usize]) {
         let Some(round) = &mut self.round else { return };
         if !files.iter().any(|file| round.joined.contains(file)) {

@@ -62,9 +62,9 @@ impl Descriptors {
     }
 }
 
-/// While more pieces than these wait for the checker, nothing more is asked for. Where pieces are small, a fast line brings
-/// them sooner than they are hashed, and each takes memory until it is. What is asked for already still comes: some 4,096
-/// blocks of a torrent, and as many pieces where each is of one.
+/// While more pieces than these wait for the checker, nothing more is asked for. Where pieces are small, a fast line
+/// brings them sooner than they are hashed, and each takes memory until it is. What is asked for already still comes:
+/// some 4,096 blocks of a torrent, and as many pieces where each is of one.
 const UNCHECKED_MAX: usize = 1024;
 
 /// Bytes that may wait for a sync: 5 % of memory, and never less than the minimum.

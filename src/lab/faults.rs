@@ -1,6 +1,7 @@
 //! What goes wrong on purpose. Nothing of it is in the clients: a liar is an ordinary seed that was told, as `share`
 //! tells its own, that its file was hashed a moment ago. The file is altered, and it serves in good faith what is
-//! there. A free rider is an ordinary client with `--up` turned down. Who vanishes is a client whose trackers hear no `stopped`.
+//! there. A free rider is an ordinary client with `--up` turned down. Who vanishes is a client whose trackers hear no
+//! `stopped`.
 
 use super::{LabError, Plan, trouble};
 use crate::protocol::geometry::BLOCK_LENGTH;

@@ -137,8 +137,8 @@ pub(super) fn head(source: &ReadableBlock) -> [u8; PIECE_HEAD] {
     head
 }
 
-/// How many blocks at the front of `serves` make a bundle: those that the pipe has places for with pages of this size, as
-/// far as each lies whole in a file that reaches so far. A file is asked for its length once.
+/// How many blocks at the front of `serves` make a bundle: those that the pipe has places for with pages of this size,
+/// as far as each lies whole in a file that reaches so far. A file is asked for its length once.
 fn fitting(serves: &VecDeque<ReadableBlock>, page: usize) -> usize {
     let page = page as u64;
     let mut places = PLACES as u64;

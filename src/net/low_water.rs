@@ -7,8 +7,9 @@
 //!
 //! A thread that is woken for each packet of a fast line pays for waking, for a short read and for an acknowledgement
 //! each time. While much is due the kernel waits for a sixteenth of it or somewhat less (`SO_RCVLOWAT`), some 30 ms of
-//! the half second that it is worth. The end of the stream wakes the thread at once. What comes without filling that up, a
-//! choke behind the last block perhaps, is looked for after 50 ms, and if nothing is there, the next byte wakes again.
+//! the half second that it is worth. The end of the stream wakes the thread at once. What comes without filling that
+//! up, a choke behind the last block perhaps, is looked for after 50 ms, and if nothing is there, the next byte wakes
+//! again.
 #![allow(unsafe_code)]
 
 use crate::protocol::geometry::BLOCK_LENGTH;

@@ -89,8 +89,8 @@ pub fn root_name(raw: &[u8]) -> String {
     }
 }
 
-/// The path of these elements as they are, with `/` between them: `None` where a file system has no file of that path, or
-/// it is none below the folder from which it is looked for. What it would do to a terminal is no question here.
+/// The path of these elements as they are, with `/` between them: `None` where a file system has no file of that path,
+/// or it is none below the folder from which it is looked for. What it would do to a terminal is no question here.
 pub fn raw_path(elements: &[&[u8]]) -> Option<Box<[u8]>> {
     let plain = |raw: &&[u8]| {
         let means_something = matches!(*raw, b"" | b"." | b"..");

@@ -6,9 +6,9 @@
 //!
 //! In reading order: how things are written down ([`bencode`]), fingerprints ([`digest`]), how a
 //! torrent is cut ([`geometry`], [`bitfield`]), what a .torrent file says ([`metainfo`],
-//! [`filenames`]) and a link to one ([`magnet`]), which of its files are wanted ([`glob`], [`selection`]), how strangers' text is
-//! shown ([`plain`]), what peers say to each other ([`peer`]) and what trackers answer ([`tracker`]). A keyed hash is there for
-//! tables that strangers fill ([`siphash`]).
+//! [`filenames`]) and a link to one ([`magnet`]), which of its files are wanted ([`glob`], [`selection`]), how
+//! strangers' text is shown ([`plain`]), what peers say to each other ([`peer`]) and what trackers answer
+//! ([`tracker`]). A keyed hash is there for tables that strangers fill ([`siphash`]).
 
 pub mod bencode;
 pub mod bitfield;

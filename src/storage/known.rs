@@ -218,8 +218,8 @@ impl Known {
     }
 }
 
-/// Whether a wanted file has a hole under a piece that is not of zeros alone. One that an earlier run found so is hashed
-/// once more for it.
+/// Whether a wanted file has a hole under a piece that is not of zeros alone. One that an earlier run found so is
+/// hashed once more for it.
 fn is_emptied(layout: &Layout, number: usize) -> bool {
     let ours = number < layout.files().len() && layout.is_wanted(number);
     let file = ours.then(|| open_to_read(&layout.place(number).path));

@@ -196,12 +196,12 @@ impl Landing {
 
     /// Takes what the socket has of the payload under way, and of the blocks expected after it as far as they
     /// come in the order in which their slots were given: one system call for all of them. What follows and
-    /// is none of those is appended to `other`, or comes aside. Takes at most `most` bytes, or the payload under way and a
-    /// head where that is more.
+    /// is none of those is appended to `other`, or comes aside. Takes at most `most` bytes, or the payload under way
+    /// and a head where that is more.
     ///
     /// Errors are the socket's: `WouldBlock` if there is nothing, `UnexpectedEof` if it was closed. One that holds a
-    /// [`StorageError`] is our file's: what came in place of a block cannot be read back, so nobody knows where the next
-    /// message begins.
+    /// [`StorageError`] is our file's: what came in place of a block cannot be read back, so nobody knows where the
+    /// next message begins.
     pub fn receive(
         &mut self,
         socket: BorrowedFd<'_>,

@@ -31,7 +31,8 @@
 //! - [`hashed`] takes the record's place where the torrent was made a moment ago,
 //! - [`check`] hashes.
 //!
-//! Threads: one keeper and one checker a client, two where much is to be hashed; slots are used by the peer threads that hold them.
+//! Threads: one keeper and one checker a client, two where much is to be hashed; slots are used by the peer threads
+//! that hold them.
 
 mod allocate;
 mod arriving;

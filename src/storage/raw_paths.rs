@@ -1,14 +1,14 @@
-//! Where a torrent's author has its files: under the names as they stand in the torrent, which may be none that we would
-//! write (`protocol/filenames`). Who only reads looks there too; who writes never does.
+//! Where a torrent's author has its files: under the names as they stand in the torrent, which may be none that we
+//! would write (`protocol/filenames`). Who only reads looks there too; who writes never does.
 //!
 //! ```text
 //! let layout = Layout::new(&metainfo, folder).with_raw_paths(&metainfo);
 //! let layout = layout.as_found();         // looks; some files may lie elsewhere now
 //! ```
 //!
-//! The safe path comes first, and each file is judged by itself. Names that differ in nothing but what is made safe need
-//! more: of `a\b` and `a_b`, `get` writes `a_b` and `a_b.1`. So `a_b` is the first one's where `a\b` is missing, and the
-//! second one's where it is not.
+//! The safe path comes first, and each file is judged by itself. Names that differ in nothing but what is made safe
+//! need more: of `a\b` and `a_b`, `get` writes `a_b` and `a_b.1`. So `a_b` is the first one's where `a\b` is missing,
+//! and the second one's where it is not.
 //!
 //! Who got some folders or files from one and some from the other, or renamed one, has paths of which some names are
 //! raw and others safe. Such a path counts where a file is at neither of its own, and no other file could be meant.

@@ -83,8 +83,8 @@ pub(super) fn open_to_write(root: &Path, path: &Path) -> Result<File, StorageErr
     open_at(folder, name, path, OFlags::RDWR)
 }
 
-/// Opens a regular file of this length below `root` for reading, if there is one. No symbolic link is followed, as where
-/// we write.
+/// Opens a regular file of this length below `root` for reading, if there is one. No symbolic link is followed, as
+/// where we write.
 pub(super) fn open_whole(root: &Path, path: &Path, length: u64) -> Option<File> {
     let (folder, name) = folder_of(root, path, None).ok()?;
     let open = open_at(folder, name, path, OFlags::RDONLY).ok()?;

@@ -64,8 +64,8 @@ struct Stray {
 }
 
 impl Volley {
-    /// At the blocks of `slots` from the first on, as long as `place` has one for them, and no more than `most` bytes of
-    /// them and their heads.
+    /// At the blocks of `slots` from the first on, as long as `place` has one for them, and no more than `most` bytes
+    /// of them and their heads.
     pub(super) fn aim<'a>(
         slots: Iter<'a, BlockSlot>,
         most: usize,

@@ -18,7 +18,8 @@
 //! reject. Its slot stays where it is until then (a second at most, or `Revoke`), and hardly anything comes
 //! twice. Requests to peers without the fast extension, on slow lines, or that ignored a cancel are revoked
 //! at once, except the first four, whose answers may be on the way; of a peer that has given nothing since it
-//! ignored one, or that has broken off, these too. The rest of a piece of which a peer has begun to send blocks stays with it.
+//! ignored one, or that has broken off, these too. The rest of a piece of which a peer has begun to send blocks stays
+//! with it.
 //!
 //! Whoever takes a block over begins to wait anew, and two peers may each look faster than the other. So a
 //! block stays twice as long each time.

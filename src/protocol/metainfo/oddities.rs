@@ -1,6 +1,7 @@
 //! What is odd about a torrent and does no harm, in sentences: as many as a person would read, the rest counted.
 
-/// Names that are not written as they stand in the torrent, since they are not safe, or not the only ones of their kind.
+/// Names that are not written as they stand in the torrent, since they are not safe, or not the only ones of their
+/// kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renamed {
     /// What becomes of the first of them, as a sentence that is not escaped.
