@@ -239,6 +239,17 @@ pub fn bind(word: Option<&Word>) -> Result<Option<IpAddr>, Complaint> {
                 "name another address of this machine; `ip address` calls these `scope link`",
             )),
             Ok(ip) if interface.is_empty() => Ok(ip),
+            Err(_)
+                if text.starts_with(|it: char| it.is_ascii_alphabetic()) && !text.contains(':') =>
+            {
+                Err(Complaint::unsupported(
+                    format!(
+                        "--bind {}: devices by name are not supported yet",
+                        shown(text)
+                    ),
+                    "name an address of it; `ip address` lists those of this machine",
+                ))
+            }
             _ => Err(wrong()),
         }
     })
@@ -407,6 +418,7 @@ pub fn resolve(peers: &[String]) -> Result<Vec<SocketAddr>, Complaint> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::complaint::Reason;
     use super::*;
 
     fn word(text: &str) -> Word {
@@ -576,7 +588,14 @@ mod tests {
         assert!(port("--port", Some(&word("-1"))).is_err());
         assert!(max_peers(Some(&word("0")), 5).is_err());
         assert_eq!(max_peers(None, 5).unwrap(), 5);
-        assert!(bind(Some(&word("eth0"))).is_err());
+        for device in ["eth0", "eth0.5", "lo"] {
+            let complaint = bind(Some(&word(device))).unwrap_err();
+            assert_eq!(complaint.reason, Reason::Unsupported, "{device}");
+        }
+        for text in ["fe80:", "1.2.3", "", "300.1.1.1", "::1%lo"] {
+            let complaint = bind(Some(&word(text))).unwrap_err();
+            assert_eq!(complaint.reason, Reason::Usage, "{text}");
+        }
         assert!(bind(Some(&word("[::1]"))).unwrap().is_some());
         let mapped = bind(Some(&word("::ffff:127.0.0.1"))).unwrap();
         assert_eq!(mapped, Some(Ipv4Addr::LOCALHOST.into()));

@@ -45,8 +45,8 @@ const LAST: (u64, usize) = (100, 64);
 const OLD_MAX: usize = 2;
 /// Requests of one peer that are looked at, oldest first.
 const PROBES_MAX: usize = 8;
-/// How long the list of old requests is used before it is made anew. To look through 1,000 peers at each
-/// block cost 28 µs a block; with a list made every 100 ms at most it is 4 µs.
+/// How long the list of old requests is used before it is made anew: to look through 1,000 peers at each block was
+/// dear (docs/measured/growth.md).
 const LIST_LASTS: Duration = Duration::from_millis(100);
 /// Entries of that list that are looked at to find one a peer can help with.
 const HELP_PROBES_MAX: usize = 64;
