@@ -44,8 +44,8 @@ const PATIENCE_MAX: Duration = Duration::from_secs(60);
 /// no answer time is known.
 const OVERDUE: Duration = Duration::from_millis(50);
 const OVERDUE_FIRST: Duration = Duration::from_millis(500);
-/// Who has delivered nothing and is left for another after so long is not taken for fast any more.
-const SLOW: Duration = Duration::from_secs(3);
+/// Who has delivered nothing is taken for fast until a request older than this is taken back from it.
+const TAKEN_FOR_FAST: Duration = Duration::from_secs(3);
 /// Who has delivered something and then nothing for so long, and four times as long as usual, has broken off.
 const BROKEN_OFF: Duration = Duration::from_secs(3);
 
@@ -89,7 +89,7 @@ impl Delivery {
 
     /// When the block that has `before` others before it will be here, in seconds from now, where the peer has
     /// been silent for so long. One that never delivered is otherwise assumed to be fast, until a request older
-    /// than `SLOW` is taken back from it.
+    /// than `TAKEN_FOR_FAST` is taken back from it.
     pub fn expected(&self, before: usize, silence: Duration) -> f64 {
         let block = f64::from(BLOCK_LENGTH);
         let usual = if self.rate > 0.0 {
@@ -185,7 +185,7 @@ impl Delivery {
 
     /// A request of this age was taken back.
     pub fn gave_up(&mut self, age: Duration) {
-        if self.delay.is_none() && age > SLOW {
+        if self.delay.is_none() && age > TAKEN_FOR_FAST {
             self.usual = self.usual.max(age);
         }
     }
@@ -270,11 +270,11 @@ mod tests {
     #[test]
     fn who_gave_nothing_for_long_is_not_taken_for_fast() {
         let mut delivery = Delivery::default();
-        delivery.gave_up(SLOW);
+        delivery.gave_up(TAKEN_FOR_FAST);
         assert_eq!(delivery.expected(0, Duration::ZERO), 0.0);
-        delivery.gave_up(SLOW * 2);
+        delivery.gave_up(TAKEN_FOR_FAST * 2);
         let expected = delivery.expected(0, Duration::ZERO);
-        assert_eq!(expected, (SLOW * 2).as_secs_f64());
+        assert_eq!(expected, (TAKEN_FOR_FAST * 2).as_secs_f64());
         assert_eq!(delivery.usual(), Duration::ZERO, "nothing is known of it");
     }
 
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn the_first_answer_counts_and_not_the_silence_before_it() {
         let mut delivery = Delivery::default();
-        delivery.gave_up(SLOW * 10);
+        delivery.gave_up(TAKEN_FOR_FAST * 10);
         delivery.came(BLOCK_LENGTH, ms(40_000), ms(40_100));
         assert_eq!(delivery.usual(), ms(100));
         delivery.came(BLOCK_LENGTH, ms(40_000), ms(40_900));

@@ -64,7 +64,7 @@ impl Swarm {
         }
         let room = peer
             .pipeline
-            .room_beside(self.picker.out(), self.pace.asleep);
+            .room_beside(self.picker.out(), self.pace.out_to_quiet);
         if !peer.may_be_asked() || room == 0 {
             self.hungry.remove(&key);
             return;
@@ -384,7 +384,7 @@ impl Swarm {
 
     /// Looks for requests that have been out for too long, and takes them away.
     pub(super) fn look_at_time_outs(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        self.pace.asleep = 0;
+        self.pace.out_to_quiet = 0;
         let keys: Vec<_> = self.peers.keys().copied().collect();
         for key in keys {
             let Some(peer) = self.peers.get_mut(&key) else {
@@ -393,8 +393,8 @@ impl Swarm {
             if peer.leaving || peer.pipeline.is_idle() {
                 continue;
             }
-            if peer.pipeline.is_asleep(now) {
-                self.pace.asleep += peer.pipeline.busy();
+            if peer.pipeline.is_quiet(now) {
+                self.pace.out_to_quiet += peer.pipeline.busy();
             }
             let available = self.picker.available();
             let late = peer

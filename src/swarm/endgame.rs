@@ -356,7 +356,7 @@ impl Swarm {
 pub(super) fn may_help(peer: &Peer, now: Moment) -> bool {
     let waits = peer.chokes_us || peer.rest.lasts(now) || !peer.may_be_asked();
     let trusted = !peer.pipeline.is_snubbed() && !peer.pipeline.is_silent();
-    !waits && trusted && !peer.pipeline.is_passed_over(now)
+    !waits && trusted && !peer.pipeline.is_relieved(now)
 }
 
 #[cfg(test)]

@@ -190,8 +190,8 @@ struct Pace {
     replaced: Moment,
     /// When somebody was last called.
     dialled: Moment,
-    /// Requests out to peers that had given nothing for `ASLEEP` at the last tick.
-    asleep: usize,
+    /// Requests out to peers that had given nothing for `QUIET` at the last tick.
+    out_to_quiet: usize,
 }
 
 /// One swarm, as seen by one of its members: us.

@@ -35,8 +35,8 @@ const FORGOTTEN: Duration = Duration::from_secs(120);
 /// A request that was asked back is answered or refused (BEP 6) so soon after what was under way has come, or
 /// it is taken back.
 const ANSWER: Duration = Duration::from_secs(1);
-/// Who has given nothing for so long may have fallen silent.
-const ASLEEP: Duration = Duration::from_secs(1);
+/// Who has given nothing for so long is quiet, and may have fallen silent.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// A request under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub struct Asked {
     /// A copy that has come already and waits for its slot: says nothing about the line.
     pub settled: bool,
     /// A request made after this one has been answered.
-    pub passed: bool,
+    pub skipped: bool,
 }
 
 impl Asked {
@@ -75,7 +75,8 @@ pub struct Pipeline {
     snubbed: bool,
     ignores_cancels: bool,
     silent: bool,
-    passed_over: bool,
+    /// A request was taken back, or asked back in vain, since it last gave something.
+    relieved: bool,
 }
 
 impl Pipeline {
@@ -102,11 +103,11 @@ impl Pipeline {
     /// The same where `out` blocks are under way from all peers together: no pipeline is deeper than what all
     /// of them leave of `OUT_MAX`. One peer alone gets what it can use, 200 fast ones get 20 each. Who has
     /// given nothing yet is asked for a few beyond half of it: the silent keep what they were asked for, and would
-    /// leave nothing for who delivers. For the same reason `asleep` of those that are out, with peers that have given
-    /// nothing for long, do not count for the others, up to a quarter of `OUT_MAX`.
-    pub fn room_beside(&self, out: usize, asleep: usize) -> usize {
+    /// leave nothing for who delivers. For the same reason `out_to_quiet` of those, out to peers that have given nothing
+    /// for long, do not count for the others, up to a quarter of `OUT_MAX`.
+    pub fn room_beside(&self, out: usize, out_to_quiet: usize) -> usize {
         let all = match self.delivery.has_delivered() {
-            true => OUT_MAX + asleep.min(OUT_MAX / 4),
+            true => OUT_MAX + out_to_quiet.min(OUT_MAX / 4),
             false => OUT_MAX / 2,
         };
         let most = all.saturating_sub(out).max(DEPTH_MIN);
@@ -179,14 +180,14 @@ impl Pipeline {
         self.silent
     }
 
-    /// Whether a request was taken back, or asked back in vain, since it last gave something, which is `ASLEEP` ago.
-    pub fn is_passed_over(&self, now: Moment) -> bool {
-        self.passed_over && self.is_asleep(now)
+    /// Whether it is quiet, and a request was taken back, or asked back in vain, since it last gave something.
+    pub fn is_relieved(&self, now: Moment) -> bool {
+        self.relieved && self.is_quiet(now)
     }
 
     /// Whether it has given nothing for so long that it does not count among those who keep the line full.
-    pub fn is_asleep(&self, now: Moment) -> bool {
-        self.delivery.silence(now) >= ASLEEP
+    pub fn is_quiet(&self, now: Moment) -> bool {
+        self.delivery.silence(now) >= QUIET
     }
 
     /// A copy did not come in time.
@@ -212,7 +213,7 @@ impl Pipeline {
             revoked: false,
             asked_back: None,
             settled,
-            passed: false,
+            skipped: false,
         });
     }
 
@@ -237,7 +238,7 @@ impl Pipeline {
     fn came(&mut self, block: Block, at: Moment, now: Moment) {
         self.snubbed = false;
         self.silent = false;
-        self.passed_over = false;
+        self.relieved = false;
         self.delivery.came(block.length(), at, now);
     }
 
@@ -248,7 +249,7 @@ impl Pipeline {
             Some(asked) => {
                 if !asked.settled {
                     let earlier = self.asked.iter_mut().take(at.unwrap_or(0));
-                    earlier.for_each(|asked| asked.passed = true);
+                    earlier.for_each(|asked| asked.skipped = true);
                     self.came(block, asked.at, now);
                 }
                 true
@@ -288,14 +289,14 @@ impl Pipeline {
     pub fn returned(&mut self, block: Block) -> Option<Asked> {
         let asked = self.remove(block)?;
         // A cancel that is answered is as good as a block.
-        self.passed_over &= asked.revoked;
+        self.relieved &= asked.revoked;
         Some(asked)
     }
 
     /// A block came that had been taken back: too late, but it came.
     pub fn came_late(&mut self, now: Moment) {
         self.silent = false;
-        self.passed_over = false;
+        self.relieved = false;
         self.delivery.wait_anew(now);
     }
 
@@ -336,10 +337,10 @@ impl Pipeline {
         let mut late = Vec::new();
         for (before, asked) in self.asked.iter_mut().enumerate() {
             let overdue = now.saturating_sub(asked.at) >= patience;
-            let lost = asked.passed || forgotten;
+            let lost = asked.skipped || forgotten;
             let slow = before >= soon && others(asked.block);
             // The answer comes behind all that is on its way, which takes time on a slow line.
-            let heard = if asked.passed {
+            let heard = if asked.skipped {
                 Moment::ZERO
             } else {
                 self.delivery.heard()
@@ -362,7 +363,7 @@ impl Pipeline {
         let asked = asked.find(|asked| asked.block == block && asked.is_wanted());
         let Some(asked) = asked else { return false };
         asked.asked_back = Some(now);
-        self.passed_over = true;
+        self.relieved = true;
         true
     }
 
@@ -374,7 +375,7 @@ impl Pipeline {
             .find(|asked| asked.block == block && !asked.revoked);
         let Some(asked) = asked else { return false };
         asked.revoked = true;
-        self.passed_over = true;
+        self.relieved = true;
         self.revoked += 1;
         let age = now.saturating_sub(asked.at);
         self.delivery.gave_up(age);
@@ -522,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_with_those_who_fell_asleep_does_not_count() {
+    fn what_is_out_to_quiet_peers_does_not_count() {
         let mut fast = Pipeline::default();
         fast.set_reqq(1000);
         run(&mut fast, ms(100), Duration::from_micros(977), 5000);
@@ -538,19 +539,19 @@ mod tests {
         for ask_back in [true, false] {
             let mut pipeline = Pipeline::default();
             blocks.iter().for_each(|it| pipeline.ask(*it, ms(0)));
-            assert!(!pipeline.is_passed_over(ms(5_000)));
+            assert!(!pipeline.is_relieved(ms(5_000)));
             match ask_back {
                 true => pipeline.ask_back(blocks[2], ms(500)),
                 false => pipeline.revoke(blocks[2], ms(500)),
             };
-            assert!(!pipeline.is_passed_over(ms(999)));
-            assert!(pipeline.is_passed_over(ms(1_000)));
+            assert!(!pipeline.is_relieved(ms(999)));
+            assert!(pipeline.is_relieved(ms(1_000)));
             match ask_back {
                 // A cancel that was answered, with a reject.
                 true => pipeline.returned(blocks[2]).map(|_| ()),
                 false => pipeline.received(blocks[0], ms(1_100)).then_some(()),
             };
-            assert!(!pipeline.is_passed_over(ms(5_000)));
+            assert!(!pipeline.is_relieved(ms(5_000)));
         }
     }
 
@@ -563,9 +564,9 @@ mod tests {
         pipeline.overdue(ms(4_000), |_| true);
         pipeline.revoke(blocks[1], ms(4_000));
         pipeline.returned(blocks[1]);
-        assert!(pipeline.is_silent() && pipeline.is_passed_over(ms(4_000)));
+        assert!(pipeline.is_silent() && pipeline.is_relieved(ms(4_000)));
         pipeline.came_late(ms(4_100));
-        assert!(!pipeline.is_silent() && !pipeline.is_passed_over(ms(9_000)));
+        assert!(!pipeline.is_silent() && !pipeline.is_relieved(ms(9_000)));
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub(super) const TO_COPY: Terms = Terms {
 /// A copy that has come is in its place so soon after it was given the slot, unless it was lost on the way.
 const SETTLING: Duration = Duration::from_secs(1);
 /// In so many seconds a peer that has begun with a piece has sent it, or else it moves all the same.
-const SLOW: f64 = 3.0;
+const FINISHES_WITHIN: f64 = 3.0;
 /// A line on which a block takes longer than a quarter of a second, in bytes a second.
 const SLOW_RATE: f64 = 64.0 * 1024.0;
 /// Blocks that a peer may take over of which it is not known how fast it is.
@@ -231,7 +231,7 @@ impl Swarm {
                 } else {
                     asked.is_wanted()
                         && age >= self.moves.age(asked.block)
-                        && (expected > SLOW || !self.has_begun(*key, asked.block))
+                        && (expected > FINISHES_WITHIN || !self.has_begun(*key, asked.block))
                 };
                 if may_go
                     && !(asked.settled && age < SETTLING)
@@ -383,7 +383,7 @@ mod tests {
         let (mut scene, asked) = all_asked_of_one();
         scene.receive(1, asked[0]);
         scene.wait(SECOND * 4);
-        assert_eq!(scene.swarm.pace.asleep, 19);
+        assert_eq!(scene.swarm.pace.out_to_quiet, 19);
         scene.connect_seed(2);
         let actions = scene.wait(SECOND / 5);
         assert_eq!(asked_back(&actions, 1), []);
