@@ -263,13 +263,16 @@ impl AddressBook {
         self.look_ahead();
     }
 
-    /// A call or a visit is over. Of a private torrent nobody is called whom only itself named.
+    /// A call or a visit is over. Of a private torrent nobody is called whom only itself named. Who was banned meanwhile
+    /// stays so, whatever `why`: a liar may be quicker to hang up than we.
     fn is_over(&mut self, address: SocketAddr, why: &Farewell, now: Moment) {
+        let banned = self.is_banned(address);
         let Some(entry) = self.entries.get(&address) else {
             return;
         };
         let rumour = self.private && entry.origin == Origin::Peer;
         let state = match next_try(entry.origin, entry.failures, why, now) {
+            _ if banned || entry.state == AddressState::Never => AddressState::Never,
             AddressState::Waiting(_) if rumour => AddressState::Lost,
             state => state,
         };
@@ -411,6 +414,27 @@ mod tests {
         book.found(address(7), Origin::Tracker, seconds(0));
         assert_eq!(book.due(seconds(0), 10, &mut rng), []);
         assert_eq!(book.wake_at(), None);
+    }
+
+    #[test]
+    fn who_lied_is_not_called_again_however_its_connection_or_a_call_to_its_host_ends() {
+        let here = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        for liar in [address(7), here(7)] {
+            let (mut book, mut rng) = book();
+            book.found(liar, Origin::Tracker, seconds(0));
+            book.due(seconds(0), 10, &mut rng);
+            book.joined(liar, seconds(1));
+            book.ban(liar);
+            // It was quicker to hang up than we.
+            book.left(liar, &Farewell::Closed, seconds(2));
+            assert_eq!(book.due(seconds(10_000), 10, &mut rng), []);
+        }
+        let (mut book, mut rng) = book();
+        book.found(address(8), Origin::Tracker, seconds(0));
+        assert_eq!(book.due(seconds(0), 10, &mut rng), [address(8)]);
+        book.ban(address(7));
+        book.failed(address(8), &refused(), seconds(1));
+        assert_eq!(book.due(seconds(10_000), 10, &mut rng), []);
     }
 
     #[test]

@@ -110,7 +110,11 @@ impl Swarm {
 
     /// Whether the table is full and somebody would make room for a caller.
     pub fn would_replace(&self, now: Moment) -> bool {
-        let here = self.peers.values().filter(|peer| !peer.leaving).count();
+        let here = self
+            .peers
+            .values()
+            .filter(|peer| !peer.is_leaving())
+            .count();
         here >= self.facts.limits.peers
             && now >= self.pace.replaced + CALL_PAUSE
             && self.least_useful(None, now).is_some()
@@ -131,7 +135,7 @@ impl Swarm {
 
     /// How many connections a host has. On the loopback each is a host of its own.
     fn company(&self, host: IpAddr) -> usize {
-        let here = self.peers.values().filter(|peer| !peer.leaving);
+        let here = self.peers.values().filter(|peer| !peer.is_leaving());
         match host.is_loopback() {
             true => 1,
             false => here.filter(|peer| host_at(peer) == host).count(),
@@ -190,7 +194,7 @@ impl Swarm {
         let ip = greeting.address.ip().to_canonical();
         // An id is only a claim: from elsewhere, it says nothing about a peer that is here already.
         let mut twins = self.peers.iter().filter(|(_, peer)| {
-            !peer.leaving
+            !peer.is_leaving()
                 && peer.greeting.id == greeting.id
                 && peer.greeting.address.ip().to_canonical() == ip
         });
@@ -232,7 +236,11 @@ impl Swarm {
             Way::Accepted => 1,
         };
         let crowded = self.company(host) >= always.max(self.facts.limits.peers / 2);
-        let here = self.peers.values().filter(|peer| !peer.leaving).count();
+        let here = self
+            .peers
+            .values()
+            .filter(|peer| !peer.is_leaving())
+            .count();
         let full = here >= self.facts.limits.peers;
         let replaces = now >= self.pace.replaced + CALL_PAUSE;
         let stays =
@@ -284,10 +292,10 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        if peer.leaving {
+        if peer.is_leaving() {
             return;
         }
-        peer.leaving = true;
+        peer.hung_up = Some(why.clone());
         peer.pipeline.forget_spares();
         peer.uploads.clear(|_| false);
         self.picker.release(key, &mut peer.current);
@@ -305,7 +313,7 @@ impl Swarm {
     /// We have all we want and not all there is: no have-all will tell the peers (BEP 21).
     pub(super) fn tell_upload_only(&self, actions: &mut Vec<Action>) {
         let port = self.facts.listen_port;
-        for (key, peer) in self.peers.iter().filter(|(_, peer)| !peer.leaving) {
+        for (key, peer) in self.peers.iter().filter(|(_, peer)| !peer.is_leaving()) {
             if peer.greeting.extended && !peer.holds.is_full() {
                 let ours = ExtensionHandshake::ours(port, true, peer.greeting.address.ip());
                 let (peer, message) = (*key, ours.message());
@@ -358,7 +366,10 @@ impl Swarm {
         if let Some(address) = peer.listens {
             // It was quicker to hang up than we.
             let over = peer.holds.is_full() && (!self.facts.downloads || self.is_complete());
-            let why = if over { &Farewell::BothComplete } else { why };
+            let why = match peer.hung_up.as_ref() {
+                _ if over => &Farewell::BothComplete,
+                ours => ours.unwrap_or(why),
+            };
             match peer.greeting.way {
                 Way::Dialled => self.addresses.left(address, why, now),
                 Way::Accepted => self.addresses.claimant_left(address, why, now),
@@ -370,7 +381,7 @@ impl Swarm {
 
     /// An address whose peer is connected otherwise is not called, whatever became of one call.
     fn keep_joined(&mut self, address: SocketAddr, now: Moment) {
-        let mut here = self.peers.values().filter(|peer| !peer.leaving);
+        let mut here = self.peers.values().filter(|peer| !peer.is_leaving());
         if here.any(|peer| peer.listens == Some(address)) {
             self.addresses.joined(address, now);
         }
@@ -393,7 +404,7 @@ fn is_of_no_use(peer: &Peer, now: Moment) -> bool {
         true => FRUITLESS,
         false => USELESS,
     };
-    !peer.leaving && !waits && now >= peer.trade.useful() + patience
+    !peer.is_leaving() && !waits && now >= peer.trade.useful() + patience
 }
 
 /// The address that a peer's allowed-fast set is made of. On the loopback each port is a host, as it is
@@ -418,6 +429,31 @@ mod tests {
     fn dials(actions: &[Action]) -> usize {
         let dials = actions.iter();
         dials.filter(|it| matches!(it, Action::Dial { .. })).count()
+    }
+
+    #[test]
+    fn who_is_hung_up_for_good_is_not_called_again_though_it_was_quicker_to_close() {
+        let mut scene = Scene::having(&[]);
+        let address: SocketAddr = ([10, 0, 0, 1], 5_000).into();
+        let (addresses, origin) = (vec![address], Origin::Tracker);
+        scene.event(Event::Found { addresses, origin });
+        let greeting = Greeting {
+            way: Way::Dialled,
+            address,
+            ..greeting(1)
+        };
+        scene.event(Event::Connected {
+            peer: PeerKey(1),
+            greeting,
+        });
+        let said = scene.say(1, Message::Have { piece: 10_000 });
+        assert!(senseless(&said, 1));
+        scene.lose(1, Farewell::Closed);
+        assert!(
+            !scene
+                .wait(Duration::from_secs(600))
+                .contains(&Action::Dial { address })
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ impl Swarm {
         now: Moment,
         actions: &mut Vec<Action>,
     ) {
-        let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.leaving) else {
+        let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.is_leaving()) else {
             return;
         };
         if is_fast(&message) && !peer.greeting.fast {
@@ -282,7 +282,7 @@ impl Swarm {
         }
         // Its share of the line is free.
         self.pace.choker_due |= peer.uploads.is_idle();
-        if !peer.leaving {
+        if !peer.is_leaving() {
             self.pump(now, actions);
             self.show_more(key, now, actions);
         }
@@ -299,7 +299,7 @@ impl Swarm {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.uploads.unserved(block);
             // Who speaks the fast extension was told, and asks again.
-            let waits = !peer.greeting.fast && !peer.leaving && self.doubts.has(block.piece());
+            let waits = !peer.greeting.fast && !peer.is_leaving() && self.doubts.has(block.piece());
             if waits && !peer.uploads.has(block) {
                 peer.uploads.request_in_doubt(block);
             }

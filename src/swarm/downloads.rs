@@ -30,7 +30,7 @@ impl Swarm {
         if !wanted {
             self.hungry.remove(&key);
         }
-        if peer.leaving || wanted == peer.wanted {
+        if peer.is_leaving() || wanted == peer.wanted {
             return;
         }
         peer.wanted = wanted;
@@ -343,7 +343,7 @@ impl Swarm {
             stand_back.dedup();
             let mut others = self.peers.iter();
             let anyone_else = others.any(|(key, peer)| {
-                !peer.leaving
+                !peer.is_leaving()
                     && !peer.chokes_us
                     && peer.holds.has(piece)
                     && !stand_back.contains(key)
@@ -390,7 +390,7 @@ impl Swarm {
             let Some(peer) = self.peers.get_mut(&key) else {
                 continue;
             };
-            if peer.leaving || peer.pipeline.is_idle() {
+            if peer.is_leaving() || peer.pipeline.is_idle() {
                 continue;
             }
             if peer.pipeline.is_quiet(now) {

@@ -242,7 +242,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        if peer.leaving {
+        if peer.is_leaving() {
             return;
         }
         if peer.pipeline.waits_since(block).is_some() {
@@ -260,7 +260,7 @@ impl Swarm {
             Some(Where::Out(holder)) => {
                 let holding = self.peers.get_mut(&holder);
                 // One that is leaving sends its slots home anyway.
-                if holding.is_some_and(|it| !it.leaving && it.pipeline.revoke(block, now)) {
+                if holding.is_some_and(|it| !it.is_leaving() && it.pipeline.revoke(block, now)) {
                     let peer = holder;
                     actions.push(Action::Revoke { peer, block });
                 }

@@ -374,7 +374,7 @@ impl Swarm {
     /// Sends the haves that waited for company, to those who lack the pieces.
     fn tell_news(&mut self, actions: &mut Vec<Action>) {
         let pieces = self.news.take();
-        for (key, peer) in self.peers.iter().filter(|(_, peer)| !peer.leaving) {
+        for (key, peer) in self.peers.iter().filter(|(_, peer)| !peer.is_leaving()) {
             for piece in pieces.iter().filter(|piece| !peer.holds.has(**piece)) {
                 let message = crate::protocol::peer::Message::Have { piece: piece.get() };
                 actions.push(Action::Say {
@@ -448,7 +448,7 @@ impl Swarm {
 
     /// The figures as of `now`.
     pub fn standing(&self, now: Moment) -> Standing {
-        let here = || self.peers.values().filter(|peer| !peer.leaving);
+        let here = || self.peers.values().filter(|peer| !peer.is_leaving());
         let geometry = &self.facts.geometry;
         let wanted_have = match self.facts.downloads {
             true => self.facts.wanted.count() - self.missing(),

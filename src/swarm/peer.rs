@@ -1,6 +1,6 @@
 //! What is known of one connected peer: what it has, who chokes whom, what is under way.
 
-use super::event::{Greeting, Moment};
+use super::event::{Farewell, Greeting, Moment};
 use super::gifts::Gifts;
 use super::ledger::Trade;
 use super::pipeline::Pipeline;
@@ -246,8 +246,8 @@ pub struct Peer {
     pub asked: bool,
     /// A slot came home from it and nothing good since: it may be about to leave, or refuse everything.
     pub rest: Rest,
-    /// Hung up; only its slots are still awaited.
-    pub leaving: bool,
+    /// Hung up, and why; only its slots are still awaited.
+    pub hung_up: Option<Farewell>,
 }
 
 impl Peer {
@@ -274,8 +274,13 @@ impl Peer {
             free_to_ask: None,
             asked: false,
             rest: Rest::default(),
-            leaving: false,
+            hung_up: None,
         }
+    }
+
+    /// Whether it was hung up and is not gone yet.
+    pub fn is_leaving(&self) -> bool {
+        self.hung_up.is_some()
     }
 
     /// It has one more piece; says whether that is news.
@@ -298,7 +303,7 @@ impl Peer {
     pub fn check_invariants(&self, wants: &Bitfield, geometry: &Geometry) {
         let shared = wants.pieces(geometry);
         let last = shared.filter(|piece| self.holds.has(*piece)).last();
-        if !self.leaving && last.is_some() {
+        if !self.is_leaving() && last.is_some() {
             let from = self.greeting.address;
             assert!(self.wanted, "interest in {from}");
             assert!(self.offer >= last, "what {from} has that we want");
@@ -326,7 +331,7 @@ impl Peer {
     /// Whether it may be asked for anything at all.
     pub fn may_be_asked(&self) -> bool {
         let gives = !self.chokes_us || !self.gifts.from_it.is_empty();
-        gives && self.offer.is_some() && self.wanted && !self.leaving
+        gives && self.offer.is_some() && self.wanted && !self.is_leaving()
     }
 }
 

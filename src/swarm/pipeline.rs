@@ -103,8 +103,8 @@ impl Pipeline {
     /// The same where `out` blocks are under way from all peers together: no pipeline is deeper than what all
     /// of them leave of `OUT_MAX`. One peer alone gets what it can use, 200 fast ones get 20 each. Who has
     /// given nothing yet is asked for a few beyond half of it: the silent keep what they were asked for, and would
-    /// leave nothing for who delivers. For the same reason `out_to_quiet` of those, out to peers that have given nothing
-    /// for long, do not count for the others, up to a quarter of `OUT_MAX`.
+    /// leave nothing for who delivers. For the same reason `out_to_quiet` of them, which are with quiet peers, do not
+    /// count for the others, up to a quarter of `OUT_MAX`.
     pub fn room_beside(&self, out: usize, out_to_quiet: usize) -> usize {
         let all = match self.delivery.has_delivered() {
             true => OUT_MAX + out_to_quiet.min(OUT_MAX / 4),

@@ -35,7 +35,7 @@ impl Swarm {
         let candidates: Vec<_> = self
             .peers
             .iter()
-            .filter(|(_, peer)| !peer.leaving)
+            .filter(|(_, peer)| !peer.is_leaving())
             .map(|(key, peer)| Candidate {
                 peer: *key,
                 interested: peer.wants_us,
@@ -120,7 +120,7 @@ impl Swarm {
 
     /// Shows a peer the next piece, or everything, where we hide what we have.
     pub(super) fn show_more(&mut self, key: PeerKey, now: Moment, actions: &mut Vec<Action>) {
-        let peer = self.peers.get(&key).filter(|peer| !peer.leaving);
+        let peer = self.peers.get(&key).filter(|peer| !peer.is_leaving());
         let Some(peer) = peer.filter(|_| self.spread.is_some()) else {
             return;
         };
@@ -187,7 +187,7 @@ impl Swarm {
             return;
         };
         // An alarm only where the clock itself can change something: a swarm at rest sleeps.
-        let mut here = self.peers.iter().filter(|(_, peer)| !peer.leaving);
+        let mut here = self.peers.iter().filter(|(_, peer)| !peer.is_leaving());
         let due = spread.is_lively(now)
             || here.any(|(key, peer)| peer.wants_us && spread.waits(*key, self.window(peer, now)));
         self.pace.show = due.then_some(now + SHOW_AGAIN);
@@ -198,7 +198,7 @@ impl Swarm {
         let (Some(spread), Some(peer)) = (&mut self.spread, self.peers.get(&key)) else {
             return;
         };
-        if peer.leaving || peer.wants_us {
+        if peer.is_leaving() || peer.wants_us {
             return;
         }
         if let Some(shown) = spread.bored(key, now) {
@@ -223,7 +223,7 @@ impl Swarm {
 
     /// Shows a peer all that it was not shown yet.
     pub(super) fn show_rest(&self, key: PeerKey, shown: &Bitfield, actions: &mut Vec<Action>) {
-        let Some(peer) = self.peers.get(&key).filter(|peer| !peer.leaving) else {
+        let Some(peer) = self.peers.get(&key).filter(|peer| !peer.is_leaving()) else {
             return;
         };
         let news = self.have.pieces(&self.facts.geometry);

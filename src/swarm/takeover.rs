@@ -220,7 +220,7 @@ impl Swarm {
     /// What may be moved or copied, what is expected last in front. Of one peer, the end of its queue first.
     pub(super) fn latest(&self, terms: &Terms, now: Moment) -> Vec<Late> {
         let mut found = Vec::new();
-        for (key, peer) in self.peers.iter().filter(|(_, peer)| !peer.leaving) {
+        for (key, peer) in self.peers.iter().filter(|(_, peer)| !peer.is_leaving()) {
             let all = terms.copy || answers_cancels(peer) || peer.pipeline.is_silent();
             let first = if all { 0 } else { LEFT_ALONE };
             for (before, asked) in peer.pipeline.asked().enumerate().skip(first) {

@@ -608,7 +608,7 @@ impl Network {
         for piece in self.geometry.all_pieces() {
             let known = || {
                 let mut peers = seat.swarm.peers();
-                peers.any(|(_, peer)| !peer.leaving && peer.holds.has(piece))
+                peers.any(|(_, peer)| !peer.is_leaving() && peer.holds.has(piece))
             };
             if seat.swarm.have().has(piece) {
                 continue;
