@@ -297,6 +297,7 @@ impl Swarm {
         }
         peer.hung_up = Some(why.clone());
         peer.pipeline.forget_spares();
+        self.pace.pump_due |= peer.uploads.moved().is_some();
         peer.uploads.clear(|_| false);
         self.picker.release(key, &mut peer.current);
         self.hungry.remove(&key);
@@ -347,6 +348,7 @@ impl Swarm {
         self.hungry.remove(&key);
         self.choker.forget(key);
         self.turns.forget(key);
+        self.pace.pump_due |= peer.uploads.moved().is_some();
         self.pace.choker_due = true;
         self.endgame.spares.forget(key);
         self.picker.release(key, &mut peer.current);

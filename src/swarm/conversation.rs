@@ -348,6 +348,7 @@ impl Swarm {
                 say(Message::Reject(WireBlock::from(block)));
             }
         }
+        self.pace.pump_due |= !ahead.is_empty();
         for block in ahead {
             actions.push(Action::Withhold { peer: key, block });
         }
@@ -720,6 +721,35 @@ mod tests {
             scene.connect(1);
             let mut peer_is_here = (0..2_000).map(|n| scene.say(1, flood(n)));
             assert!(peer_is_here.any(|actions| senseless(&actions, 1)));
+        }
+    }
+
+    #[test]
+    fn when_the_one_who_is_served_leaves_or_is_hung_up_the_next_in_line_is_served_at_once() {
+        for gone in [true, false] {
+            let mut scene = Scene::complete();
+            for key in [1, 2] {
+                scene.connect(key);
+                scene.say(key, Message::Interested);
+            }
+            let ask = |piece, begin| Message::Request(wire(piece, begin, 16_384));
+            for piece in 0..10 {
+                scene.say(1, ask(piece, 0));
+                scene.say(1, ask(piece, 16_384));
+            }
+            let second: Vec<_> = (0..2)
+                .flat_map(|piece| scene.say(2, ask(piece, 0)))
+                .filter(|it| matches!(it, Action::Serve { .. }))
+                .collect();
+            assert_eq!(second, []);
+            let actions = if gone {
+                scene.lose(1, Farewell::Closed)
+            } else {
+                scene.say(1, Message::Have { piece: 10_000 })
+            };
+            let next =
+                |it: &Action| matches!(it, Action::Serve { peer, .. } if *peer == PeerKey(2));
+            assert!(actions.iter().any(next), "gone: {gone}, {actions:?}");
         }
     }
 

@@ -179,6 +179,8 @@ struct Pace {
     congested: bool,
     /// Somebody's interest or slot changed: the choker has to look.
     choker_due: bool,
+    /// Blocks were withheld, or their peer left: the line is somebody else's.
+    pump_due: bool,
     tick: Option<Moment>,
     /// When to look for peers in which we have lost interest.
     lapse: Option<Moment>,
@@ -319,9 +321,6 @@ impl Swarm {
         if self.pace.show.is_some_and(|show| show <= now) {
             self.show_to_all(now, actions);
         }
-        if self.pace.pump.is_some_and(|pump| pump <= now) {
-            self.pump(now, actions);
-        }
         if self.pace.tick.is_some_and(|tick| tick <= now) {
             self.pace.tick = None;
             self.look_at_time_outs(now, actions);
@@ -329,6 +328,10 @@ impl Swarm {
         if self.pace.choker_due || self.choker.due().is_some_and(|due| due <= now) {
             self.pace.choker_due = false;
             self.take_turns(now, actions);
+        }
+        if self.pace.pump_due || self.pace.pump.is_some_and(|pump| pump <= now) {
+            self.pace.pump_due = false;
+            self.pump(now, actions);
         }
         while let Some(peer) = self.ahead.next(self.picker.out()) {
             self.fill(peer, now, actions);
@@ -376,11 +379,7 @@ impl Swarm {
         let pieces = self.news.take();
         for (key, peer) in self.peers.iter().filter(|(_, peer)| !peer.is_leaving()) {
             for piece in pieces.iter().filter(|piece| !peer.holds.has(**piece)) {
-                let message = crate::protocol::peer::Message::Have { piece: piece.get() };
-                actions.push(Action::Say {
-                    peer: *key,
-                    message,
-                });
+                actions.push(serving::have(*key, *piece));
             }
         }
     }

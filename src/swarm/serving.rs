@@ -232,7 +232,8 @@ impl Swarm {
     }
 }
 
-fn have(peer: PeerKey, piece: PieceIndex) -> Action {
+/// Tells a peer of a piece of ours.
+pub(super) fn have(peer: PeerKey, piece: PieceIndex) -> Action {
     let message = Message::Have { piece: piece.get() };
     Action::Say { peer, message }
 }
