@@ -131,7 +131,6 @@ impl Torrent {
                 upload_slots: share.upload_slots,
                 up_limited: share.up_limited,
                 down_rate: share.down_rate,
-                ..Limits::default()
             });
         }
     }

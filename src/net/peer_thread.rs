@@ -304,7 +304,8 @@ impl Conversation<'_> {
             }
             Command::HangUp(why) => {
                 self.outbox.withhold_all();
-                self.write()?;
+                // What the peer does not take any more is not why it is left.
+                let _ = self.write();
                 Err(why)
             }
             // Already admitted; or nothing left to revoke, discard or withhold.

@@ -94,7 +94,8 @@ pub struct Done {
 pub enum Outcome {
     /// Of `Survey`. After an error only `Close` makes sense.
     Surveyed(Result<Box<Survey>, StorageError>),
-    /// Of `Prepare`: where everything lies from now on. After an error everything is as it was.
+    /// Of `Prepare`: where everything lies from now on. After an error all is claimed as before. Where it was not
+    /// for want of room, the room that was made stays, and what was copied until then.
     Prepared(Result<Arc<Layout>, StorageError>),
     /// Of `Save`.
     Saved(Saved),

@@ -81,8 +81,6 @@ pub struct Limits {
     pub peers: usize,
     /// Peers served at a time.
     pub upload_slots: usize,
-    /// How long a `have` waits for company.
-    pub have_delay: Duration,
     /// Whether there is a limit for bytes sent: threads are granted theirs in portions then, and need enough
     /// at hand to use them.
     pub up_limited: bool,
@@ -96,7 +94,6 @@ impl Default for Limits {
         Limits {
             peers: 50,
             upload_slots: 8,
-            have_delay: Duration::from_millis(250),
             up_limited: false,
             down_rate: None,
         }
@@ -274,7 +271,7 @@ impl Swarm {
             suspects: Suspects::default(),
             liars: BTreeSet::new(),
             addresses: AddressBook::new(setup.private),
-            news: News::new(setup.limits.have_delay),
+            news: News::default(),
             ledger: Ledger::default(),
             rng,
         }

@@ -21,32 +21,24 @@ const PACKET: u64 = 50;
 /// News may cost one part in so many of what was fetched.
 const THRIFT: u64 = 50;
 
+/// How long a have waits for company at most.
+const DELAY: Duration = Duration::from_millis(250);
+
 /// New pieces that peers have not been told of yet.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct News {
-    delay: Duration,
     pieces: Vec<PieceIndex>,
     bytes: u64,
     due: Option<Moment>,
 }
 
 impl News {
-    /// News that wait for `delay` at most.
-    pub fn new(delay: Duration) -> News {
-        News {
-            delay,
-            pieces: Vec::new(),
-            bytes: 0,
-            due: None,
-        }
-    }
-
     /// A piece of so many bytes is ours, and so many peers would be told. `rare`: hardly anybody has it.
     pub fn add(&mut self, piece: PieceIndex, bytes: u32, peers: usize, rare: bool, now: Moment) {
         self.pieces.push(piece);
         self.bytes += u64::from(bytes);
         let paid = self.bytes >= PACKET * THRIFT * peers as u64;
-        let at = if rare || paid { now } else { now + self.delay };
+        let at = if rare || paid { now } else { now + DELAY };
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
@@ -77,9 +69,8 @@ mod tests {
     #[test]
     fn large_pieces_are_told_at_once_and_small_ones_wait_until_they_are_worth_it() {
         let geometry = Geometry::new(100 << 20, 1 << 20).unwrap();
-        let delay = Duration::from_millis(250);
         let now = Duration::from_secs(1);
-        let mut news = News::new(delay);
+        let mut news = News::default();
         let mut pieces = geometry.all_pieces();
         let mut add = |news: &mut News, bytes, rare| {
             news.add(pieces.next().unwrap(), bytes, 50, rare, now);
@@ -88,7 +79,7 @@ mod tests {
         assert_eq!(add(&mut news, 256 << 10, false), now);
         assert_eq!(news.take().len(), 1);
         for _ in 0..7 {
-            assert_eq!(add(&mut news, 16 << 10, false), now + delay);
+            assert_eq!(add(&mut news, 16 << 10, false), now + DELAY);
         }
         assert_eq!(add(&mut news, 16 << 10, false), now);
         assert_eq!(news.take().len(), 8);
