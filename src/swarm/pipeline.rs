@@ -35,6 +35,8 @@ const FORGOTTEN: Duration = Duration::from_secs(120);
 /// A request that was asked back is answered or refused (BEP 6) so soon after what was under way has come, or
 /// it is taken back.
 const ANSWER: Duration = Duration::from_secs(1);
+/// So often a choke or unchoke begins the waiting anew before a block has to come: a turn that ends and begins.
+const RESTARTS_MAX: u32 = 2;
 /// Who has given nothing for so long is quiet, and may have fallen silent.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -77,6 +79,8 @@ pub struct Pipeline {
     silent: bool,
     /// A request was taken back, or asked back in vain, since it last gave something.
     relieved: bool,
+    /// Chokes and unchokes that began the waiting anew since the last block.
+    restarts: u32,
 }
 
 impl Pipeline {
@@ -239,6 +243,7 @@ impl Pipeline {
         self.snubbed = false;
         self.silent = false;
         self.relieved = false;
+        self.restarts = 0;
         self.delivery.came(block.length(), at, now);
     }
 
@@ -297,6 +302,7 @@ impl Pipeline {
     pub fn came_late(&mut self, now: Moment) {
         self.silent = false;
         self.relieved = false;
+        self.restarts = 0;
         self.delivery.wait_anew(now);
     }
 
@@ -308,8 +314,15 @@ impl Pipeline {
         Some(asked)
     }
 
-    /// The peer chokes or unchokes us: the waiting begins anew.
+    /// The peer chokes or unchokes us: the waiting begins anew. Not again and again: who flips between the two
+    /// faster than it could be missed and gives nothing would keep what it was asked for.
     pub fn restart(&mut self, now: Moment) {
+        if self.busy() > 0 || self.snubbed {
+            if self.restarts >= RESTARTS_MAX {
+                return;
+            }
+            self.restarts += 1;
+        }
         self.delivery.wait_anew(now);
         self.snubbed = false;
     }
@@ -449,6 +462,38 @@ mod tests {
         let mut slow = Pipeline::default();
         let depth = run(&mut slow, ms(50), ms(1600), 200);
         assert_eq!(depth, DEPTH_MIN);
+    }
+
+    #[test]
+    fn who_flips_between_choke_and_unchoke_and_gives_nothing_falls_silent_and_one_turn_is_no_flip()
+    {
+        let all = blocks(3);
+        let mut pipeline = Pipeline::default();
+        pipeline.ask(all[0], ms(0));
+        assert!(pipeline.received(all[0], ms(10)));
+        pipeline.ask(all[1], ms(10));
+        pipeline.restart(ms(900));
+        pipeline.restart(ms(1_800));
+        assert!(!pipeline.is_quiet(ms(2_700)));
+        for flip in 1..100 {
+            pipeline.restart(ms(1_800 + flip * 300));
+        }
+        assert!(pipeline.is_quiet(ms(31_500)));
+        pipeline.overdue(ms(31_500), |_| true);
+        assert!(pipeline.is_silent());
+        // A block makes up for it.
+        assert!(pipeline.received(all[1], ms(31_600)));
+        pipeline.ask(all[2], ms(31_600));
+        pipeline.restart(ms(32_500));
+        assert!(!pipeline.is_quiet(ms(33_400)));
+        // While nothing is waited for, the turns of an honest peer that serves others first end and begin.
+        let mut pipeline = Pipeline::default();
+        for turn in 0..10 {
+            pipeline.restart(ms(turn * 10_000));
+        }
+        pipeline.ask(all[0], ms(90_000));
+        pipeline.restart(ms(90_900));
+        assert!(!pipeline.is_quiet(ms(91_800)));
     }
 
     #[test]
