@@ -32,6 +32,10 @@ impl Swarm {
         let gives = self.facts.downloads && !self.have.is_full();
         let credit = self.credit();
         let twice = self.facts.geometry.total().saturating_mul(2) + credit;
+        let limited = self.facts.limits.up_limited;
+        for peer in self.peers.values_mut() {
+            peer.uploads.look(limited, now);
+        }
         let candidates: Vec<_> = self
             .peers
             .iter()
@@ -40,8 +44,8 @@ impl Swarm {
                 peer: *key,
                 interested: peer.wants_us,
                 choked: peer.choked,
-                busy: !peer.uploads.is_idle(),
-                mute: peer.is_mute(now) && peer.trade.given() == 0,
+                busy: !peer.uploads.is_idle() && !peer.uploads.is_clogged(),
+                mute: (peer.is_mute(now) || peer.uploads.is_clogged()) && peer.trade.given() == 0,
                 worth: if gives {
                     peer.trade.down_rate(now)
                 } else {
@@ -243,6 +247,27 @@ mod tests {
     use super::super::event::Event;
     use super::super::scene::*;
     use super::*;
+
+    #[test]
+    fn who_asks_and_reads_nothing_makes_room_for_who_waits() {
+        let mut scene = Scene::complete();
+        for key in 1..=24 {
+            scene.connect(key);
+            scene.say(key, Message::Interested);
+        }
+        // The eight that have a slot ask, and take nothing of what is handed to their threads.
+        for (key, piece) in (1..=8).flat_map(|key| (0..10).map(move |piece| (key, piece))) {
+            let block = scene.block(piece, 0);
+            scene.say(key, Message::Request(block.into()));
+        }
+        scene.wait(Duration::from_secs(11));
+        let served = scene.swarm.peers().filter(|(_, peer)| !peer.choked);
+        let served: Vec<_> = served.map(|(key, _)| key.0).collect();
+        assert!(
+            served.len() >= 8 && served.iter().all(|key| *key > 8),
+            "{served:?}"
+        );
+    }
 
     #[test]
     fn who_has_taken_everything_twice_is_served_when_nobody_else_waits() {

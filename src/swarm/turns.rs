@@ -10,6 +10,9 @@
 //! back behind what the other end sends. Where no block leaves for a little while (`lull`) the next in line
 //! begins beside it, and who began first goes first again as soon as it moves.
 //!
+//! Who reads nothing looks like a line on which nothing moves. So each peer that stands still halves the time for
+//! which the next one is waited for.
+//!
 //! ```text
 //! turns.stand_in_line(peer) ; turns.next(rate, ..) -> whose block to hand over ; turns.again(rate, ..) -> an alarm
 //! ```
@@ -61,6 +64,33 @@ fn lull(rate: u64, limited: bool) -> Duration {
     }
     let micros = LULL_BLOCKS * u64::from(BLOCK_LENGTH) * 1_000_000 / rate.max(STUCK_RATE);
     Duration::from_micros(micros).clamp(LULL_MIN, patience(rate))
+}
+
+/// How long a thread in which nothing moves keeps others from the line.
+#[derive(Clone, Copy)]
+struct Waits {
+    /// From beginning beside it.
+    lull: Duration,
+    /// From all the line could carry.
+    patience: Duration,
+}
+
+impl Waits {
+    fn at(rate: u64, limited: bool) -> Waits {
+        Waits {
+            lull: lull(rate, limited),
+            patience: patience(rate),
+        }
+    }
+
+    /// The same where so many are waited for in vain already: the rate that is left is theirs and not the line's.
+    fn beside(self, still: u32) -> Waits {
+        let patience = STUCK.max(self.patience / 2_u32.saturating_pow(still));
+        Waits {
+            lull: self.lull.min(patience),
+            patience,
+        }
+    }
 }
 
 /// Bytes with threads from which blocks leave.
@@ -142,14 +172,31 @@ impl Turns {
         now: Moment,
         uploads: impl Fn(PeerKey) -> Option<&'a Uploads>,
     ) -> Option<Moment> {
-        let (lull, patience) = (lull(rate, limited), patience(rate));
         let mut line = self.line.iter().filter_map(|key| uploads(*key));
         if !line.any(|it| it.next().is_some()) {
             return None;
         }
+        let (whole, waits) = (
+            Waits::at(rate, limited),
+            self.waits(rate, limited, now, &uploads),
+        );
+        let ends = [waits.lull, waits.patience, whole.patience];
         let busy = self.busy.iter().filter_map(|key| uploads(*key)?.moved());
-        let still = busy.flat_map(|moved| [moved + lull, moved + patience]);
+        let still = busy.flat_map(|moved| ends.map(|end| moved + end));
         still.filter(|at| *at > now).min()
+    }
+
+    fn waits<'a>(
+        &self,
+        rate: u64,
+        limited: bool,
+        now: Moment,
+        uploads: impl Fn(PeerKey) -> Option<&'a Uploads>,
+    ) -> Waits {
+        let whole = Waits::at(rate, limited);
+        let busy = self.busy.iter().filter_map(|key| uploads(*key));
+        let still = busy.filter(|it| it.is_still(now, whole.patience));
+        whole.beside(still.count() as u32)
     }
 
     /// Whether the peers in line but `me`, those who are served last not counted, have requests enough to
@@ -181,16 +228,18 @@ impl Turns {
         now: Moment,
         uploads: impl Fn(PeerKey) -> Option<&'a Uploads>,
     ) -> Option<PeerKey> {
-        if self.line.is_empty() || !self.has_room(rate, limited, now, &uploads) {
+        if self.line.is_empty() {
             return None;
         }
+        let waits = self.has_room(rate, limited, now, &uploads)?;
         self.begun.retain(|turn| {
             let first = uploads(turn.peer).and_then(Uploads::first);
             turn.left > 0 && first.is_some_and(|block| block.piece() == turn.piece)
         });
-        let lull = lull(rate, limited);
         let line = line(rate, limited);
-        let moves = |it: &&Uploads| !it.is_still(now, lull) || it.ahead_bytes() < line;
+        let moves = |it: &&Uploads| {
+            !it.is_clogged() && (!it.is_still(now, waits.lull) || it.ahead_bytes() < line)
+        };
         let next = (self.go_on(|key| uploads(key).filter(moves)))
             .or_else(|| self.begin(&uploads))
             .or_else(|| self.go_on(&uploads))
@@ -199,28 +248,28 @@ impl Turns {
         Some(next)
     }
 
-    /// Whether the threads should have more. Forgets those that have nothing.
+    /// If the threads should have more: how long others are waited for. Forgets those that have nothing.
     fn has_room<'a>(
         &mut self,
         rate: u64,
         limited: bool,
         now: Moment,
         uploads: &impl Fn(PeerKey) -> Option<&'a Uploads>,
-    ) -> bool {
-        let (lull, patience) = (lull(rate, limited), patience(rate));
+    ) -> Option<Waits> {
+        let waits = self.waits(rate, limited, now, uploads);
         let (mut moving, mut ahead) = (0, 0);
         self.busy.retain(|key| {
             let Some(uploads) = uploads(*key).filter(|it| it.moved().is_some()) else {
                 return false;
             };
             let bytes = uploads.ahead_bytes();
-            moving += if uploads.is_still(now, lull) {
+            moving += if uploads.is_still(now, waits.lull) {
                 0
             } else {
                 bytes
             };
             // Where nothing has moved for this long it is the peer's line that is full, not ours.
-            ahead += if uploads.is_still(now, patience) {
+            ahead += if uploads.is_still(now, waits.patience) {
                 0
             } else {
                 bytes
@@ -228,7 +277,8 @@ impl Turns {
             true
         });
         let line = line(rate, limited);
-        moving < line && ahead < line.max(rate / MOST_PART)
+        let room = moving < line && ahead < line.max(rate / MOST_PART);
+        room.then_some(waits)
     }
 
     /// Who is in the middle of its piece and takes more, the one who began first.
@@ -424,6 +474,33 @@ mod tests {
             );
         }
         assert!(blocks.iter().sum::<i32>() > 190, "{blocks:?}");
+    }
+
+    #[test]
+    fn each_who_takes_nothing_halves_the_wait_for_the_next() {
+        let mut uplink = Uplink::new(STUCK_RATE, PIECE, 9);
+        let mut begun = Vec::new();
+        let mut now = Some(0);
+        while let Some(millis) = now.filter(|millis| *millis < 20_000) {
+            let handed = distinct(uplink.hand_over(millis, false));
+            begun.extend(handed.into_iter().map(|peer| (peer, millis)));
+            now = uplink.again(millis, false);
+        }
+        // The second begins when the first has stood still for four seconds, the next ones after two.
+        assert_eq!(begun[..4], [(0, 0), (1, 4_000), (2, 6_000), (3, 8_000)]);
+        assert_eq!(begun[8], (8, 11_500));
+    }
+
+    #[test]
+    fn who_is_clogged_goes_on_with_its_piece_when_nobody_else_takes_more() {
+        let mut uplink = Uplink::new(STUCK_RATE, PIECE, 2);
+        assert_eq!(uplink.hand_over(0, false), [0, 0]);
+        uplink.peers[0].look(false, Duration::from_secs(5));
+        for millis in (5_000..6_000).step_by(100) {
+            let handed = uplink.hand_over(millis, false);
+            assert!(!handed.contains(&0), "{millis}");
+            uplink.sent(1, handed.len(), millis);
+        }
     }
 
     #[test]

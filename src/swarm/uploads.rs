@@ -30,6 +30,12 @@ const REFUSALS_MAX: u32 = 2 * QUEUE_MAX as u32;
 const AHEAD_MIN: u64 = 512 * 1024;
 /// And the greatest, however fast it is.
 const AHEAD_MAX: u64 = 8 * 1024 * 1024;
+/// Who takes nothing of what was handed to its thread for so long does not read. With a limit threads wait for
+/// grants, some for a long time.
+const CLOGGED: Duration = Duration::from_secs(5);
+const CLOGGED_LIMITED: Duration = Duration::from_secs(16);
+/// So long after that it is tried once more as if nothing had been.
+const FORGIVEN: Duration = Duration::from_secs(60);
 
 /// What a peer has asked for and not got yet.
 #[derive(Debug, Default)]
@@ -47,6 +53,8 @@ pub struct Uploads {
     moved: Moment,
     /// It is served when nobody else waits.
     pub last: bool,
+    /// When it was last seen not to read what it asked for.
+    clogged: Option<Moment>,
     /// Pieces it is served after all others.
     deferred: BTreeSet<PieceIndex>,
     /// Bytes the thread may have ahead, after the line's rate.
@@ -129,7 +137,9 @@ impl Uploads {
     /// Whether it is served when nobody else waits.
     pub fn is_last(&self) -> bool {
         let next = self.queue.front();
-        self.last || next.is_some_and(|block| self.deferred.contains(&block.piece()))
+        self.last
+            || self.is_clogged()
+            || next.is_some_and(|block| self.deferred.contains(&block.piece()))
     }
 
     /// Whether the peer waits for this block.
@@ -163,6 +173,7 @@ impl Uploads {
     pub fn served(&mut self, block: Block, now: Moment) {
         self.sent.add(block.length(), now);
         self.moved = now;
+        self.clogged = None;
         self.window = self.sent.per_second(now) / 4;
         self.leave_ahead(block);
     }
@@ -206,6 +217,21 @@ impl Uploads {
     /// Whether its thread has something to send, and nothing has left for so long.
     pub fn is_still(&self, now: Moment, since: Duration) -> bool {
         self.moved().is_some_and(|moved| now >= moved + since)
+    }
+
+    /// Looks whether it reads what it asked for. Who does not is clogged until something leaves or a while has passed,
+    /// choked or not.
+    pub fn look(&mut self, limited: bool, now: Moment) {
+        let patience = if limited { CLOGGED_LIMITED } else { CLOGGED };
+        if self.is_still(now, patience) {
+            self.clogged = Some(now);
+        }
+        self.clogged.take_if(|seen| now >= *seen + FORGIVEN);
+    }
+
+    /// Whether it asked for something and did not read.
+    pub fn is_clogged(&self) -> bool {
+        self.clogged.is_some()
     }
 
     /// Whether it waits for us and not we for it: it has requests, and what its thread has moves.
@@ -317,6 +343,30 @@ mod tests {
         uploads.served(all[0], Moment::ZERO);
         assert_eq!(uploads.hand_over(Moment::ZERO), Some(all[32]));
         assert_eq!(uploads.hand_over(Moment::ZERO), None);
+    }
+
+    #[test]
+    fn who_takes_nothing_of_what_it_asked_for_is_clogged_until_something_leaves_or_for_a_minute() {
+        let at = Moment::from_secs;
+        let (mut uploads, all) = (Uploads::default(), blocks(40));
+        all.iter()
+            .for_each(|block| assert!(uploads.request(*block)));
+        uploads.hand_over(at(1)).unwrap();
+        uploads.look(true, at(16));
+        uploads.look(false, at(5));
+        assert!(!uploads.is_clogged());
+        uploads.look(false, at(6));
+        assert!(uploads.is_clogged() && uploads.is_last());
+        uploads.served(all[0], at(7));
+        assert!(!uploads.is_clogged());
+        uploads.hand_over(at(7)).unwrap();
+        uploads.look(false, at(12));
+        // It is choked, and has nothing with its thread any more.
+        uploads.clear(|_| false);
+        uploads.look(false, at(71));
+        assert!(uploads.is_clogged());
+        uploads.look(false, at(72));
+        assert!(!uploads.is_clogged());
     }
 
     #[test]
