@@ -2,10 +2,13 @@
 //! goes out with a `Request` comes back exactly once, as `Received` or `Returned`.
 
 use super::event::{Action, Farewell, Moment, PeerKey, Verdict};
-use super::picker::{Asker, Where};
+use super::peer::Peer;
+use super::picker::{Asker, NextTry, Where};
+use super::suspects::Repute;
 use super::{Swarm, TICK, TICK_IDLE};
 use crate::protocol::peer::Message;
 use crate::protocol::{Block, Digest, PieceIndex};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A piece that so few peers have is told of at once.
@@ -278,7 +281,7 @@ impl Swarm {
                 if self.suspects.unreadable(piece) {
                     self.give_up(piece, now, actions);
                 } else {
-                    self.picker.retry(piece, false, Vec::new(), now);
+                    self.picker.retry(piece, None, now);
                 }
                 self.feed_the_hungry(now, actions);
             }
@@ -301,6 +304,13 @@ impl Swarm {
         actions: &mut Vec<Action>,
     ) {
         self.have.set(piece);
+        for place in self.picker.places(piece) {
+            if let Where::Laid(Some(from)) = place
+                && let Some(peer) = self.peers.get_mut(from)
+            {
+                peer.proven = true;
+            }
+        }
         self.picker.finish(piece);
         actions.push(Action::Keep { piece });
         let holding = self.picker.available().count(piece);
@@ -330,30 +340,50 @@ impl Swarm {
                 Where::Free | Where::Out(_) => None,
             })
             .collect();
-        let judgement = self.suspects.bad(piece, &senders, blocks);
+        let proven = |key| self.peers.get(&key).is_some_and(|peer: &Peer| peer.proven);
+        let repute = |key| match self.liars.contains(&key) {
+            true => Repute::Liar,
+            false if proven(key) => Repute::Proven,
+            false => Repute::Stranger,
+        };
+        let judgement = self.suspects.bad(piece, &senders, blocks, repute);
         actions.push(Action::Forget { piece });
         for liar in judgement.liars {
             self.banish(liar, actions);
         }
-        if judgement.give_up {
-            self.give_up(piece, now, actions);
-        } else {
-            let mut stand_back: Vec<_> = senders.into_iter().flatten().collect();
-            stand_back.sort_unstable();
-            stand_back.dedup();
-            let mut others = self.peers.iter();
-            let anyone_else = others.any(|(key, peer)| {
-                !peer.is_leaving()
-                    && !peer.chokes_us
-                    && peer.holds.has(piece)
-                    && !stand_back.contains(key)
-            });
-            if !anyone_else {
-                stand_back.clear();
-            }
-            self.picker.retry(piece, true, stand_back, now);
+        let took_part: BTreeSet<PeerKey> = senders.into_iter().flatten().collect();
+        match self.next_try(piece, &took_part, judgement.hopeless) {
+            Some(next) if !judgement.refuted => self.picker.retry(piece, Some(next), now),
+            _ => self.give_up(piece, now, actions),
         }
         self.feed_the_hungry(now, actions);
+    }
+
+    /// Who tries a bad piece next: if possible somebody who has sent good pieces, or liars who are quicker than
+    /// everybody else try it until it is given up. `None`: nobody should, as it is `hopeless` with strangers.
+    fn next_try(
+        &self,
+        piece: PieceIndex,
+        took_part: &BTreeSet<PeerKey>,
+        hopeless: bool,
+    ) -> Option<NextTry> {
+        let holders = || {
+            let here = self.peers.iter().filter(|(_, peer)| !peer.is_leaving());
+            here.filter(|(_, peer)| !peer.chokes_us && peer.holds.has(piece))
+        };
+        let proven = || holders().filter(|(_, peer)| peer.proven);
+        let others = proven().filter(|(key, _)| !took_part.contains(*key));
+        let others: Vec<_> = others.map(|(key, _)| *key).collect();
+        if !others.is_empty() {
+            return Some(NextTry::Of(others));
+        }
+        if hopeless {
+            let again: Vec<_> = proven().map(|(key, _)| *key).collect();
+            return (!again.is_empty()).then_some(NextTry::Of(again));
+        }
+        let anyone_else = holders().any(|(key, _)| !took_part.contains(key));
+        let stand_back = took_part.iter().filter(|_| anyone_else);
+        Some(NextTry::NotOf(stand_back.copied().collect()))
     }
 
     fn give_up(&mut self, piece: PieceIndex, now: Moment, actions: &mut Vec<Action>) {
@@ -656,6 +686,50 @@ mod tests {
         }
         assert_eq!(scene.swarm.failed_pieces(), [scene.piece(0)]);
         assert_eq!(scene.connect_seed(6), []);
+    }
+
+    #[test]
+    fn a_bad_piece_is_tried_by_who_has_sent_good_ones_and_not_by_the_quickest_stranger() {
+        let mut scene = Scene::of(2, &[], |_| {});
+        let asked = requests(&scene.connect_seed(1), 1);
+        let (good, rest): (Vec<_>, Vec<_>) = asked
+            .iter()
+            .partition(|block| block.piece() == asked[0].piece());
+        good.iter().for_each(|block| {
+            scene.receive(1, *block);
+        });
+        let number = asked[0].piece().get();
+        checked(&mut scene, number, Verdict::Good, &[]);
+        scene.connect_seed(2);
+        for block in &rest {
+            let moved = scene.give_back(1, *block);
+            assert_eq!(requests(&moved, 2), [*block]);
+            scene.receive(2, *block);
+        }
+        scene.connect_seed(3);
+        let mut actions = checked(&mut scene, 1 - number, Verdict::Bad, &["a", "x"]);
+        assert_eq!(farewell(&actions, 2), Some(Farewell::Lied));
+        actions.extend(scene.wait(Duration::from_secs(20)));
+        assert_eq!(requests(&actions, 3), []);
+        assert_eq!(requests(&actions, 1), rest);
+    }
+
+    #[test]
+    fn what_proven_peers_can_still_try_is_not_given_up_for_strangers_lies() {
+        let mut scene = Scene::of(1, &[], |_| {});
+        for key in 1..=5 {
+            let asked = requests(&scene.connect_seed(key), key);
+            asked.iter().for_each(|block| {
+                scene.receive(key, *block);
+            });
+            if key == 5 {
+                scene.connect_seed(6);
+                scene.swarm.peers.get_mut(&PeerKey(6)).unwrap().proven = true;
+            }
+            checked(&mut scene, 0, Verdict::Bad, &["x", "y"]);
+            scene.lose(key, Farewell::Lied);
+        }
+        assert_eq!(scene.swarm.failed_pieces(), []);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::event::{Moment, PeerKey};
 
-/// How long the peers that took part in a bad piece stand back from its next try.
+/// How long those who are not to try a bad piece next stand back from it.
 const STAND_BACK: Moment = Moment::from_secs(30);
 /// How long a piece under suspicion is one peer's alone: a minute, and what each block takes at 64 KiB a second.
 pub(super) const CARE_MAX: Moment = Moment::from_secs(60);
@@ -19,25 +19,42 @@ pub enum Where {
     Laid(Option<PeerKey>),
 }
 
+/// Who tries a bad piece next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NextTry {
+    /// One of these: they had a part in good pieces.
+    Of(Vec<PeerKey>),
+    /// Anyone but these, who took part in the last failure.
+    NotOf(Vec<PeerKey>),
+}
+
+impl NextTry {
+    fn allows(&self, peer: PeerKey) -> bool {
+        match self {
+            NextTry::Of(these) => these.contains(&peer),
+            NextTry::NotOf(these) => !these.contains(&peer),
+        }
+    }
+}
+
 /// A piece under suspicion is fetched whole from one peer, so that the next failure has one cause.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Care {
     /// The peer that fetches it, once one has begun.
     pub sole: Option<PeerKey>,
-    /// Peers that took part in the last failure.
-    stand_back: Vec<PeerKey>,
-    /// For so long they leave it to others.
+    next: NextTry,
+    /// For so long others stand back.
     until: Moment,
     /// For so long it is one peer's alone.
     ends: Moment,
 }
 
 impl Care {
-    /// For a piece of `blocks` blocks, not for those in `stand_back` for a while.
-    pub fn new(stand_back: Vec<PeerKey>, blocks: u32, now: Moment) -> Care {
+    /// For a piece of `blocks` blocks, for nobody but `next` for a while.
+    pub fn new(next: NextTry, blocks: u32, now: Moment) -> Care {
         Care {
             sole: None,
-            stand_back,
+            next,
             until: now + STAND_BACK,
             ends: now + CARE_MAX + CARE_BLOCK * blocks,
         }
@@ -95,7 +112,7 @@ impl Partial {
     pub fn allows(&self, peer: PeerKey, now: Moment) -> bool {
         self.care.as_ref().is_none_or(|care| match care.sole {
             Some(sole) => sole == peer,
-            None => now >= care.until || !care.stand_back.contains(&peer),
+            None => now >= care.until || care.next.allows(peer),
         })
     }
 

@@ -246,6 +246,8 @@ pub struct Peer {
     pub asked: bool,
     /// A slot came home from it and nothing good since: it may be about to leave, or refuse everything.
     pub rest: Rest,
+    /// It had a part in a piece that is good.
+    pub proven: bool,
     /// Hung up, and why; only its slots are still awaited.
     pub hung_up: Option<Farewell>,
 }
@@ -274,6 +276,7 @@ impl Peer {
             free_to_ask: None,
             asked: false,
             rest: Rest::default(),
+            proven: false,
             hung_up: None,
         }
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! picker.pick(asker, room, eager, now, &mut rng, &mut blocks);  // a run of blocks, now out to the asker
 //! picker.lay(block, from) / picker.free(block, from)            // each comes back exactly once
-//! picker.finish(piece) / picker.retry(piece, careful, stand_back, now)   // what the hash said
+//! picker.finish(piece) / picker.retry(piece, next, now)   // what the hash said
 //! ```
 //!
 //! Before changing anything here, check that still: a block is out to one peer at a time; a block
@@ -21,7 +21,7 @@ use crate::protocol::bitfield::Bitfield;
 use crate::protocol::{Block, Geometry, PieceIndex};
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use super::partial::Where;
+pub use super::partial::{NextTry, Where};
 
 /// How many begun pieces are looked at to find one a peer can help with.
 const HELP_PROBES_MAX: usize = 64;
@@ -450,19 +450,15 @@ impl Picker {
         self.careful.remove(&piece);
     }
 
-    /// The piece is bad: all its blocks are free again, for one peer alone, and not one of
-    /// `stand_back` for a while. Without `careful` (an unreadable piece) for anyone.
-    pub fn retry(
-        &mut self,
-        piece: PieceIndex,
-        careful: bool,
-        stand_back: Vec<PeerKey>,
-        now: Moment,
-    ) {
+    /// The piece is bad: all its blocks are free again, for one peer alone, for a while one that `next` allows. An
+    /// unreadable one is for anyone, without `next`.
+    pub fn retry(&mut self, piece: PieceIndex, next: Option<NextTry>, now: Moment) {
         self.drop_blocks(piece);
         self.begin(piece);
-        if careful && let Some(partial) = self.partials.get_mut(&piece) {
-            partial.care = Some(Box::new(Care::new(stand_back, partial.free, now)));
+        if let Some(next) = next
+            && let Some(partial) = self.partials.get_mut(&piece)
+        {
+            partial.care = Some(Box::new(Care::new(next, partial.free, now)));
             self.careful.insert(piece);
         }
     }
@@ -598,7 +594,8 @@ mod tests {
         for block in table.pick(0, 4, false) {
             table.picker.lay(block, PeerKey(0));
         }
-        table.picker.retry(piece, true, vec![], Moment::ZERO);
+        let next = Some(NextTry::NotOf(vec![]));
+        table.picker.retry(piece, next, Moment::ZERO);
         assert_eq!(table.pick(0, 2, false).len(), 2);
         let ends = CARE_MAX + CARE_BLOCK * 4;
         table.picker.end_care(ends - Moment::from_millis(1));
@@ -614,8 +611,8 @@ mod tests {
             table.picker.lay(block, PeerKey(0));
         }
         let piece = table.geometry.piece(0).unwrap();
-        let stand_back = vec![PeerKey(0)];
-        table.picker.retry(piece, true, stand_back, Moment::ZERO);
+        let next = NextTry::NotOf(vec![PeerKey(0)]);
+        table.picker.retry(piece, Some(next), Moment::ZERO);
         assert_eq!(table.pick(0, 4, false), []);
         assert_eq!(table.pick(1, 2, false).len(), 2);
         assert_eq!(table.pick(2, 2, false), []);

@@ -4,6 +4,9 @@
 //! of its blocks are kept with the peers they came from, and the next try is one peer's alone: if
 //! that fails too, there is no doubt about it; if it passes, every kept digest that differs from the
 //! good one names a liar. Where one peer sends two versions of a block, one of them was a lie.
+//!
+//! Where many fail, the torrent itself may be wrong. A liar that is known already says nothing about that, however
+//! many pieces it was at work on, and strangers say less than peers that are proven.
 
 use super::event::PeerKey;
 use crate::protocol::{Digest, PieceIndex};
@@ -11,7 +14,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 
-/// Different peers that deliver a piece whole and wrong before the torrent itself is at fault.
+/// Different peers that deliver a piece whole and wrong before the torrent itself is at fault: proven ones, or any
+/// where no proven one is left to try it.
 const SOLE_FAILURES_MAX: usize = 5;
 /// Failures of any kind before a piece is given up: no torrent makes us try for ever.
 const FAILURES_MAX: u32 = 30;
@@ -30,10 +34,23 @@ pub struct Sender {
     pub peer: PeerKey,
 }
 
+/// What is known of who sent a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repute {
+    /// It lied before.
+    Liar,
+    /// Nothing.
+    Stranger,
+    /// It had a part in a good piece.
+    Proven,
+}
+
 #[derive(Debug, Default)]
 struct Case {
     failures: u32,
     soles: Vec<SocketAddr>,
+    /// How many of them had sent good pieces.
+    proven: usize,
     /// By the number of a block and where it came from: what it was, and over which connection it came.
     evidence: BTreeMap<(usize, SocketAddr), (Digest, PeerKey)>,
 }
@@ -43,8 +60,10 @@ struct Case {
 pub struct Judgement {
     /// Peers that are beyond doubt.
     pub liars: Vec<Sender>,
-    /// The piece is beyond hope.
-    pub give_up: bool,
+    /// Nobody else needs to try: proven peers failed, or it was tried too often.
+    pub refuted: bool,
+    /// So many failed that it is beyond hope, unless a proven one is left to try it.
+    pub hopeless: bool,
 }
 
 /// The pieces that failed and have not passed yet.
@@ -75,23 +94,26 @@ impl Suspects {
     }
 
     /// A piece failed. `from` has the sender of each block, `None` for a former run's; `blocks` the
-    /// digests, or nothing where they are not known.
+    /// digests, or nothing where they are not known. `repute`: what was known of a peer before.
     pub fn bad(
         &mut self,
         piece: PieceIndex,
         from: &[Option<PeerKey>],
         blocks: &[Digest],
+        repute: impl Fn(PeerKey) -> Repute,
     ) -> Judgement {
         let from: Vec<Option<Sender>> = from.iter().map(|peer| self.sender(*peer)).collect();
         let case = self.cases.entry(piece).or_default();
-        case.failures += 1;
+        let known = |peer: &Sender| repute(peer.peer) == Repute::Liar;
+        case.failures += u32::from(!from.iter().flatten().any(known));
         let mut liars = Vec::new();
         if let Some(Some(sole)) = from.first()
             && from.iter().all(|other| *other == Some(*sole))
         {
             liars.push(*sole);
-            if !case.soles.contains(&sole.address) {
+            if !known(sole) && !case.soles.contains(&sole.address) {
                 case.soles.push(sole.address);
+                case.proven += usize::from(repute(sole.peer) == Repute::Proven);
             }
         }
         for (number, (from, digest)) in from.iter().zip(blocks).enumerate() {
@@ -109,7 +131,8 @@ impl Suspects {
         liars.dedup();
         Judgement {
             liars,
-            give_up: case.soles.len() >= SOLE_FAILURES_MAX || case.failures >= FAILURES_MAX,
+            refuted: case.proven >= SOLE_FAILURES_MAX || case.failures >= FAILURES_MAX,
+            hopeless: case.soles.len() >= SOLE_FAILURES_MAX,
         }
     }
 
@@ -159,6 +182,10 @@ mod tests {
         suspects
     }
 
+    fn stranger(_: PeerKey) -> Repute {
+        Repute::Stranger
+    }
+
     fn digests(texts: &[&str]) -> Vec<Digest> {
         texts
             .iter()
@@ -169,16 +196,21 @@ mod tests {
     #[test]
     fn the_only_sender_of_a_bad_piece_is_beyond_doubt() {
         let mut suspects = with_names();
-        let judgement = suspects.bad(piece(), &[Some(PeerKey(1)); 2], &digests(&["a", "x"]));
+        let judgement = suspects.bad(
+            piece(),
+            &[Some(PeerKey(1)); 2],
+            &digests(&["a", "x"]),
+            stranger,
+        );
         assert_eq!(judgement.liars, [sender(1)]);
-        assert!(!judgement.give_up);
+        assert!(!judgement.refuted && !judgement.hopeless);
     }
 
     #[test]
     fn of_several_senders_the_one_whose_block_differs_from_the_good_one_is_named_later() {
         let mut suspects = with_names();
         let from = [Some(PeerKey(1)), Some(PeerKey(2)), None];
-        let judgement = suspects.bad(piece(), &from, &digests(&["a", "x", "y"]));
+        let judgement = suspects.bad(piece(), &from, &digests(&["a", "x", "y"]), stranger);
         assert_eq!(judgement, Judgement::default());
         assert!(suspects.wants_blocks(piece()));
         assert_eq!(
@@ -192,24 +224,29 @@ mod tests {
     fn two_versions_of_one_block_convict_their_sender() {
         let mut suspects = with_names();
         let from = [Some(PeerKey(1)), Some(PeerKey(2))];
-        suspects.bad(piece(), &from, &digests(&["a", "x"]));
-        let judgement = suspects.bad(piece(), &from, &digests(&["a", "z"]));
+        suspects.bad(piece(), &from, &digests(&["a", "x"]), stranger);
+        let judgement = suspects.bad(piece(), &from, &digests(&["a", "z"]), stranger);
         assert_eq!(judgement.liars, [sender(2)]);
     }
 
     #[test]
-    fn a_piece_that_five_peers_deliver_wrong_is_given_up() {
-        let mut suspects = with_names();
-        for port in 1..=5 {
-            let judgement = suspects.bad(piece(), &[Some(PeerKey(port))], &digests(&["x"]));
-            assert_eq!(judgement.give_up, port == 5);
+    fn a_piece_that_five_peers_deliver_wrong_is_hopeless_and_refuted_if_they_were_proven() {
+        for repute in [Repute::Liar, Repute::Stranger, Repute::Proven] {
+            let mut suspects = with_names();
+            for port in 1..=5 {
+                let (from, blocks) = ([Some(PeerKey(port))], digests(&["x"]));
+                let judgement = suspects.bad(piece(), &from, &blocks, |_| repute);
+                let fifth = port == 5;
+                assert_eq!(judgement.hopeless, fifth && repute != Repute::Liar);
+                assert_eq!(judgement.refuted, fifth && repute == Repute::Proven);
+            }
         }
     }
 
     #[test]
     fn a_former_runs_blocks_accuse_nobody() {
         let mut suspects = with_names();
-        let judgement = suspects.bad(piece(), &[None, Some(PeerKey(1))], &[]);
+        let judgement = suspects.bad(piece(), &[None, Some(PeerKey(1))], &[], stranger);
         assert_eq!(judgement, Judgement::default());
     }
 }
