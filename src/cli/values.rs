@@ -8,7 +8,7 @@ use crate::create::{PIECE_LENGTH_LONGEST, PIECE_LENGTH_SHORTEST};
 use crate::protocol::glob::Glob;
 use crate::protocol::metainfo::{tracker_address, webseed_address};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The greatest limit that means one, in bytes a second: a tebibyte.
@@ -239,21 +239,23 @@ pub fn bind(word: Option<&Word>) -> Result<Option<IpAddr>, Complaint> {
                 "name another address of this machine; `ip address` calls these `scope link`",
             )),
             Ok(ip) if interface.is_empty() => Ok(ip),
-            Err(_)
-                if text.starts_with(|it: char| it.is_ascii_alphabetic()) && !text.contains(':') =>
-            {
-                Err(Complaint::unsupported(
-                    format!(
-                        "--bind {}: devices by name are not supported yet",
-                        shown(text)
-                    ),
-                    "name an address of it; `ip address` lists those of this machine",
-                ))
-            }
+            Err(_) if is_device(text) => Err(Complaint::unsupported(
+                format!(
+                    "--bind {}: devices by name are not supported yet",
+                    shown(text)
+                ),
+                "name an address of it; `ip address` lists those of this machine",
+            )),
             _ => Err(wrong()),
         }
     })
     .transpose()
+}
+
+/// Whether this machine has a network device of that name.
+fn is_device(name: &str) -> bool {
+    let is_a_name = !matches!(name, "" | "." | "..") && !name.contains('/');
+    is_a_name && Path::new("/sys/class/net").join(name).exists()
 }
 
 /// A folder; not named is here.
@@ -588,11 +590,9 @@ mod tests {
         assert!(port("--port", Some(&word("-1"))).is_err());
         assert!(max_peers(Some(&word("0")), 5).is_err());
         assert_eq!(max_peers(None, 5).unwrap(), 5);
-        for device in ["eth0", "eth0.5", "lo"] {
-            let complaint = bind(Some(&word(device))).unwrap_err();
-            assert_eq!(complaint.reason, Reason::Unsupported, "{device}");
-        }
-        for text in ["fe80:", "1.2.3", "", "300.1.1.1", "::1%lo"] {
+        let complaint = bind(Some(&word("lo"))).unwrap_err();
+        assert_eq!(complaint.reason, Reason::Unsupported);
+        for text in ["nowhere", "..", "fe80:", "1.2.3", "", "300.1.1.1", "::1%lo"] {
             let complaint = bind(Some(&word(text))).unwrap_err();
             assert_eq!(complaint.reason, Reason::Usage, "{text}");
         }

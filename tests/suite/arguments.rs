@@ -103,7 +103,7 @@ fn wrong_usage_is_one_sentence_a_hint_and_status_1() {
 #[test]
 fn what_will_come_later_is_status_2_and_says_so() {
     let desk = Desk::new();
-    let table: [&[&str]; 4] = [
+    let table: [&[&str]; 5] = [
         &[
             "get",
             "magnet:?xt=urn:btih:0123456789012345678901234567890123456789",
@@ -114,6 +114,7 @@ fn what_will_come_later_is_status_2_and_says_so() {
         ],
         &["get", "--no-dht", "x.torrent"],
         &["get", "--no-pex", "x.torrent"],
+        &["get", "--bind", "lo", "x.torrent"],
     ];
     for words in table {
         let outcome = desk.run(words).expect(2);
