@@ -194,6 +194,10 @@ impl Turns {
         uploads: impl Fn(PeerKey) -> Option<&'a Uploads>,
     ) -> Waits {
         let whole = Waits::at(rate, limited);
+        // Who waits for a grant stands still, too.
+        if limited {
+            return whole;
+        }
         let busy = self.busy.iter().filter_map(|key| uploads(*key));
         let still = busy.filter(|it| it.is_still(now, whole.patience));
         whole.beside(still.count() as u32)
@@ -486,6 +490,10 @@ mod tests {
             begun.extend(handed.into_iter().map(|peer| (peer, millis)));
             now = uplink.again(millis, false);
         }
+        let mut limited = Uplink::new(STUCK_RATE, PIECE, 9);
+        limited.hand_over(0, true);
+        assert_eq!(distinct(limited.hand_over(4_000, true)).len(), 1);
+        assert_eq!(limited.hand_over(7_999, true), NOBODY);
         // The second begins when the first has stood still for four seconds, the next ones after two.
         assert_eq!(begun[..4], [(0, 0), (1, 4_000), (2, 6_000), (3, 8_000)]);
         assert_eq!(begun[8], (8, 11_500));
