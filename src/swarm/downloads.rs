@@ -304,14 +304,19 @@ impl Swarm {
         actions: &mut Vec<Action>,
     ) {
         self.have.set(piece);
+        let mut proven = Vec::new();
         for place in self.picker.places(piece) {
             if let Where::Laid(Some(from)) = place
                 && let Some(peer) = self.peers.get_mut(from)
+                && !std::mem::replace(&mut peer.proven, true)
             {
-                peer.proven = true;
+                proven.push(*from);
             }
         }
         self.picker.finish(piece);
+        for peer in proven {
+            self.picker.is_proven(peer);
+        }
         actions.push(Action::Keep { piece });
         let holding = self.picker.available().count(piece);
         let lacking = self.peers.len().saturating_sub(holding as usize);
@@ -367,23 +372,27 @@ impl Swarm {
         took_part: &BTreeSet<PeerKey>,
         hopeless: bool,
     ) -> Option<NextTry> {
-        let holders = || {
+        let here = || {
             let here = self.peers.iter().filter(|(_, peer)| !peer.is_leaving());
-            here.filter(|(_, peer)| !peer.chokes_us && peer.holds.has(piece))
+            here.filter(|(_, peer)| peer.holds.has(piece))
         };
-        let proven = || holders().filter(|(_, peer)| peer.proven);
-        let others = proven().filter(|(key, _)| !took_part.contains(*key));
-        let others: Vec<_> = others.map(|(key, _)| *key).collect();
-        if !others.is_empty() {
-            return Some(NextTry::Of(others));
+        let mut holders = here().filter(|(_, peer)| !peer.chokes_us);
+        let anyone_else = holders.any(|(key, _)| !took_part.contains(key));
+        let not: Vec<_> = took_part.iter().filter(|_| anyone_else).copied().collect();
+        let proven = || here().filter(|(_, peer)| peer.proven);
+        let answers = |peer: &Peer| {
+            !peer.chokes_us && !peer.pipeline.is_snubbed() && !peer.pipeline.is_silent()
+        };
+        let others = proven().filter(|(key, peer)| !took_part.contains(*key) && answers(peer));
+        let mut first: Vec<_> = others.map(|(key, _)| *key).collect();
+        if first.is_empty() && hopeless {
+            // Honest peers choke us most of the time where many want to be served; liars never do.
+            first.extend(proven().map(|(key, _)| *key));
+            if first.is_empty() {
+                return None;
+            }
         }
-        if hopeless {
-            let again: Vec<_> = proven().map(|(key, _)| *key).collect();
-            return (!again.is_empty()).then_some(NextTry::Of(again));
-        }
-        let anyone_else = holders().any(|(key, _)| !took_part.contains(key));
-        let stand_back = took_part.iter().filter(|_| anyone_else);
-        Some(NextTry::NotOf(stand_back.copied().collect()))
+        Some(NextTry { first, not })
     }
 
     fn give_up(&mut self, piece: PieceIndex, now: Moment, actions: &mut Vec<Action>) {
@@ -690,6 +699,40 @@ mod tests {
 
     #[test]
     fn a_bad_piece_is_tried_by_who_has_sent_good_ones_and_not_by_the_quickest_stranger() {
+        let (mut scene, rest, mut actions) = after_a_lie();
+        assert_eq!(farewell(&actions, 2), Some(Farewell::Lied));
+        actions.extend(scene.wait(Duration::from_secs(20)));
+        assert_eq!(requests(&actions, 3), []);
+        assert_eq!(requests(&actions, 1), rest);
+    }
+
+    #[test]
+    fn what_proven_peers_have_is_not_given_up_for_strangers_lies_though_they_choke_us() {
+        for chokes in [false, true] {
+            let mut scene = Scene::of(1, &[], |_| {});
+            for key in 1..=5 {
+                let asked = requests(&scene.connect_seed(key), key);
+                asked.iter().for_each(|block| {
+                    scene.receive(key, *block);
+                });
+                if key == 5 {
+                    scene.connect_seed(6);
+                    scene.swarm.peers.get_mut(&PeerKey(6)).unwrap().proven = true;
+                    if chokes {
+                        scene.say(6, Message::Choke);
+                    }
+                }
+                checked(&mut scene, 0, Verdict::Bad, &["x", "y"]);
+                scene.lose(key, Farewell::Lied);
+            }
+            assert_eq!(scene.swarm.failed_pieces(), []);
+            let next = scene.say(6, Message::Unchoke);
+            assert_eq!(requests(&next, 6).len(), if chokes { 2 } else { 0 });
+        }
+    }
+
+    /// Of two pieces peer 1 sent a good one, and a stranger a bad one; 1 and 3, a stranger too, could try that next.
+    fn after_a_lie() -> (Scene, Vec<Block>, Vec<Action>) {
         let mut scene = Scene::of(2, &[], |_| {});
         let asked = requests(&scene.connect_seed(1), 1);
         let (good, rest): (Vec<_>, Vec<_>) = asked
@@ -702,34 +745,61 @@ mod tests {
         checked(&mut scene, number, Verdict::Good, &[]);
         scene.connect_seed(2);
         for block in &rest {
-            let moved = scene.give_back(1, *block);
-            assert_eq!(requests(&moved, 2), [*block]);
+            scene.give_back(1, *block);
             scene.receive(2, *block);
         }
         scene.connect_seed(3);
-        let mut actions = checked(&mut scene, 1 - number, Verdict::Bad, &["a", "x"]);
-        assert_eq!(farewell(&actions, 2), Some(Farewell::Lied));
-        actions.extend(scene.wait(Duration::from_secs(20)));
-        assert_eq!(requests(&actions, 3), []);
-        assert_eq!(requests(&actions, 1), rest);
+        let actions = checked(&mut scene, 1 - number, Verdict::Bad, &["a", "x"]);
+        (scene, rest, actions)
     }
 
     #[test]
-    fn what_proven_peers_can_still_try_is_not_given_up_for_strangers_lies() {
-        let mut scene = Scene::of(1, &[], |_| {});
-        for key in 1..=5 {
-            let asked = requests(&scene.connect_seed(key), key);
-            asked.iter().for_each(|block| {
-                scene.receive(key, *block);
+    fn a_bad_piece_waits_for_no_proven_peer_that_is_gone_hung_up_or_choking() {
+        for how in 0..3 {
+            let (mut scene, rest, mut actions) = after_a_lie();
+            actions.extend(match how {
+                0 => scene.lose(1, Farewell::Closed),
+                1 => scene.say(1, Message::Have { piece: 10_000 }),
+                _ => scene.say(1, Message::Choke),
             });
-            if key == 5 {
-                scene.connect_seed(6);
-                scene.swarm.peers.get_mut(&PeerKey(6)).unwrap().proven = true;
-            }
-            checked(&mut scene, 0, Verdict::Bad, &["x", "y"]);
-            scene.lose(key, Farewell::Lied);
+            actions.extend(scene.wait(Duration::from_secs(2)));
+            assert_eq!(requests(&actions, 3), rest, "{how}");
         }
-        assert_eq!(scene.swarm.failed_pieces(), []);
+    }
+
+    #[test]
+    fn a_bad_piece_waits_for_no_proven_peer_that_has_broken_off() {
+        let mut scene = Scene::of(3, &[], |_| {});
+        let asked = requests(&scene.connect_seed(1), 1);
+        let (good, bad) = (asked[0].piece(), asked[2].piece());
+        for block in &asked[..2] {
+            scene.wait(Duration::from_millis(100));
+            scene.receive(1, *block);
+        }
+        checked(&mut scene, good.get(), Verdict::Good, &[]);
+        scene.connect_seed(2);
+        for block in &asked[2..4] {
+            scene.give_back(1, *block);
+        }
+        scene.wait(Duration::from_secs(10));
+        for block in &asked[2..4] {
+            scene.receive(2, *block);
+        }
+        scene.connect_seed(3);
+        let mut actions = checked(&mut scene, bad.get(), Verdict::Bad, &["a", "x"]);
+        actions.extend(scene.wait(Duration::from_secs(2)));
+        let tried = requests(&actions, 3);
+        assert!(
+            asked[2..4].iter().all(|block| tried.contains(block)),
+            "{tried:?}"
+        );
+    }
+
+    #[test]
+    fn who_has_sent_good_pieces_meanwhile_tries_a_bad_one_too() {
+        let (mut scene, rest, _) = after_a_lie();
+        scene.swarm.picker.is_proven(PeerKey(3));
+        assert_eq!(requests(&scene.wait(Duration::from_secs(2)), 3), rest);
     }
 
     #[test]

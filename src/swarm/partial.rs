@@ -20,19 +20,19 @@ pub enum Where {
 }
 
 /// Who tries a bad piece next.
-#[derive(Debug, PartialEq, Eq)]
-pub enum NextTry {
-    /// One of these: they had a part in good pieces.
-    Of(Vec<PeerKey>),
-    /// Anyone but these, who took part in the last failure.
-    NotOf(Vec<PeerKey>),
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct NextTry {
+    /// One of these, as long as any of them can: they had a part in good pieces.
+    pub first: Vec<PeerKey>,
+    /// Otherwise anyone but these, who took part in the last failure.
+    pub not: Vec<PeerKey>,
 }
 
 impl NextTry {
     fn allows(&self, peer: PeerKey) -> bool {
-        match self {
-            NextTry::Of(these) => these.contains(&peer),
-            NextTry::NotOf(these) => !these.contains(&peer),
+        match self.first.is_empty() {
+            true => !self.not.contains(&peer),
+            false => self.first.contains(&peer),
         }
     }
 }
@@ -57,6 +57,20 @@ impl Care {
             next,
             until: now + STAND_BACK,
             ends: now + CARE_MAX + CARE_BLOCK * blocks,
+        }
+    }
+
+    /// This peer no longer works for us: it keeps nobody from trying.
+    pub fn release(&mut self, peer: PeerKey) {
+        self.sole.take_if(|sole| *sole == peer);
+        self.next.first.retain(|first| *first != peer);
+    }
+
+    /// This peer had a part in a good piece: it need not wait for the others of its kind.
+    pub fn is_proven(&mut self, peer: PeerKey) {
+        let next = &mut self.next;
+        if !next.first.is_empty() && !next.not.contains(&peer) && !next.first.contains(&peer) {
+            next.first.push(peer);
         }
     }
 }

@@ -366,9 +366,19 @@ impl Picker {
         for piece in &self.careful {
             if let Some(partial) = self.partials.get_mut(piece)
                 && let Some(care) = &mut partial.care
-                && care.sole == Some(peer)
             {
-                care.sole = None;
+                care.release(peer);
+            }
+        }
+    }
+
+    /// The peer had a part in a good piece, for the first time: it may try bad ones as others like it.
+    pub fn is_proven(&mut self, peer: PeerKey) {
+        for piece in &self.careful {
+            if let Some(partial) = self.partials.get_mut(piece)
+                && let Some(care) = &mut partial.care
+            {
+                care.is_proven(peer);
             }
         }
     }
@@ -594,7 +604,7 @@ mod tests {
         for block in table.pick(0, 4, false) {
             table.picker.lay(block, PeerKey(0));
         }
-        let next = Some(NextTry::NotOf(vec![]));
+        let next = Some(NextTry::default());
         table.picker.retry(piece, next, Moment::ZERO);
         assert_eq!(table.pick(0, 2, false).len(), 2);
         let ends = CARE_MAX + CARE_BLOCK * 4;
@@ -611,7 +621,8 @@ mod tests {
             table.picker.lay(block, PeerKey(0));
         }
         let piece = table.geometry.piece(0).unwrap();
-        let next = NextTry::NotOf(vec![PeerKey(0)]);
+        let (first, not) = (vec![], vec![PeerKey(0)]);
+        let next = NextTry { first, not };
         table.picker.retry(piece, Some(next), Moment::ZERO);
         assert_eq!(table.pick(0, 4, false), []);
         assert_eq!(table.pick(1, 2, false).len(), 2);
