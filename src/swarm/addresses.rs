@@ -263,8 +263,8 @@ impl AddressBook {
         self.look_ahead();
     }
 
-    /// A call or a visit is over. Of a private torrent nobody is called whom only itself named. Who was banned meanwhile
-    /// stays so, whatever `why`: a liar may be quicker to hang up than we.
+    /// A call or a visit is over. Of a private torrent nobody is called whom only itself named. Who was banned
+    /// meanwhile stays so, whatever `why`: a liar may be quicker to hang up than we.
     fn is_over(&mut self, address: SocketAddr, why: &Farewell, now: Moment) {
         let banned = self.is_banned(address);
         let Some(entry) = self.entries.get(&address) else {
