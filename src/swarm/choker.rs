@@ -7,7 +7,8 @@
 //! room for those who give more, and one slot is for a peer drawn by chance; when we only share, those who
 //! were served longest make room for those who waited longest. A free slot is filled at once, a peer that
 //! holds one without asking for anything does not count and loses it when the round is over and others wait,
-//! who never asks has what nobody else wants, and who takes and does not give has a slot in sixteen.
+//! who never asks, or does not read what it asked for, has what nobody else wants, and who takes and does not
+//! give has a slot in sixteen.
 //!
 //! ```text
 //! // Whenever interest changes, and at choker.due(). `gives`: we download, slots are for those who give.
@@ -53,9 +54,9 @@ pub struct Candidate {
     pub interested: bool,
     /// It is choked.
     pub choked: bool,
-    /// It has requests with us.
+    /// It has requests with us, and reads what it is sent.
     pub busy: bool,
-    /// It had its turn and never asked for anything, and gives us nothing.
+    /// It had its turn and never asked for anything, or did not read it, and gives us nothing.
     pub mute: bool,
     /// What it is worth to us: while we download, the bytes a second it gives.
     pub worth: u64,

@@ -579,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gave_nothing_since_something_was_taken_back_is_passed_over_a_second_later() {
+    fn who_gave_nothing_since_something_was_taken_back_is_relieved_a_second_later() {
         let blocks = blocks(3);
         for ask_back in [true, false] {
             let mut pipeline = Pipeline::default();
