@@ -18,14 +18,16 @@ use std::net::SocketAddr;
 impl Torrent {
     /// Tells the brain what happened and carries out what it decides.
     pub(super) fn decide(&mut self, event: Event, hands: &mut Hands, now: Moment) {
-        let mut events = VecDeque::from([event]);
+        let mut next = Some(event);
+        let mut events = VecDeque::new(); // hardly ever any
         let mut actions = std::mem::take(&mut hands.actions);
-        while let (Some(event), Some(swarm)) = (events.pop_front(), self.swarm.as_mut()) {
+        while let (Some(event), Some(swarm)) = (next, self.swarm.as_mut()) {
             swarm.handle(event, now, &mut actions);
             for action in actions.drain(..) {
                 // A dial that cannot even begin is news for the brain, as any other failed dial.
                 events.extend(self.carry_out(action, hands, now));
             }
+            next = events.pop_front();
         }
         hands.actions = actions;
     }

@@ -18,7 +18,7 @@ mod cursor;
 
 pub(crate) use self::cursor::will_read;
 use self::cursor::{Cursor, Unread};
-use super::layout::Place;
+use super::places::{Place, Places};
 use super::reach::is_plain_at;
 use super::slot::{StorageError, StorageTrouble};
 use crate::protocol::digest::Hasher;
@@ -41,7 +41,7 @@ pub struct CheckJob {
     /// Which piece.
     pub piece: PieceIndex,
     /// Where all its bytes lie, in order.
-    pub places: Vec<Place>,
+    pub places: Places,
     /// What its digest must be.
     pub expected: Digest,
     /// The digests of its blocks are wanted whatever the verdict.
@@ -556,7 +556,7 @@ mod tests {
         let blocks: Vec<_> = author.bytes.chunks(16_384).map(Digest::of).collect();
         assert_eq!(done.blocks, blocks);
         assert!(!folder.path().join("many/.pad").exists());
-        for place in &whole.places {
+        for place in whole.places.iter() {
             if let Place::File { file, .. } = place {
                 assert!(matches!(
                     file.get_once().unwrap(),

@@ -470,7 +470,7 @@ fn is(block: Block, wire: WireBlock) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::layout::Place;
+    use super::super::places::Place;
     use super::super::scratch_file::{CANARY, ScratchFile, payload};
     use super::super::slot::StorageTrouble;
     use super::super::windows::WINDOW_IDLE;
@@ -1193,12 +1193,12 @@ mod tests {
             let mut scratch = scratch();
             let block = scratch.block(0, 1);
             // No file has such an offset: in a debug build the sum of it and a length panics.
-            let places = vec![Place::File {
+            let place = Place::File {
                 file: scratch.file(),
                 offset: u64::MAX,
                 length: block.length(),
-            }];
-            let slot = scratch.book.take(block, places).unwrap();
+            };
+            let slot = scratch.book.take(block, place.into()).unwrap();
             let mut landing = Landing::new(unmapped());
             landing.hold(slot);
             assert!(landing.begin(wire(block)));

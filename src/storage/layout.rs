@@ -426,25 +426,6 @@ impl Layout {
     }
 }
 
-/// A run of bytes of a block.
-#[derive(Debug, Clone)]
-pub enum Place {
-    /// In a file.
-    File {
-        /// Which.
-        file: Arc<LazyFile>,
-        /// The first byte's offset in the file.
-        offset: u64,
-        /// How many bytes; at least 1.
-        length: u32,
-    },
-    /// In a padding file (BEP 47): zeros that are never on disk. What arrives for it is thrown away.
-    Padding {
-        /// How many bytes; at least 1.
-        length: u32,
-    },
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -4,6 +4,7 @@
 //!
 //! - [`layout`] knows which file holds which byte,
 //! - [`part`] which bytes of files nobody asked for lie in the part file,
+//! - [`places`] are what both say of a block, with the files to use,
 //! - [`open_files`] keeps files open, each a [`lazy_file`];
 //! - `reach` opens them below a folder, over no link where we write.
 //!
@@ -48,6 +49,7 @@ pub mod lazy_file;
 mod move_in;
 pub mod open_files;
 pub mod part;
+pub mod places;
 mod positional;
 mod raw_paths;
 mod reach;

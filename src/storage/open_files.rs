@@ -10,8 +10,9 @@
 //! was thrown out of the pool stays usable and is closed by the last one who holds it, so the number
 //! of open files is the cap and a few a thread that is at work on an older handle.
 
-use super::layout::{Layout, Place, Run};
+use super::layout::{Layout, Run};
 use super::lazy_file::{Access, LazyFile};
+use super::places::{Place, Places};
 use crate::protocol::{Block, InfoHash, PieceIndex};
 use std::sync::Arc;
 
@@ -38,17 +39,17 @@ impl OpenFiles {
     }
 
     /// Where `block` lies, in order.
-    pub fn places(&mut self, layout: &Layout, block: Block, access: Access) -> Vec<Place> {
-        let runs = layout.runs_of(block).collect();
-        self.at_hand(layout, runs, access, 0)
+    pub fn places(&mut self, layout: &Layout, block: Block, access: Access) -> Places {
+        let keep = self.keeps(&mut layout.runs_of(block));
+        self.at_hand(layout, &mut layout.runs_of(block), access, keep, 0)
     }
 
     /// Where all of `piece` lies, in order. A file of few pieces gets a handle of its own: checks wait in
     /// a queue, and a hundred pieces that wait must not keep a hundred files open.
-    pub fn piece(&mut self, layout: &Layout, piece: PieceIndex, access: Access) -> Vec<Place> {
-        let runs = layout.runs_of_piece(piece).collect();
+    pub fn piece(&mut self, layout: &Layout, piece: PieceIndex, access: Access) -> Places {
         let long = u64::from(layout.geometry().piece_length()) * PIECES_MIN;
-        self.at_hand(layout, runs, access, long)
+        let keep = self.keeps(&mut layout.runs_of_piece(piece));
+        self.at_hand(layout, &mut layout.runs_of_piece(piece), access, keep, long)
     }
 
     /// Lets go of all files of a torrent: it has ended, or its files were replaced.
@@ -56,16 +57,21 @@ impl OpenFiles {
         self.handles.retain(|(key, _)| key.0 != info_hash);
     }
 
+    /// Whether the files of so many runs stay at hand: a piece over a thousand would throw everything else out and
+    /// be of no use itself.
+    fn keeps(&self, runs: &mut dyn Iterator<Item = Run>) -> bool {
+        runs.nth(self.capacity.div_ceil(2)).is_none()
+    }
+
     /// Places for `runs`; files shorter than `length_min` get handles that nobody else has.
     fn at_hand(
         &mut self,
         layout: &Layout,
-        runs: Vec<Run>,
+        runs: &mut dyn Iterator<Item = Run>,
         access: Access,
+        keep: bool,
         length_min: u64,
-    ) -> Vec<Place> {
-        // A piece over a thousand files would throw everything else out and be of no use itself.
-        let keep = runs.len() <= self.capacity.div_ceil(2);
+    ) -> Places {
         let place = |run: Run| {
             let length = run.length as u32; // a run lies within a piece, whose size is a u32
             let file = layout.place(run.file);
@@ -82,7 +88,7 @@ impl OpenFiles {
                 length,
             }
         };
-        runs.into_iter().map(place).collect()
+        runs.map(place).collect()
     }
 
     fn handle(
@@ -137,7 +143,7 @@ mod tests {
         Layout::new(&author.metainfo(), Path::new("/nowhere"))
     }
 
-    fn only_file(places: Vec<Place>) -> Arc<LazyFile> {
+    fn only_file(places: Places) -> Arc<LazyFile> {
         match &places[..] {
             [Place::File { file, .. }] => file.clone(),
             other => panic!("not one file: {other:?}"),

@@ -9,8 +9,8 @@
 //! and for whatever else was received into memory. Nothing is written to a file that was deleted or cut meanwhile.
 
 use super::landing::Trouble;
-use super::layout::Place;
 use super::lazy_file::{LazyFile, Opened};
+use super::places::Place;
 use super::slot::{BlockSlot, StorageError, StorageTrouble};
 use super::window::write_zeros;
 use super::windows::in_one_file;

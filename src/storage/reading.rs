@@ -8,8 +8,8 @@
 
 use super::arriving::{Arriving, Unsettled};
 use super::budget::Buffer;
-use super::layout::Place;
 use super::lazy_file::LazyFile;
+use super::places::Place;
 use super::positional::{Fragment, KEPT_OPEN, write_all};
 use super::slot::{BlockSlot, StorageError};
 use super::volley::{Sorted, Volley};
@@ -218,7 +218,7 @@ mod tests {
             offset: 16_384,
             length: 16_384,
         };
-        let expected = VecDeque::from([scratch.book.take(blocks[1], vec![place]).unwrap()]);
+        let expected = VecDeque::from([scratch.book.take(blocks[1], place.into()).unwrap()]);
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(&payload(blocks[0])).unwrap();
         theirs.write_all(&[7; 2 * PIECE_HEAD]).unwrap();

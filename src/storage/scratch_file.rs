@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use super::layout::Place;
 use super::lazy_file::{Access, LazyFile};
+use super::places::{Place, Places};
 use super::slot::{BlockSlot, ReadableBlock, SlotBook};
 use crate::protocol::{Block, Geometry};
 use std::fs::OpenOptions;
@@ -53,16 +53,16 @@ impl ScratchFile {
         Arc::clone(&self.file)
     }
 
-    pub(crate) fn places(&self, block: Block) -> Vec<Place> {
-        vec![Place::File {
+    pub(crate) fn places(&self, block: Block) -> Places {
+        Places::from(Place::File {
             file: Arc::clone(&self.file),
             offset: self.lead + self.geometry.block_start(block),
             length: block.length(),
-        }]
+        })
     }
 
     /// The block cut into three places, padding in the middle.
-    pub(crate) fn places_with_padding(&self, block: Block, padding: u32) -> Vec<Place> {
+    pub(crate) fn places_with_padding(&self, block: Block, padding: u32) -> Places {
         let offset = self.lead + self.geometry.block_start(block);
         let first = 5;
         let part = |offset, length| Place::File {
@@ -71,11 +71,12 @@ impl ScratchFile {
             length,
         };
         let after = first + padding;
-        vec![
+        let places = [
             part(offset, first),
             Place::Padding { length: padding },
             part(offset + u64::from(after), block.length() - after),
-        ]
+        ];
+        places.into_iter().collect()
     }
 
     pub(crate) fn slot(&mut self, block: Block) -> BlockSlot {

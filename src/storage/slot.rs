@@ -24,7 +24,7 @@ pub use super::positional::put;
 #[cfg(test)]
 pub(crate) use super::scratch_file::{ScratchFile, payload};
 
-use super::layout::Place;
+use super::places::{Place, Places};
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::{Block, Geometry, PieceIndex};
 use rustix::io::Errno;
@@ -38,7 +38,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct BlockSlot {
     block: Block,
-    places: Vec<Place>,
+    places: Places,
 }
 
 impl BlockSlot {
@@ -55,7 +55,7 @@ impl BlockSlot {
     /// Nothing more will be written: lets go of the files on the spot, not when the slot is home. Slots
     /// wait in batches, each perhaps for files of its own, and open files are few.
     pub(super) fn let_go(mut self) -> BlockSlot {
-        self.places = Vec::new();
+        self.places = Places::default();
         self
     }
 }
@@ -66,13 +66,13 @@ pub struct ReadableBlock {
     /// Which block.
     pub block: Block,
     /// Where its bytes lie, in order.
-    pub places: Vec<Place>,
+    pub places: Places,
 }
 
 impl ReadableBlock {
     /// The file and the offset in it, where all bytes lie in one file; `None` where they do not.
     pub fn whole(&self) -> Option<Result<(&File, u64), StorageError>> {
-        match self.places.as_slice() {
+        match &*self.places {
             [Place::File { file, offset, .. }] => Some(file.get().map(|open| (open, *offset))),
             _ => None,
         }
@@ -81,7 +81,7 @@ impl ReadableBlock {
     /// Length of the already open file that holds the whole block. Error if it changed since it was checked.
     pub fn length_of(&self, open: &File) -> Result<u64, StorageError> {
         let found = open.metadata().map_err(|error| self.unreadable(&error))?;
-        if let [Place::File { file, .. }] = self.places.as_slice() {
+        if let [Place::File { file, .. }] = &*self.places {
             file.is_as_seen(&found)?;
         }
         Ok(found.len())
@@ -89,7 +89,7 @@ impl ReadableBlock {
 
     /// Appends the block's bytes to `buffer`, zeros for padding. A file too short is an error.
     pub fn read(&self, buffer: &mut Vec<u8>) -> Result<(), StorageError> {
-        for place in &self.places {
+        for place in self.places.iter() {
             let from = buffer.len();
             match place {
                 Place::Padding { length } => buffer.resize(from + *length as usize, 0),
@@ -243,7 +243,7 @@ impl SlotBook {
 
     /// The right to write `block`, if it is free. There is none for blocks off the 16 KiB grid, out or laid
     /// already, or of a piece that is done: a block is never written after its piece was checked.
-    pub fn take(&mut self, block: Block, places: Vec<Place>) -> Option<BlockSlot> {
+    pub fn take(&mut self, block: Block, places: Places) -> Option<BlockSlot> {
         let state = self.state(block)?;
         if *state != SlotState::Free {
             return None;
@@ -363,31 +363,31 @@ mod tests {
     #[test]
     fn a_block_is_out_to_one_holder_at_a_time() {
         let mut book = SlotBook::new(geometry());
-        let slot = book.take(block(0, 1), Vec::new()).unwrap();
-        assert!(book.take(block(0, 1), Vec::new()).is_none());
+        let slot = book.take(block(0, 1), Places::default()).unwrap();
+        assert!(book.take(block(0, 1), Places::default()).is_none());
         assert_eq!(book.returned(slot), block(0, 1));
-        assert!(book.take(block(0, 1), Vec::new()).is_some());
+        assert!(book.take(block(0, 1), Places::default()).is_some());
     }
 
     #[test]
     fn a_laid_block_is_not_given_out_until_its_piece_is_forgotten() {
         let mut book = SlotBook::new(geometry());
         for number in 0..3 {
-            let slot = book.take(block(1, number), Vec::new()).unwrap();
+            let slot = book.take(block(1, number), Places::default()).unwrap();
             book.laid(slot);
         }
         assert!(book.is_laid(block(1, 0).piece()));
-        assert!((0..3).all(|number| book.take(block(1, number), Vec::new()).is_none()));
+        assert!((0..3).all(|number| book.take(block(1, number), Places::default()).is_none()));
         book.forget(block(1, 0).piece());
-        assert!(book.take(block(1, 2), Vec::new()).is_some());
+        assert!(book.take(block(1, 2), Places::default()).is_some());
     }
 
     #[test]
     fn a_piece_that_is_done_is_never_written_again() {
         let mut book = SlotBook::new(geometry());
         book.done(block(2, 0).piece());
-        assert!(book.take(block(2, 0), Vec::new()).is_none());
-        assert!(book.take(block(2, 1), Vec::new()).is_none());
+        assert!(book.take(block(2, 0), Places::default()).is_none());
+        assert!(book.take(block(2, 1), Places::default()).is_none());
         assert_eq!(book.pieces().count(), 0);
     }
 
@@ -396,8 +396,8 @@ mod tests {
         let mut book = SlotBook::new(geometry());
         let odd = geometry().locate(0, 1, 16_384, 16_384).unwrap();
         let short = geometry().locate(0, 0, 100, 16_384).unwrap();
-        assert!(book.take(odd, Vec::new()).is_none());
-        assert!(book.take(short, Vec::new()).is_none());
+        assert!(book.take(odd, Places::default()).is_none());
+        assert!(book.take(short, Places::default()).is_none());
     }
 
     #[test]
@@ -407,8 +407,8 @@ mod tests {
         book.mark_laid(block(0, 2));
         let laid: Vec<_> = book.laid_in(block(0, 0).piece()).collect();
         assert_eq!(laid, [0, 2]);
-        assert!(book.take(block(0, 0), Vec::new()).is_none());
-        let slot = book.take(block(0, 1), Vec::new()).unwrap();
+        assert!(book.take(block(0, 0), Places::default()).is_none());
+        let slot = book.take(block(0, 1), Places::default()).unwrap();
         book.mark_laid(block(0, 1));
         assert!(!book.is_laid(block(0, 1).piece()));
         book.laid(slot);
@@ -418,7 +418,7 @@ mod tests {
     #[test]
     fn a_piece_with_nothing_out_or_laid_costs_nothing() {
         let mut book = SlotBook::new(geometry());
-        let slot = book.take(block(0, 0), Vec::new()).unwrap();
+        let slot = book.take(block(0, 0), Places::default()).unwrap();
         book.returned(slot);
         assert_eq!(book.pieces().count(), 0);
     }

@@ -6,8 +6,8 @@
 //! ```
 
 use super::budget::LandingBudget;
-use super::layout::Place;
 use super::lazy_file::LazyFile;
+use super::places::Place;
 use super::positional::{still_there, why_unbacked};
 use super::reach::{RAMFS, TMPFS, is_plain};
 use super::slot::{BlockSlot, StorageError};

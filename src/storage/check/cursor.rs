@@ -7,8 +7,8 @@
 //! open, what an error means and what to do at the end of a file, and that is all that a reader does. What both
 //! need is shared: [`will_read`].
 
-use crate::storage::layout::Place;
 use crate::storage::lazy_file::{LazyFile, Opened};
+use crate::storage::places::Place;
 use crate::storage::slot::{StorageError, StorageTrouble};
 use rustix::fs::Advice;
 use std::io;
