@@ -128,6 +128,7 @@ const WORLDLY_STD: &[&str] = &["fs", "io", "thread", "process", "env", "os", "sy
 const UNSAFE: &[&str] = &[
     "src/protocol/digest/lanes.rs",
     "src/protocol/digest/lanes/vectors.rs",
+    "src/net/give_way.rs",
     "src/net/low_water.rs",
     "src/storage/window.rs",
 ];

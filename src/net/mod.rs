@@ -6,7 +6,7 @@
 //! `copies` what has no slot, and knows by `given_up` what is late; `trickle` tells of blocks that come slowly.
 //! `outbox` writes, with `bundle` several blocks at once, `deadlines` says how long anything may take, `noise` how
 //! much that means nothing is put up with, [`meter`] how much may pass where the rate is limited, `low_water` and
-//! `unsent` for how much the socket is to wake its thread. [`trace`] writes down what is said. [`self_call`] is tried
+//! `unsent` for how much the socket is to wake its thread, and to `give_way` how little it disturbs then. [`trace`] writes down what is said. [`self_call`] is tried
 //! before all this where a machine is to talk to itself. Nothing here decides anything about the swarm.
 //!
 //! ```text
@@ -17,6 +17,7 @@ mod bundle;
 mod copies;
 mod deadlines;
 mod dial;
+mod give_way;
 mod given_up;
 mod greeting;
 mod intake;

@@ -15,6 +15,7 @@
 //! Whatever ends the thread, a panic included, every slot it held goes home before `Gone`.
 
 use super::deadlines::Watch;
+use super::give_way::give_way;
 use super::greeting::{Stranger, Wait, wait};
 use super::intake::Intake;
 use super::low_water::LowWater;
@@ -140,6 +141,7 @@ fn start(
         .name(format!("{key:?}"))
         .stack_size(STACK)
         .spawn(move || {
+            give_way();
             let mut kit = Kit {
                 landing: Landing::new(surroundings.budget.clone()),
                 mailbox,
