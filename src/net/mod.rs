@@ -6,9 +6,9 @@
 //! `copies` what has no slot, and knows by `given_up` what is late; `trickle` tells of blocks that come slowly.
 //! `outbox` writes, with `bundle` several blocks at once, `deadlines` says how long anything may take, `noise` how much
 //! that means nothing is put up with, [`meter`] how much may pass where the rate is limited, `low_water` and `unsent`
-//! for how much the socket is to wake its thread. That pushes nobody off a processor then: `give_way`. [`trace`] writes
-//! down what is said. [`self_call`] is tried before all this where a machine is to talk to itself. Nothing here decides
-//! anything about the swarm.
+//! for how much the socket is to wake its thread, which pushes nobody off a processor when it wakes (`give_way`).
+//! [`trace`] writes down what is said. [`self_call`] is tried before all this where a machine is to talk to itself.
+//! Nothing here decides anything about the swarm.
 //!
 //! ```text
 //! coordinator --Vec<Command> + wake-up--> peer thread --Report--> coordinator's inbox

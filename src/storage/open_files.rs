@@ -57,7 +57,7 @@ impl OpenFiles {
         self.handles.retain(|(key, _)| key.0 != info_hash);
     }
 
-    /// Whether the files of so many runs stay at hand: a piece over a thousand would throw everything else out and
+    /// Whether the files of these runs stay at hand: a piece over a thousand would throw everything else out and
     /// be of no use itself.
     fn keeps(&self, runs: &mut dyn Iterator<Item = Run>) -> bool {
         runs.nth(self.capacity.div_ceil(2)).is_none()
