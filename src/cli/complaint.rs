@@ -398,7 +398,7 @@ impl Complaint {
                 "longer pieces (--piece-length) or fewer files (--exclude) may help"
             }
             CreateError::Thread(_) => "the system allows no more threads (see `ulimit -u`)",
-            CreateError::Stopped => "",
+            CreateError::Hasher | CreateError::Stopped => "",
         };
         let sentence = match error {
             CreateError::Thread(error) => format!("cannot start a thread: {}", plain(error)),

@@ -20,6 +20,7 @@ use crossbeam_channel::{Receiver, Sender};
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Something to do for a worker.
@@ -96,13 +97,15 @@ impl Worker {
         }
     }
 
-    /// Takes jobs until there will be no more, one has failed, or nobody listens.
+    /// Takes jobs until there will be no more, one has failed, or nobody listens. A panic is a job that has failed:
+    /// whoever waits for its answer would wait for ever.
     pub fn work(mut self, queue: &Receiver<Job>, tell: &Sender<Done>) {
         for job in queue {
-            let outcome = match job {
+            let outcome = catch_unwind(AssertUnwindSafe(|| match job {
                 Job::Hash(pieces) => self.hash(pieces),
                 Job::Look(files) => self.look(files),
-            };
+            }));
+            let outcome = outcome.unwrap_or(Err(CreateError::Hasher));
             let failed = outcome.is_err();
             if tell.send(outcome.unwrap_or_else(Done::Failed)).is_err() || failed {
                 return;

@@ -170,6 +170,9 @@ pub enum CreateError {
     /// No thread can be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    /// A thread that hashes has panicked, by a fault of ours.
+    #[error("our hasher thread has failed")]
+    Hasher,
     /// Somebody wanted it to end, by [`Stopper::stop`].
     #[error("it was stopped")]
     Stopped,

@@ -183,3 +183,23 @@ fn what_no_program_could_read_is_refused_before_hashing() {
     let error = Creation::start(&place.path().join("root"), settings, threads(1)).unwrap_err();
     assert!(matches!(error, CreateError::Unusable(_)), "{error:?}");
 }
+
+#[test]
+fn a_hasher_that_panics_says_so_instead_of_leaving_others_waiting() {
+    let place = folder(&[("file", 16_384)]);
+    let settings = TorrentSettings::default();
+    let tree = Tree::look(&place.path().join("root"), &settings, threads(1)).unwrap();
+    // Pieces behind the last file: no caller asks for such ones.
+    let geometry = Geometry::new(3 * 16_384, 16_384).unwrap();
+    let worker = Worker::new(Arc::new(tree), geometry, Stopper::default(), 1);
+    let (jobs, queue) = crossbeam_channel::unbounded();
+    let (tell, done) = crossbeam_channel::unbounded();
+    jobs.send(Job::Hash(1..3)).unwrap();
+    drop(jobs);
+    worker.work(&queue, &tell);
+    let answer = done.try_recv();
+    assert!(
+        matches!(answer, Ok(Done::Failed(CreateError::Hasher))),
+        "{answer:?}"
+    );
+}
