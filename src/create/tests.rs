@@ -192,8 +192,9 @@ fn a_hasher_that_panics_says_so_instead_of_leaving_others_waiting() {
     // Pieces behind the last file: no caller asks for such ones.
     let geometry = Geometry::new(3 * 16_384, 16_384).unwrap();
     let worker = Worker::new(Arc::new(tree), geometry, Stopper::default(), 1);
-    let (jobs, queue) = crossbeam_channel::unbounded();
-    let (tell, done) = crossbeam_channel::unbounded();
+    // Bound: one job and its answer.
+    let (jobs, queue) = crossbeam_channel::bounded(1);
+    let (tell, done) = crossbeam_channel::bounded(1);
     jobs.send(Job::Hash(1..3)).unwrap();
     drop(jobs);
     worker.work(&queue, &tell);
